@@ -1,0 +1,349 @@
+"""Annotation files -> `VideoSample`: JSON lists and JSONL in the schema of Video-Thinker and Video-R1. No torch here.
+
+One row (`segments`, `duration_s` and `process` are optional; see data/README.md for every field):
+
+    {"problem_id": "v_0031-2", "problem": "What is poured after the eggs?", "data_type": "video",
+     "problem_type": "multiple choice", "options": ["A. milk", "B. oil"], "solution": "<answer>A</answer>",
+     "path": "./cooking/v_0031.mp4", "data_source": "youcook2", "duration_s": 31.5,
+     "segments": [{"start_s": 4.0, "end_s": 9.5, "caption": "Milk is poured into the bowl."}]}
+
+A row that breaks the schema is a `DataError` and is never dropped. Here the form of a row is checked; whether its gold
+can be scored and its media decode is what `video-thinker validate` checks on top.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from video_thinker.errors import DataError
+from video_thinker.schema import PROBLEM_TYPES, Media, MediaKind, ProblemType, Segment, VideoSample
+
+DATA_TYPES = ("video", "image", "text")
+
+_SOLUTION = re.compile(r"\s*<answer>(.*)</answer>\s*", re.DOTALL)
+_PROBLEM_TYPE_OF = {name.lower(): name for name in PROBLEM_TYPES}
+
+
+@dataclass(frozen=True, slots=True)
+class RawRow:
+    """One undecoded row of a file. `location` is "file:line", for a JSON list "file:line (item N)" with N from 1."""
+
+    location: str
+    value: object
+
+
+def load_samples(path: str | Path) -> list[VideoSample]:
+    """Read all samples of a file.
+
+    Raises:
+        DataError: On the first row that breaks the schema, and if the file is missing or has no rows.
+    """
+    samples = []
+    for result in check_rows(path):
+        if isinstance(result, DataError):
+            raise result
+        samples.append(result)
+    return samples
+
+
+def check_rows(path: str | Path) -> Iterator[VideoSample | DataError]:
+    """Read a file row by row; a row that breaks the schema gives its error instead of a sample, and reading goes on.
+
+    Raises:
+        DataError: If reading cannot go on: the file is missing, not text, has no rows, or a JSON list is cut off.
+    """
+    seen: dict[str, str] = {}
+    for row in iter_rows(path):
+        if isinstance(row, DataError):
+            yield row
+            continue
+        try:
+            sample = parse_row(row.value, row.location)
+        except DataError as error:
+            yield error
+            continue
+        first = seen.setdefault(sample.id, row.location)
+        if first == row.location:
+            yield sample
+        else:
+            yield DataError(
+                f"{row.location}: problem_id {sample.id!r} was already used at {first}; "
+                "each row of a file has its own; rename one of them or drop the copy."
+            )
+
+
+def iter_rows(path: str | Path) -> Iterator[RawRow | DataError]:
+    """Read the raw rows of a JSON list or a JSONL file; told apart by the first character, "[" or not.
+
+    A JSONL line that is not JSON gives its error instead of a row.
+
+    Raises:
+        DataError: If reading cannot go on, as in `check_rows`.
+    """
+    path = Path(path)
+    text = _read_text(path)
+    rows = _iter_list(text, path) if text.lstrip().startswith("[") else _iter_lines(text, path)
+    empty = True
+    for row in rows:
+        empty = False
+        yield row
+    if empty:
+        raise DataError(f"{path}: found no rows; an annotation file has at least one; check the path or the export.")
+
+
+def parse_row(row: object, location: str) -> VideoSample:
+    """Turn one decoded row into a sample. Keys that are not in the schema are left out.
+
+    Raises:
+        DataError: If a field is missing, malformed, or contradicts another one. The message starts with `location`.
+    """
+    if not isinstance(row, dict):
+        raise DataError(f"{location}: found {_brief(row)}; a row is a JSON object with the fields of data/README.md.")
+    fields = _Fields(row, location)
+    problem_type = fields.problem_type()
+    return VideoSample(
+        id=fields.id,
+        problem=fields.text("problem"),
+        problem_type=problem_type,
+        answer=fields.solution(),
+        options=fields.options(problem_type),
+        media=fields.media(),
+        segments=fields.segments(),
+        process=fields.text("process", optional=True) or None,
+        data_source=fields.text("data_source", optional=True),
+        duration_s=fields.duration_s(),
+        location=location,
+    )
+
+
+def to_row(sample: VideoSample) -> dict[str, Any]:
+    """Turn a sample into a row that `parse_row` reads back; optional fields without a value are left out."""
+    kinds = [media.kind for media in sample.media]
+    paths = [media.path for media in sample.media]
+    row: dict[str, Any] = {
+        "problem_id": sample.id,
+        "problem": sample.problem,
+        "data_type": "text" if not kinds else kinds[0] if len(set(kinds)) == 1 else kinds,
+        "problem_type": sample.problem_type,
+        "options": list(sample.options),
+        "solution": f"<answer>{sample.answer}</answer>",
+        "path": paths[0] if len(paths) == 1 else paths,
+        "data_source": sample.data_source,
+    }
+    if sample.duration_s is not None:
+        row["duration_s"] = sample.duration_s
+    if sample.segments:
+        row["segments"] = [
+            {"start_s": segment.start_s, "end_s": segment.end_s, "caption": segment.caption}
+            for segment in sample.segments
+        ]
+    if sample.process is not None:
+        row["process"] = sample.process
+    return row
+
+
+def resolve_media_path(path: str, media_root: str | Path) -> Path:
+    """Find a sample's media file.
+
+    A path is joined to the media root; a leading "./" or "/", as in Video-R1's "./Evaluation/v.mp4", does not change
+    that. An absolute path of a file that exists is used as it is. The result need not exist: opening it says so.
+    """
+    if path.startswith("/") and Path(path).is_file():
+        return Path(path)
+    return Path(media_root) / path.removeprefix("./").lstrip("/")
+
+
+class _Fields:
+    """Reads the fields of one row, and knows how to complain about them."""
+
+    def __init__(self, row: dict[str, Any], location: str) -> None:
+        self.row = row
+        self.location = location
+        self.id = ""
+        problem_id = row.get("problem_id")
+        if isinstance(problem_id, bool) or not isinstance(problem_id, str | int) or not str(problem_id).strip():
+            found = "no problem_id" if problem_id is None else f"problem_id={_brief(problem_id)}"
+            raise self.error(found, "it is a text or a whole number, unique in its file", "add one")
+        self.id = str(problem_id)
+
+    def error(self, found: str, rule: str, fix: str) -> DataError:
+        sample = f" (sample {self.id!r})" if self.id else ""
+        return DataError(f"{self.location}: {found}{sample}; {rule}; {fix}.")
+
+    def text(self, key: str, *, optional: bool = False) -> str:
+        value = self.row.get(key)
+        if value is None and optional:
+            return ""
+        if not isinstance(value, str) or not (value.strip() or optional):
+            found = f"no {key}" if value is None else f"{key}={_brief(value)}"
+            raise self.error(
+                found, f"{key} is a text" if optional else f"{key} is a text that is not empty", f"give the {key}"
+            )
+        return value
+
+    def problem_type(self) -> ProblemType:
+        name = self.text("problem_type")
+        if name.lower() not in _PROBLEM_TYPE_OF:
+            known = ", ".join(PROBLEM_TYPES)
+            raise self.error(
+                f"problem_type={name!r}", f"the types are {known}", "use the one whose scoring fits the answer"
+            )
+        return _PROBLEM_TYPE_OF[name.lower()]
+
+    def solution(self) -> str:
+        value = self.row.get("solution")
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
+            found = "no solution" if value is None else f"solution={_brief(value)}"
+            raise self.error(found, 'solution is the gold answer, "<answer>A</answer>" or bare', "give the solution")
+        text = str(value)
+        match = _SOLUTION.fullmatch(text)
+        answer = match.group(1) if match else text
+        if "<answer>" in answer or "</answer>" in answer:
+            raise self.error(
+                f"solution={_brief(text)}", "it holds one answer, with at most one pair of answer tags", "fix it"
+            )
+        return answer.strip()
+
+    def options(self, problem_type: ProblemType) -> tuple[str, ...]:
+        value = self.row.get("options")
+        if value is None:
+            return ()
+        if not isinstance(value, list) or not all(isinstance(option, str) and option.strip() for option in value):
+            raise self.error(f"options={_brief(value)}", 'options is a list of texts like "A. milk"', "fix the list")
+        if value and problem_type != "multiple choice":
+            raise self.error(
+                f"{len(value)} options with problem_type {problem_type!r}",
+                'only "multiple choice" has options',
+                "change the type or empty the options",
+            )
+        return tuple(value)
+
+    def media(self) -> tuple[Media, ...]:
+        path, kinds = self.row.get("path"), self.row.get("data_type")
+        paths = [path] if isinstance(path, str) and path else path or []
+        if not isinstance(paths, list) or not all(isinstance(item, str) and item.strip() for item in paths):
+            raise self.error(
+                f"path={_brief(path)}", "path is a text, or a list of texts for several files", "fix the path"
+            )
+        kinds = kinds if isinstance(kinds, list) else [kinds] * max(1, len(paths))
+        if not kinds or not all(isinstance(kind, str) and kind in DATA_TYPES for kind in kinds):
+            found = f"data_type={_brief(self.row.get('data_type'))}"
+            raise self.error(
+                found, f"the types are {', '.join(DATA_TYPES)}, or a list of them, one for each path", "fix it"
+            )
+        if not paths and set(kinds) == {"text"}:
+            return ()
+        if len(kinds) != len(paths) or "text" in kinds:
+            found = f"data_type={_brief(self.row.get('data_type'))} with path={_brief(path)}"
+            raise self.error(found, "a video or image has a path each, a text has none", "make the two agree")
+        return tuple(Media(cast(MediaKind, kind), item) for kind, item in zip(kinds, paths, strict=True))
+
+    def segments(self) -> tuple[Segment, ...]:
+        value = self.row.get("segments")
+        if value is None:
+            return ()
+        if not isinstance(value, list):
+            raise self.error(f"segments={_brief(value)}", "segments is a list of objects", "fix the list")
+        return tuple(self._segment(item, index) for index, item in enumerate(value, start=1))
+
+    def _segment(self, item: object, index: int) -> Segment:
+        fields: dict[str, Any] = item if isinstance(item, dict) else {}
+        caption = fields.get("caption", "")
+        if not (_is_time(fields.get("start_s")) and _is_time(fields.get("end_s")) and isinstance(caption, str)):
+            found = f"segment {index} is {_brief(item)}"
+            raise self.error(found, "a segment is {start_s, end_s, caption} with seconds from 0", "fix the segment")
+        start_s, end_s = float(fields["start_s"]), float(fields["end_s"])
+        if start_s >= end_s:
+            relation = "after" if start_s > end_s else "equal to"
+            found = f"segment {index}: start_s={start_s} is {relation} end_s={end_s}"
+            raise self.error(found, "a segment starts before it ends", "fix the segment or drop the row")
+        return Segment(start_s, end_s, caption)
+
+    def duration_s(self) -> float | None:
+        key = "duration" if self.row.get("duration_s") is None else "duration_s"
+        value = self.row.get(key)
+        if value is None:
+            return None
+        if not _is_time(value) or value == 0:
+            raise self.error(f"{key}={_brief(value)}", "a duration is a number of seconds above 0", "fix or remove it")
+        return float(value)
+
+
+def _is_time(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
+
+
+def _read_text(path: Path) -> str:
+    if not path.is_file():
+        raise DataError(f"{path}: there is no such file; an annotation file is a JSON list or JSONL; check the path.")
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise DataError(
+            f"{path}:{line}: byte {error.start} is not UTF-8; annotation files are; convert the file."
+        ) from error
+
+
+def _iter_lines(text: str, path: Path) -> Iterator[RawRow | DataError]:
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        location = f"{path}:{number}"
+        try:
+            yield RawRow(location, json.loads(line))
+        except json.JSONDecodeError as error:
+            yield DataError(
+                f"{location}: {error.msg} at column {error.colno}; a line of a JSONL file is one JSON object "
+                "(and a file that starts with '[' is one JSON list); fix the line."
+            )
+
+
+def _iter_list(text: str, path: Path) -> Iterator[RawRow]:
+    """Decode a JSON list item by item, which gives each item's line."""
+    decoder = json.JSONDecoder()
+    opening = text.index("[")
+    position = _skip_space(text, opening + 1)
+    line, counted_to = 1 + text.count("\n", 0, position), position
+    index = 0
+    closed = text.startswith("]", position)
+    while not closed:
+        index += 1
+        line, counted_to = line + text.count("\n", counted_to, position), position
+        try:
+            value, position = decoder.raw_decode(text, position)
+        except json.JSONDecodeError as error:
+            raise DataError(
+                f"{path}:{error.lineno}: {error.msg} in item {index}; the file is not valid JSON; export it again."
+            ) from error
+        yield RawRow(f"{path}:{line} (item {index})", value)
+        position = _skip_space(text, position)
+        if not text.startswith((",", "]"), position):
+            line += text.count("\n", counted_to, position)
+            raise DataError(f"{path}:{line}: no ',' or ']' after item {index}; the list is cut off; export it again.")
+        closed = text.startswith("]", position)
+        if not closed:
+            position = _skip_space(text, position + 1)
+    rest = _skip_space(text, position + 1)
+    if rest < len(text):
+        line = 1 + text.count("\n", 0, rest)
+        raise DataError(f"{path}:{line}: text after the end of the JSON list; a file holds one list; split the file.")
+
+
+_SPACE = re.compile(r"[ \t\n\r]*")
+
+
+def _skip_space(text: str, position: int) -> int:
+    match = _SPACE.match(text, position)
+    return match.end() if match else position
+
+
+def _brief(value: object) -> str:
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 80 else text[:77] + "..."

@@ -1,0 +1,26 @@
+"""The errors a user can act on.
+
+Every message says where, what was found, the rule, and the fix. All are `ValueError`s: the input is at fault, not the
+program. Nothing in the project catches them to go on with something else; skipping is an option of its own
+(`on_decode_error: skip`), counted and listed.
+"""
+
+
+class VideoThinkerError(ValueError):
+    """Base of all errors of this project."""
+
+
+class DataError(VideoThinkerError):
+    """An annotation row cannot be used: a field is missing, malformed, or contradicts another one."""
+
+
+class DecodeError(VideoThinkerError):
+    """A media file is unreadable, empty, or too short for the sampling that was asked for."""
+
+
+class ConfigError(VideoThinkerError):
+    """A config file or a command-line override is wrong: unknown key, impossible combination, missing file."""
+
+
+class BlindModelError(VideoThinkerError):
+    """The model's log-probabilities do not depend on the video: it would be trained blind."""
