@@ -98,8 +98,7 @@ def render_question(sample: VideoSample, style: str) -> str:
         ConfigError: If the style is unknown.
     """
     words = _style(style)
-    only_stills = bool(sample.media) and all(media.kind == "image" for media in sample.media)
-    reminder = words.still_reminder if only_stills else words.reminder
+    reminder = words.still_reminder if sample.only_stills else words.reminder
     return "\n".join([sample.problem, *sample.options, reminder.format(answer=words.answers[_answer_kind(sample)])])
 
 

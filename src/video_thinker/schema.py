@@ -44,7 +44,7 @@ class VideoSample:
     `answer` is the bare gold ("A", "3.5", "a red car"), without the `<answer>` tags of the raw `solution`.
     `options` are as in the file ("A. milk"); empty unless `problem_type` is "multiple choice".
     `media` is usually one video; an empty tuple is a text-only sample.
-    `location` is "file:line" (JSONL) or "file:item N" (JSON), for error messages.
+    `location` is "file:line", for a JSON list "file:line (item N)", for error messages.
     """
 
     id: str
@@ -58,6 +58,11 @@ class VideoSample:
     data_source: str = ""
     duration_s: float | None = None
     location: str = ""
+
+    @property
+    def only_stills(self) -> bool:
+        """Whether the sample shows images and no video, so that there is no timeline to speak of."""
+        return bool(self.media) and all(media.kind == "image" for media in self.media)
 
 
 @dataclass(frozen=True, slots=True)

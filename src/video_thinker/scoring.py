@@ -102,10 +102,10 @@ def extract_choice(answer: str, options: Sequence[str]) -> str | None:
     need not be one of the options: then the answer is wrong, not missing.
     """
     letters = option_letters(options)
-    lines = answer.strip().splitlines()
-    for candidate in (answer, lines[0] if lines else ""):
-        text = _ANSWER_PHRASE.sub("", _plain(candidate), count=1)
-        choice = _letter_of_text(text, letters) or _leading_letter(text)
+    first_line = next(iter(answer.strip().splitlines()), "")
+    for text in (_plain(answer), _plain(first_line)):
+        bare = _ANSWER_PHRASE.sub("", text)
+        choice = _letter_of_text(text, letters) or _letter_of_text(bare, letters) or _leading_letter(bare)
         if choice is not None:
             return choice
     return None

@@ -1,0 +1,41 @@
+"""How well predicted time spans meet gold ones: temporal IoU, mIoU and R@K. Runs without torch.
+
+mIoU and R@K as in Video-Thinker (arXiv 2510.23473): each gold segment takes the predicted span that meets it best. A
+span that meets no gold segment costs nothing, so read these figures beside the number of predicted spans.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from video_thinker.schema import Segment, TraceBlock
+
+Span = Segment | TraceBlock
+
+
+def temporal_iou(a: Span, b: Span) -> float:
+    """Length of the intersection of two spans over that of their union; 0.0 for spans without length.
+
+    4-8 s and 6-10 s share 2 s of 6 s: 0.333.
+    """
+    intersection = max(0.0, min(a.end_s, b.end_s) - max(a.start_s, b.start_s))
+    union = (a.end_s - a.start_s) + (b.end_s - b.start_s) - intersection
+    return intersection / union if intersection > 0 else 0.0
+
+
+def mean_best_iou(pred: Sequence[Span], gold: Sequence[Span]) -> float | None:
+    """Mean over the gold spans of the best IoU with a predicted one; 0.0 without predictions, `None` without gold."""
+    if not gold:
+        return None
+    return sum(_best_ious(pred, gold)) / len(gold)
+
+
+def recall_at(pred: Sequence[Span], gold: Sequence[Span], k: float) -> float | None:
+    """Share of the gold spans that some predicted one meets with an IoU of at least `k`; `None` without gold spans."""
+    if not gold:
+        return None
+    return sum(iou >= k for iou in _best_ious(pred, gold)) / len(gold)
+
+
+def _best_ious(pred: Sequence[Span], gold: Sequence[Span]) -> list[float]:
+    return [max((temporal_iou(span, target) for span in pred), default=0.0) for target in gold]
