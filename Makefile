@@ -1,0 +1,34 @@
+# make quickstart [SEED=0]   base -> SFT -> GRPO -> evaluation on the toy world, on a CPU
+# make test                  unit, integration and end-to-end tests, offline
+# make lint                  ruff and mypy
+# Each creates .venv and installs the project on first use, and not again until pyproject.toml or constraints.txt change.
+
+PYTHON ?= python3
+SEED ?= 0
+VENV := .venv
+INSTALLED := $(VENV)/.installed
+
+.PHONY: quickstart test test-unit lint clean
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit("Python 3.11 or newer is needed, this is %d.%d; try make PYTHON=python3.11" % v[:2])'
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	touch $@
+
+quickstart: $(INSTALLED)
+	SEED=$(SEED) PYTHON=$(VENV)/bin/python scripts/quickstart.sh
+
+test: $(INSTALLED)
+	$(VENV)/bin/python -m pytest
+
+test-unit: $(INSTALLED)
+	$(VENV)/bin/python -m pytest tests/unit
+
+lint: $(INSTALLED)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+clean:
+	rm -rf $(VENV) runs .mypy_cache .pytest_cache .ruff_cache

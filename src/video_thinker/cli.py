@@ -1,0 +1,50 @@
+"""`video-thinker COMMAND …`: one line per command, each imported only when it is called."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import sys
+
+from video_thinker.errors import VideoThinkerError
+
+COMMANDS = {
+    "sft": ("video_thinker.training.sft", "CONFIG [key=value …]: supervised fine-tuning on traces"),
+    "grpo": ("video_thinker.training.grpo", "CONFIG [key=value …]: GRPO on outcome and format rewards"),
+    "eval": ("video_thinker.evaluation.runner", "CONFIG [key=value …]: evaluate a model on splits of items"),
+    "ask": ("video_thinker.evaluation.ask", 'VIDEO "question" --model DIR: print the trace, draw the timeline'),
+    "validate": ("video_thinker.data.validate", "FILE … --media-root DIR: check every row and every media file"),
+    "toy": ("video_thinker.toyworld.build", "--out DIR --seed S: make the clips and items of the toy world"),
+    "toy-base": ("video_thinker.toyworld.base", "--out DIR: train the toy world's base checkpoint from scratch"),
+}
+
+
+def usage() -> str:
+    """List the commands."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {text}" for name, (_, text) in COMMANDS.items()]
+    return "usage: video-thinker COMMAND …\n\n" + "\n".join(lines) + "\n"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; an error the user can act on is printed without a traceback and gives exit code 2."""
+    argv = sys.argv[1:] if argv is None else argv
+    if not argv or argv[0] in ("-h", "--help"):
+        sys.stdout.write(usage())
+        return 0 if argv else 2
+    if argv[0] not in COMMANDS:
+        sys.stderr.write(f"video-thinker: unknown command {argv[0]!r}\n\n{usage()}")
+        return 2
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    for noisy in ("httpx", "datasets", "filelock", "matplotlib", "PIL"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    module, _ = COMMANDS[argv[0]]
+    try:
+        return importlib.import_module(module).main(argv[1:])
+    except VideoThinkerError as error:
+        sys.stderr.write(f"\n{type(error).__name__}: {error}\n")
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

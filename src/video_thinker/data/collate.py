@@ -1,0 +1,245 @@
+"""Samples -> model inputs. The only place where pixels, timestamps and tokens meet.
+
+Shapes: B batch, L sequence, V videos and I images of the batch, N patches of all of them, D values per patch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from cachetools import LRUCache
+from transformers import ProcessorMixin
+from transformers.video_utils import VideoMetadata
+
+from video_thinker.config import VideoArguments
+from video_thinker.data.conversation import build_messages, build_target, media_path
+from video_thinker.data.video import SampledVideo, VideoSampling, load_image, load_video, resolve_backend
+from video_thinker.errors import DataError
+from video_thinker.schema import VideoSample
+
+IGNORE_INDEX = -100
+MEDIA_FIELDS = ("pixel_values_videos", "video_grid_thw", "second_per_grid_ts", "pixel_values", "image_grid_thw")
+"""Model inputs that are indexed by video, image or patch, not by row: they are concatenated, never padded."""
+
+PIXEL_FIELDS = ("pixel_values_videos", "pixel_values")
+
+
+@dataclass(frozen=True)
+class EncodedPrompt:
+    """One prompt as the model sees it.
+
+    `input_ids` and `mm_token_type_ids` (0 text, 1 image, 2 video) have the prompt's length. `media` holds the fields of
+    `MEDIA_FIELDS` this prompt has: `pixel_values_videos` (N, D), `video_grid_thw` (V, 3), `second_per_grid_ts` (V,),
+    `pixel_values` (N, D), `image_grid_thw` (I, 3). `duration_s` is that of the only video, else `None`.
+    """
+
+    input_ids: list[int]
+    mm_token_type_ids: list[int]
+    media: dict[str, torch.Tensor] = field(default_factory=dict)
+    duration_s: float | None = None
+
+
+def merge_media(parts: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """Concatenate the media of several rows in row order; fields that no row has are left out."""
+    names = [name for name in MEDIA_FIELDS if any(name in part for part in parts)]
+    return {name: torch.cat([part[name] for part in parts if name in part]) for name in names}
+
+
+def blank_media(media: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Replace all pixels by the processor's mean colour; grids and times stay, so only what is seen changes."""
+    return {name: torch.zeros_like(value) if name in PIXEL_FIELDS else value for name, value in media.items()}
+
+
+class SampleEncoder:
+    """Turns samples into model inputs, with one processor and one way of sampling videos.
+
+    Frames come from a byte-bounded in-memory cache of sampled videos (uint8), so that the G rollouts of a prompt and the
+    next epoch do not decode a file again.
+
+    Args:
+        processor: The model's processor (`AutoProcessor`).
+        sampling: Frames and pixels to take of each video.
+        prompt_style: A key of `PROMPT_STYLES`.
+        media_root: Folder that the samples' paths are relative to.
+        backend: Video decoder; "auto" picks the first installed one.
+        cache_mib: Size of the frame cache in MiB; 0 turns it off.
+    """
+
+    def __init__(
+        self,
+        processor: ProcessorMixin,
+        sampling: VideoSampling,
+        *,
+        prompt_style: str = "trace",
+        media_root: str | Path | None = None,
+        backend: str = "auto",
+        cache_mib: int = 256,
+    ) -> None:
+        """See the class."""
+        self.processor = processor
+        self.sampling = sampling
+        self.prompt_style = prompt_style
+        self.media_root = media_root
+        self.backend = resolve_backend(backend)
+        self._frames: LRUCache[Path, SampledVideo] = LRUCache(
+            maxsize=max(1, cache_mib * 2**20), getsizeof=lambda video: video.frames.nbytes
+        )
+        video_processor = processor.video_processor
+        self.resize_factor: int = video_processor.patch_size * video_processor.merge_size
+
+    def load_video(self, path: Path, sample_id: str) -> SampledVideo:
+        """Decode a video, or take it from the cache.
+
+        Raises:
+            DecodeError: see `video_thinker.data.video.load_video`.
+        """
+        video = self._frames.get(path)
+        if video is None:
+            video = load_video(
+                path, self.sampling, sample_id=sample_id, backend=self.backend, factor=self.resize_factor
+            )
+            if video.frames.nbytes <= self._frames.maxsize:
+                self._frames[path] = video
+        return video
+
+    def encode_prompt(self, sample: VideoSample) -> EncodedPrompt:
+        """Render, tokenize and preprocess one prompt.
+
+        Raises:
+            DecodeError: a media file cannot be used.
+        """
+        paths = [(media.kind, media_path(media, self.media_root)) for media in sample.media]
+        videos = [self.load_video(path, sample.id) for kind, path in paths if kind == "video"]
+        images = [
+            load_image(path, self.sampling, sample_id=sample.id, factor=self.resize_factor)
+            for kind, path in paths
+            if kind == "image"
+        ]
+        return self.encode_frames(sample, videos, images)
+
+    def encode_frames(
+        self, sample: VideoSample, videos: Sequence[SampledVideo], images: Sequence[torch.Tensor] = ()
+    ) -> EncodedPrompt:
+        """Like `encode_prompt`, with frames the caller brings (the evaluation's blank and shuffled controls)."""
+        messages = build_messages(sample, self.prompt_style, self.media_root)
+        text = self.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        features = self.processor(text=[text], return_tensors="pt", **self._media_kwargs(videos, images))
+        media = {name: torch.as_tensor(features[name]) for name in MEDIA_FIELDS if name in features}
+        return EncodedPrompt(
+            input_ids=features["input_ids"][0].tolist(),
+            mm_token_type_ids=features["mm_token_type_ids"][0].tolist(),
+            media=media,
+            duration_s=videos[0].duration_s if len(videos) == 1 else None,
+        )
+
+    def _media_kwargs(self, videos: Sequence[SampledVideo], images: Sequence[torch.Tensor]) -> dict[str, Any]:
+        """Arguments that hand finished frames and their real times to the processor."""
+        kwargs: dict[str, Any] = {}
+        if videos:
+            kwargs["videos"] = [video.frames for video in videos]
+            # Without metadata the processor assumes 24 fps. The frame list given is the whole video as far as the
+            # processor is concerned, so its rate is the sampled one.
+            metadata = [
+                VideoMetadata(
+                    total_num_frames=len(video.timestamps_s),
+                    fps=video.sample_fps,
+                    duration=video.duration_s,
+                    frames_indices=list(range(len(video.timestamps_s))),
+                    video_backend=video.backend,
+                )
+                for video in videos
+            ]
+            kwargs["videos_kwargs"] = {
+                "video_metadata": metadata,
+                "do_sample_frames": False,
+                "do_resize": False,
+                "cap_pixels_per_frame": False,
+            }
+        if images:
+            kwargs["images"] = list(images)
+            kwargs["images_kwargs"] = {"do_resize": False}
+        return kwargs
+
+
+def build_encoder(processor: ProcessorMixin, args: VideoArguments) -> SampleEncoder:
+    """Make the encoder a config asks for.
+
+    Raises:
+        ConfigError: the sampling cannot be met, or the video backend is not there.
+    """
+    sampling = VideoSampling(
+        args.fps, args.num_frames, args.min_frames, args.max_frames, args.min_pixels, args.max_pixels
+    )
+    return SampleEncoder(
+        processor,
+        sampling,
+        prompt_style=args.prompt_style,
+        media_root=args.media_root,
+        backend=args.video_backend,
+        cache_mib=args.media_cache_mib,
+    )
+
+
+class SFTCollator:
+    """Batch of samples -> padded model inputs with labels on the trace, the answer and the end-of-turn token only.
+
+    Sequences are padded on the right and never truncated: cutting a prompt would cut vision tokens.
+
+    Args:
+        encoder: How a prompt is made.
+        max_length: Longest sequence allowed, in tokens; `None` for no limit.
+    """
+
+    def __init__(self, encoder: SampleEncoder, max_length: int | None = None) -> None:
+        """See the class."""
+        self.encoder = encoder
+        self.max_length = max_length
+        self.tokenizer = encoder.processor.tokenizer
+
+    def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        """Collate rows `{"sample": VideoSample}`.
+
+        Returns:
+            `input_ids`, `attention_mask`, `mm_token_type_ids`, `labels`, each (B, L), and the media fields.
+
+        Raises:
+            DataError: a sample has no trace, or is longer than `max_length`.
+            DecodeError: a media file cannot be used.
+        """
+        samples = [row["sample"] for row in rows]
+        prompts = [self.encoder.encode_prompt(sample) for sample in samples]
+        targets = [self._target_ids(sample) for sample in samples]
+        for sample, prompt, target in zip(samples, prompts, targets, strict=True):
+            self._check_length(sample, prompt, target)
+        length = max(len(p.input_ids) + len(t) for p, t in zip(prompts, targets, strict=True))
+        batch = {
+            "input_ids": torch.full((len(rows), length), self.tokenizer.pad_token_id),
+            "attention_mask": torch.zeros(len(rows), length, dtype=torch.long),
+            "mm_token_type_ids": torch.zeros(len(rows), length, dtype=torch.long),
+            "labels": torch.full((len(rows), length), IGNORE_INDEX),
+        }
+        for row, (prompt, target) in enumerate(zip(prompts, targets, strict=True)):
+            start, end = len(prompt.input_ids), len(prompt.input_ids) + len(target)
+            batch["input_ids"][row, :end] = torch.tensor(prompt.input_ids + target)
+            batch["attention_mask"][row, :end] = 1
+            batch["mm_token_type_ids"][row, :start] = torch.tensor(prompt.mm_token_type_ids)
+            batch["labels"][row, start:end] = torch.tensor(target)
+        return {**batch, **merge_media([prompt.media for prompt in prompts])}
+
+    def _target_ids(self, sample: VideoSample) -> list[int]:
+        ids: list[int] = self.tokenizer(build_target(sample), add_special_tokens=False)["input_ids"]
+        return [*ids, self.tokenizer.eos_token_id]
+
+    def _check_length(self, sample: VideoSample, prompt: EncodedPrompt, target: list[int]) -> None:
+        total = len(prompt.input_ids) + len(target)
+        if self.max_length is not None and total > self.max_length:
+            num_vision = sum(kind > 0 for kind in prompt.mm_token_type_ids)
+            raise DataError(
+                f"{sample.location}: {total} tokens ({num_vision} vision, {len(prompt.input_ids) - num_vision} text, "
+                f"{len(target)} target) are more than max_length={self.max_length} (sample {sample.id!r}); nothing is "
+                "truncated: raise max_length, or lower max_frames / max_pixels."
+            )

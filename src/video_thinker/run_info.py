@@ -1,0 +1,48 @@
+"""What a run was: its resolved config, package versions and git commit, written beside its output."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+PACKAGES = ("torch", "transformers", "trl", "accelerate", "deepspeed", "peft", "qwen-vl-utils", "decord", "av")
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of the packages a result depends on; "not installed" where one is missing."""
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = "not installed"
+    return versions
+
+
+def git_commit() -> str:
+    """The commit of the source tree this package was loaded from, "unknown" outside a repository."""
+    try:
+        shown = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return shown.stdout.strip()
+
+
+def write_run_info(output_dir: str | Path, *arguments: Any) -> Path:
+    """Write `run.yaml`: the resolved arguments of a run (dataclass instances), versions and commit."""
+    config: dict[str, Any] = {}
+    for argument in arguments:
+        values = argument.to_dict() if hasattr(argument, "to_dict") else dataclasses.asdict(argument)
+        config.update(values)
+    path = Path(output_dir) / "run.yaml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    info = {"config": config, "packages": package_versions(), "git_commit": git_commit()}
+    path.write_text(yaml.safe_dump(info, sort_keys=False, allow_unicode=True))
+    return path

@@ -1,0 +1,85 @@
+"""Samples -> the `datasets.Dataset` that TRL's trainers want, and the one place where unreadable items are dropped."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import datasets
+from tqdm import tqdm
+
+from video_thinker.config import DataArguments, check_choice
+from video_thinker.data.annotations import load_samples
+from video_thinker.data.collate import SampleEncoder
+from video_thinker.data.conversation import build_messages
+from video_thinker.errors import DataError, DecodeError
+from video_thinker.schema import VideoSample
+
+logger = logging.getLogger(__name__)
+
+
+class _Rows:
+    """Builds rows lazily, so that message parts never pass through Arrow, which would add `video=None` to text parts."""
+
+    def __init__(self, samples: Sequence[VideoSample], encoder: SampleEncoder) -> None:
+        self.samples = samples
+        self.encoder = encoder
+
+    def __call__(self, batch: dict[str, list[int]]) -> dict[str, list[Any]]:
+        samples = [self.samples[i] for i in batch["index"]]
+        prompts = [build_messages(s, self.encoder.prompt_style, self.encoder.media_root) for s in samples]
+        return {"prompt": prompts, "sample": samples}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # `datasets` fingerprints a transform by pickling it; the ids say all that matters, without the frame cache.
+        return (tuple, ([sample.id for sample in self.samples],))
+
+
+def build_dataset(samples: Sequence[VideoSample], encoder: SampleEncoder) -> datasets.Dataset:
+    """Wrap samples as rows `{"prompt": messages, "sample": VideoSample}`."""
+    index = datasets.Dataset.from_dict({"index": list(range(len(samples)))})
+    return index.with_transform(_Rows(samples, encoder))
+
+
+def load_readable_samples(
+    path: str, encoder: SampleEncoder, args: DataArguments, output_dir: str | Path
+) -> list[VideoSample]:
+    """Read the items of a run.
+
+    With `on_decode_error: raise` (the default) media are opened when they are needed, and the first that fails ends the
+    run. With `skip`, all are decoded once beforehand; items that fail are dropped, counted, and listed with their cause
+    in `skipped.jsonl` beside the run's output. Every batch keeps its shape, and nothing is put in an item's place.
+
+    Raises:
+        DataError: a row is malformed, no row is left, or more than `max_decode_errors` of the rows would be dropped.
+        ConfigError: `on_decode_error` is unknown.
+    """
+    check_choice("on_decode_error", args.on_decode_error, ("raise", "skip"))
+    samples = load_samples(path)
+    if args.on_decode_error == "raise":
+        return samples
+    kept, skipped = [], []
+    for sample in tqdm(samples, desc="checking media", unit="item"):
+        try:
+            encoder.encode_prompt(sample)
+        except DecodeError as error:
+            skipped.append({"problem_id": sample.id, "location": sample.location, "error": str(error)})
+        else:
+            kept.append(sample)
+    if skipped:
+        listing = Path(output_dir) / "skipped.jsonl"
+        listing.parent.mkdir(parents=True, exist_ok=True)
+        listing.write_text("".join(json.dumps(row) + "\n" for row in skipped))
+        logger.warning("on_decode_error: skip dropped %d of %d items; see %s", len(skipped), len(samples), listing)
+    if len(skipped) > args.max_decode_errors * len(samples):
+        raise DataError(
+            f"{path}: {len(skipped)} of {len(samples)} items cannot be decoded, more than "
+            f"max_decode_errors={args.max_decode_errors} allows; the first: {skipped[0]['error']} "
+            f"All are listed in {Path(output_dir) / 'skipped.jsonl'}."
+        )
+    if not kept:
+        raise DataError(f"{path}: no item is left to train on.")
+    return kept

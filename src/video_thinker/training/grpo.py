@@ -1,0 +1,231 @@
+"""GRPO stage: outcome and format rewards on video prompts. `video-thinker grpo CONFIG [key=value …]`.
+
+TRL's `GRPOTrainer` samples its rollouts from the video but scores them without it (`forward_kwargs` is built from
+`images` only). `VideoGRPOTrainer` overrides the media seams and nothing else; rollouts, advantages, losses, KL and
+logging are TRL's.
+
+Shapes: B rows of a batch (prompts x G completions), P prompt, C completion, L = P + C.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from trl import GRPOConfig, GRPOTrainer
+
+from video_thinker.config import DataArguments, ModelArguments, parse_config
+from video_thinker.data.collate import EncodedPrompt, SampleEncoder, blank_media, build_encoder, merge_media
+from video_thinker.errors import ConfigError, DataError
+from video_thinker.modeling import check_model_path, freeze, load_processor, model_init_kwargs, vision_token_ids
+from video_thinker.rewards import load_reward_funcs
+from video_thinker.run_info import write_run_info
+from video_thinker.schema import VideoSample
+from video_thinker.training.canary import check_gap, log_prob_gap
+from video_thinker.training.dataset import build_dataset, load_readable_samples
+
+logger = logging.getLogger(__name__)
+
+Media = dict[str, torch.Tensor]
+
+
+@dataclass
+class VideoGRPOConfig(GRPOConfig):
+    """TRL's `GRPOConfig` with the rewards of Video-Thinker and the blind canary."""
+
+    reward_funcs: list[str] = field(
+        default_factory=lambda: ["accuracy", "format"],
+        metadata={"help": "Keys of video_thinker.rewards.REWARD_FUNCS; `reward_weights` weighs them (default 1 each)."},
+    )
+    max_prompt_length: int | None = field(
+        default=8192, metadata={"help": "Longest prompt in tokens; a longer one is an error, never cut."}
+    )
+    canary_steps: int = field(default=100, metadata={"help": "Blind canary every so many steps; 0 turns it off."})
+    canary_min_gap: float = field(default=1e-6, metadata={"help": "Least log-prob gap in nats per token."})
+
+
+class VideoGRPOTrainer(GRPOTrainer):
+    """TRL's `GRPOTrainer` that sees video, in the rollout and in every log-probability.
+
+    The data set's rows hold `sample` (a `VideoSample`) beside TRL's `prompt`. Reward functions get `sample` and
+    `duration_s` as lists with one entry per completion.
+
+    Args:
+        encoder: Turns samples into prompts; its sampling is used for rollout and scoring alike.
+        args: The configuration.
+        **kwargs: As in TRL.
+    """
+
+    args: VideoGRPOConfig
+
+    def __init__(self, *, encoder: SampleEncoder, args: VideoGRPOConfig, **kwargs: Any) -> None:
+        """See the class."""
+        self.encoder = encoder
+        suppressed = vision_token_ids(encoder.processor)
+        args.generation_kwargs = {"suppress_tokens": suppressed, **(args.generation_kwargs or {})}
+        self._prompts: list[EncodedPrompt] = []
+        self._row_media: list[Media] = []
+        super().__init__(args=args, processing_class=encoder.processor, **kwargs)
+
+    def encode_prompts(self, samples: list[VideoSample]) -> list[EncodedPrompt]:
+        """Encode each distinct sample once; equal samples share one object, in the order of `samples`.
+
+        Raises:
+            DataError: a prompt is longer than `max_prompt_length`.
+            DecodeError: a media file cannot be used.
+        """
+        encoded: dict[str, EncodedPrompt] = {}
+        for sample in samples:
+            if sample.id not in encoded:
+                encoded[sample.id] = prompt = self.encoder.encode_prompt(sample)
+                limit = self.args.max_prompt_length
+                if limit is not None and len(prompt.input_ids) > limit:
+                    raise DataError(
+                        f"{sample.location}: the prompt has {len(prompt.input_ids)} tokens, more than "
+                        f"max_prompt_length={limit} (sample {sample.id!r}); nothing is truncated: raise "
+                        "max_prompt_length, or lower max_frames / max_pixels."
+                    )
+        return [encoded[sample.id] for sample in samples]
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        """Seam 1: encode the batch's media once, and let them travel with the rows through TRL's shuffle and split."""
+        self._prompts = self.encode_prompts([row["sample"] for row in inputs])
+        self._row_media = [prompt.media for prompt in self._prompts]
+        rows = [{**row, "duration_s": p.duration_s} for row, p in zip(inputs, self._prompts, strict=True)]
+        output = super()._generate_and_score_completions(rows)
+        output["row_media"] = self._row_media
+        return output
+
+    def _tokenize_prompts(self, prompts: list[Any]) -> tuple[list[list[int]], None, dict[str, Any]]:
+        """Seam 2: prompts as the encoder made them, with the fields generation needs."""
+        fields: dict[str, Any] = {"mm_token_type_ids": [p.mm_token_type_ids for p in self._prompts]}
+        return [p.input_ids for p in self._prompts], None, {**fields, **merge_media(self._row_media)}
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
+        """Seam 3: the rows of this micro-batch bring their own media. The blind canary looks here."""
+        self._row_media = inputs["row_media"]
+        self._watch_canary(model, inputs)
+        return super()._compute_loss(model, inputs)
+
+    def _get_per_token_logps_and_entropies(
+        self,
+        model: Any,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        logits_to_keep: int,
+        batch_size: int | None = None,
+        **kwargs: Any,
+    ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+        """Seam 4: policy, old policy and reference all score through here, with the pixels of each row.
+
+        Args:
+            model: Any of the three.
+            input_ids: (B, L) prompts padded left, completions padded right.
+            attention_mask: (B, L).
+            logits_to_keep: C.
+            batch_size: Rows per forward.
+            **kwargs: What TRL passes on (`compute_entropy`, …); its own image fields are all `None` here.
+
+        Returns:
+            Log-probabilities (B, C), entropies (B, C) or `None`, and the auxiliary loss or `None`.
+        """
+        if len(self._row_media) != len(input_ids):
+            raise RuntimeError(
+                f"{len(input_ids)} rows to score but media for {len(self._row_media)}: TRL reordered or split the "
+                "batch in a way this class does not know; use the TRL version pinned in pyproject.toml."
+            )
+        batch_size = batch_size or len(input_ids)
+        kwargs["mm_token_type_ids"] = None
+        parts = []
+        for start in range(0, len(input_ids), batch_size):
+            rows = slice(start, start + batch_size)
+            media = {k: v.to(input_ids.device) for k, v in merge_media(self._row_media[rows]).items()}
+            token_types = self._token_types(input_ids[rows], logits_to_keep)
+            with_video = functools.partial(model, **media, mm_token_type_ids=token_types)
+            parts.append(
+                super()._get_per_token_logps_and_entropies(
+                    with_video, input_ids[rows], attention_mask[rows], logits_to_keep, **kwargs
+                )
+            )
+        logps, entropies, aux_losses = zip(*parts, strict=True)
+        return (
+            torch.cat(logps),
+            torch.cat(entropies) if entropies[0] is not None else None,
+            torch.stack(aux_losses).mean() if aux_losses[0] is not None else None,
+        )
+
+    def _token_types(self, input_ids: torch.Tensor, logits_to_keep: int) -> torch.Tensor:
+        """Mark image (1) and video (2) pads of the prompts, (B, L); a completion is text whatever it holds."""
+        processor = self.encoder.processor
+        token_types = torch.zeros_like(input_ids)
+        token_types[input_ids == processor.image_token_id] = 1
+        token_types[input_ids == processor.video_token_id] = 2
+        token_types[:, -logits_to_keep:] = 0
+        return token_types
+
+    def _watch_canary(self, model: Any, inputs: dict[str, Any]) -> None:
+        """Every `canary_steps` steps: score the micro-batch with blank frames, too, and compare."""
+        step, every = self.state.global_step, self.args.canary_steps
+        if not every or not self.model.training or step % every or getattr(self, "_canary_step", None) == step:
+            return
+        self._canary_step = step  # once per optimizer step, not once per micro-batch
+        input_ids = torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], dim=1)
+        attention_mask = torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], dim=1)
+        logits_to_keep = inputs["completion_ids"].shape[1]
+        media = self._row_media
+        with torch.no_grad():
+            logps, *_ = self._get_per_token_logps_and_entropies(model, input_ids, attention_mask, logits_to_keep)
+            self._row_media = [blank_media(row) for row in media]
+            blank, *_ = self._get_per_token_logps_and_entropies(model, input_ids, attention_mask, logits_to_keep)
+        self._row_media = media
+        gap = log_prob_gap(logps, blank, inputs["completion_mask"], self.accelerator)
+        self._metrics["train"]["canary/log_prob_gap"].append(gap)
+        check_gap(gap, self.args.canary_min_gap, step)
+
+    def _calculate_rewards(
+        self, inputs: list[dict[str, Any]], prompts: Any, completions: Any, completion_ids_list: Any
+    ) -> torch.Tensor:
+        """TRL's rewards (B of all ranks, number of rewards), plus how they are spread within the groups."""
+        rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
+        mode = "train" if self.model.training else "eval"
+        num_generations = self.num_generations if mode == "train" else self.num_generations_eval
+        if "accuracy_reward" in self.reward_func_names:
+            accuracy = rewards[:, self.reward_func_names.index("accuracy_reward")].view(-1, num_generations)
+            solved, failed = (accuracy == 1).all(dim=1), (accuracy == 0).all(dim=1)
+            self._metrics[mode]["groups/all_correct"].append(solved.float().mean().item())
+            self._metrics[mode]["groups/all_wrong"].append(failed.float().mean().item())
+            self._metrics[mode]["groups/mixed"].append((~solved & ~failed).float().mean().item())
+        return rewards
+
+
+def main(argv: list[str]) -> int:
+    """Run the GRPO stage."""
+    model_args, data_args, args = parse_config((ModelArguments, DataArguments, VideoGRPOConfig), argv)
+    if not data_args.train_file:
+        raise ConfigError("train_file is missing: name the JSON or JSONL file with the questions to train on.")
+    check_model_path(model_args.model_name_or_path)
+    reward_funcs = load_reward_funcs(args.reward_funcs)
+    encoder = build_encoder(load_processor(model_args.model_name_or_path), data_args)
+    train_samples = load_readable_samples(data_args.train_file, encoder, data_args, args.output_dir)
+    eval_samples = (
+        load_readable_samples(data_args.eval_file, encoder, data_args, args.output_dir) if data_args.eval_file else None
+    )
+    init_kwargs = model_init_kwargs(model_args.dtype, model_args.attn_implementation)
+    args.model_init_kwargs = {**(args.model_init_kwargs or {}), **init_kwargs}
+    trainer = VideoGRPOTrainer(
+        model=model_args.model_name_or_path,
+        encoder=encoder,
+        args=args,
+        reward_funcs=reward_funcs,
+        train_dataset=build_dataset(train_samples, encoder),
+        eval_dataset=build_dataset(eval_samples, encoder) if eval_samples else None,
+    )
+    freeze(trainer.model, model_args.freeze)
+    write_run_info(args.output_dir, model_args, data_args, args)
+    trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
+    trainer.save_model()
+    trainer.save_state()
+    return 0

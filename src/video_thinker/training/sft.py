@@ -1,0 +1,94 @@
+"""SFT stage: teach the trace format. `video-thinker sft CONFIG [key=value …]`."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from trl import SFTConfig, SFTTrainer
+
+from video_thinker.config import DataArguments, ModelArguments, parse_config
+from video_thinker.data.collate import SFTCollator, blank_media, build_encoder
+from video_thinker.errors import ConfigError
+from video_thinker.modeling import freeze, load_model, load_processor
+from video_thinker.run_info import write_run_info
+from video_thinker.training.canary import check_gap, log_prob_gap
+from video_thinker.training.dataset import build_dataset, load_readable_samples
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class VideoSFTConfig(SFTConfig):
+    """TRL's `SFTConfig` with the defaults video needs, and the blind canary."""
+
+    remove_unused_columns: bool | None = field(default=False)
+    max_length: int | None = field(
+        default=8192, metadata={"help": "Longest prompt + trace in tokens; a longer one is an error, never cut."}
+    )
+    canary_steps: int = field(default=100, metadata={"help": "Blind canary every so many steps; 0 turns it off."})
+    canary_min_gap: float = field(default=1e-6, metadata={"help": "Least log-prob gap in nats per token."})
+
+    def __post_init__(self) -> None:
+        """Hand the data to our collator untouched: TRL must neither tokenize nor truncate it."""
+        self.dataset_kwargs = {**(self.dataset_kwargs or {}), "skip_prepare_dataset": True}
+        super().__post_init__()
+
+
+class VideoSFTTrainer(SFTTrainer):
+    """TRL's `SFTTrainer` with the blind canary in its loss."""
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """Compute TRL's loss; every `canary_steps` steps, also look whether it depends on the pixels.
+
+        Raises:
+            BlindModelError: it does not.
+        """
+        self._watch_canary(model, inputs)
+        return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+
+    def _watch_canary(self, model: Any, inputs: dict[str, Any]) -> None:
+        step, every = self.state.global_step, self.args.canary_steps
+        if not every or not model.training or step % every or getattr(self, "_canary_step", None) == step:
+            return
+        self._canary_step = step  # once per optimizer step, not once per micro-batch
+        with torch.no_grad(), self.accelerator.autocast():
+            seen = model(**inputs, fused_lm_head=True)
+            blank = model(**blank_media(inputs), fused_lm_head=True)
+        gap = log_prob_gap(seen.log_probs, blank.log_probs, seen.label_mask, self.accelerator)
+        self._metrics["train"]["canary/log_prob_gap"].append(gap)
+        check_gap(gap, self.args.canary_min_gap, step)
+
+
+def main(argv: list[str]) -> int:
+    """Run the SFT stage."""
+    model_args, data_args, args = parse_config((ModelArguments, DataArguments, VideoSFTConfig), argv)
+    if not data_args.train_file:
+        raise ConfigError("train_file is missing: name the JSON or JSONL file with the traces to learn.")
+    processor = load_processor(model_args.model_name_or_path)
+    encoder = build_encoder(processor, data_args)
+    train_samples = load_readable_samples(data_args.train_file, encoder, data_args, args.output_dir)
+    eval_samples = (
+        load_readable_samples(data_args.eval_file, encoder, data_args, args.output_dir) if data_args.eval_file else None
+    )
+    model = load_model(
+        model_args.model_name_or_path, dtype=model_args.dtype, attn_implementation=model_args.attn_implementation
+    )
+    freeze(model, model_args.freeze)
+    trainer = VideoSFTTrainer(
+        model=model,
+        args=args,
+        train_dataset=build_dataset(train_samples, encoder),
+        eval_dataset=build_dataset(eval_samples, encoder) if eval_samples else None,
+        data_collator=SFTCollator(encoder, args.max_length),
+        processing_class=processor,
+    )
+    write_run_info(args.output_dir, model_args, data_args, args)
+    trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
+    trainer.save_model()
+    trainer.save_state()
+    return 0

@@ -1,0 +1,157 @@
+"""Fixtures shared by all tests: a tiny random Qwen2.5-VL, generated clips, and items on them. No network, no GPU."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+REPO = Path(__file__).parents[1]
+SHARED = REPO.parent / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared_dir() -> Path:
+    """Real clips and annotation rows, where a developer has them beside the project."""
+    if not (SHARED / "videos").is_dir():
+        pytest.skip("no ../shared/videos beside the project")
+    return SHARED
+
+
+def write_clip(
+    path: Path, colors: list[tuple[int, int, int]], *, fps: int = 8, size: tuple[int, int] = (64, 64)
+) -> Path:
+    """Write an mp4 that shows each color for one second; `size` is (width, height)."""
+    import av
+    import numpy as np
+
+    rng = np.random.default_rng(len(colors))
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=fps)
+        stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
+        for color in colors:
+            for _ in range(fps):
+                image = np.full((size[1], size[0], 3), color, dtype=np.uint8)
+                image[: size[1] // 2, : size[0] // 2] = rng.integers(0, 255, 3)
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode())
+    return path
+
+
+@pytest.fixture(scope="session")
+def media_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Clips a.mp4 (4 s), b.mp4 (6 s, other colors), c.mp4 (5 s, wide), still.png, and broken.mp4 (half a file)."""
+    from PIL import Image
+
+    root = tmp_path_factory.mktemp("media")
+    write_clip(root / "a.mp4", [(250, 10, 10), (10, 250, 10), (10, 10, 250), (250, 250, 10)])
+    write_clip(root / "b.mp4", [(0, 200, 200), (200, 0, 200), (90, 90, 90), (255, 255, 255), (0, 0, 0), (120, 60, 0)])
+    write_clip(root / "c.mp4", [(20, 40, 60), (60, 40, 20), (200, 100, 50), (50, 100, 200), (1, 2, 3)], size=(128, 64))
+    Image.new("RGB", (70, 50), (200, 30, 60)).save(root / "still.png")
+    (root / "broken.mp4").write_bytes((root / "a.mp4").read_bytes()[:900])
+    return root
+
+
+def make_item(name: str, path: str | None = None, **fields: object) -> dict:
+    """Write one raw item on a clip of `media_root`."""
+    item = {
+        "problem_id": name,
+        "problem": "Which color comes last?",
+        "data_type": "video",
+        "problem_type": "multiple choice",
+        "options": ["A. red", "B. green", "C. blue", "D. yellow"],
+        "solution": "<answer>D</answer>",
+        "path": path or "a.mp4",
+        "data_source": "test",
+        "segments": [{"start_s": 3.0, "end_s": 4.0, "caption": "yellow"}],
+        "process": "I look. <time>00:03-00:04</time> <caption>yellow</caption> <think>the last</think> So yellow.",
+    }
+    return {**item, **fields}
+
+
+@pytest.fixture(scope="session")
+def items() -> list[dict]:
+    """Six items on three clips, with traces of different lengths."""
+    long = "I look twice. <time>00:00-00:01</time> <caption>red</caption> <think>first</think> "
+    return [
+        make_item("q0", "a.mp4"),
+        make_item("q1", "b.mp4", solution="<answer>A</answer>", problem="Which color comes right after red?"),
+        make_item("q2", "c.mp4", solution="<answer>B</answer>", process=long + make_item("x")["process"]),
+        make_item("q3", "a.mp4", problem="Which color comes first?", solution="<answer>A</answer>"),
+        make_item("q4", "b.mp4", solution="<answer>C</answer>", process=long * 2 + make_item("x")["process"]),
+        make_item("q5", "c.mp4", solution="<answer>D</answer>"),
+    ]
+
+
+def write_items(path: Path, items: list[dict]) -> Path:
+    """Write items as JSONL."""
+    path.write_text("".join(json.dumps(item) + "\n" for item in items))
+    return path
+
+
+@pytest.fixture(scope="session")
+def items_file(items: list[dict], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The items as a JSONL file."""
+    return write_items(tmp_path_factory.mktemp("items") / "items.jsonl", items)
+
+
+@pytest.fixture(scope="session")
+def tiny_model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random Qwen2.5-VL of 0.2M parameters with its processor; weights wide enough that pixels matter."""
+    import torch
+    from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+
+    from video_thinker.toyworld.tokenizer import make_processor, train_tokenizer
+
+    folder = tmp_path_factory.mktemp("tiny_qwen2_5_vl")
+    texts = ["Which color comes right after red? green blue yellow A. B. C. D. I look. the last first So 00:00-00:03"]
+    processor = make_processor(train_tokenizer(texts, vocab_size=400))
+    token_id = processor.tokenizer.convert_tokens_to_ids
+    config = Qwen2_5_VLConfig(
+        text_config={
+            "vocab_size": len(processor.tokenizer),
+            "hidden_size": 64,
+            "intermediate_size": 128,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "rope_parameters": {"rope_type": "default", "mrope_section": [2, 3, 3], "rope_theta": 1e4},
+            "initializer_range": 0.1,
+            "bos_token_id": None,
+            "eos_token_id": processor.tokenizer.eos_token_id,
+            "pad_token_id": processor.tokenizer.pad_token_id,
+        },
+        vision_config={
+            "depth": 2,
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_heads": 2,
+            "out_hidden_size": 64,
+            "patch_size": 14,
+            "spatial_merge_size": 2,
+            "temporal_patch_size": 2,
+            "window_size": 112,
+            "fullatt_block_indexes": [1],
+            "tokens_per_second": 2,
+            "initializer_range": 0.1,
+        },
+        image_token_id=token_id("<|image_pad|>"),
+        video_token_id=token_id("<|video_pad|>"),
+        vision_start_token_id=token_id("<|vision_start|>"),
+        vision_end_token_id=token_id("<|vision_end|>"),
+        tie_word_embeddings=True,
+        initializer_range=0.1,
+    )
+    torch.manual_seed(0)
+    model = Qwen2_5_VLForConditionalGeneration(config)
+    model.generation_config.eos_token_id = processor.tokenizer.eos_token_id
+    model.generation_config.pad_token_id = processor.tokenizer.pad_token_id
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
