@@ -88,6 +88,7 @@ def iter_rows(path: str | Path) -> Iterator[RawRow | DataError]:
     """
     path = Path(path)
     text = _read_text(path)
+    _refuse_single_object(text, path)
     rows = _iter_list(text, path) if text.lstrip().startswith("[") else _iter_lines(text, path)
     empty = True
     for row in rows:
@@ -148,17 +149,6 @@ def to_row(sample: VideoSample) -> dict[str, Any]:
     return row
 
 
-def resolve_media_path(path: str, media_root: str | Path) -> Path:
-    """Find a sample's media file.
-
-    A path is joined to the media root; a leading "./" or "/", as in Video-R1's "./Evaluation/v.mp4", does not change
-    that. An absolute path of a file that exists is used as it is. The result need not exist: opening it says so.
-    """
-    if path.startswith("/") and Path(path).is_file():
-        return Path(path)
-    return Path(media_root) / path.removeprefix("./").lstrip("/")
-
-
 class _Fields:
     """Reads the fields of one row, and knows how to complain about them."""
 
@@ -168,7 +158,7 @@ class _Fields:
         self.id = ""
         problem_id = row.get("problem_id")
         if isinstance(problem_id, bool) or not isinstance(problem_id, str | int) or not str(problem_id).strip():
-            found = "no problem_id" if problem_id is None else f"problem_id={_brief(problem_id)}"
+            found = self.missing("problem_id") if problem_id is None else f"problem_id={_brief(problem_id)}"
             raise self.error(found, "it is a text or a whole number, unique in its file", "add one")
         self.id = str(problem_id)
 
@@ -176,12 +166,16 @@ class _Fields:
         sample = f" (sample {self.id!r})" if self.id else ""
         return DataError(f"{self.location}: {found}{sample}; {rule}; {fix}.")
 
+    def missing(self, key: str) -> str:
+        keys = ", ".join(map(str, self.row))
+        return f"no {key} among the fields {keys[:120] or '(none)'}"
+
     def text(self, key: str, *, optional: bool = False) -> str:
         value = self.row.get(key)
         if value is None and optional:
             return ""
         if not isinstance(value, str) or not (value.strip() or optional):
-            found = f"no {key}" if value is None else f"{key}={_brief(value)}"
+            found = self.missing(key) if value is None else f"{key}={_brief(value)}"
             raise self.error(
                 found, f"{key} is a text" if optional else f"{key} is a text that is not empty", f"give the {key}"
             )
@@ -199,7 +193,7 @@ class _Fields:
     def solution(self) -> str:
         value = self.row.get("solution")
         if isinstance(value, bool) or not isinstance(value, str | int | float):
-            found = "no solution" if value is None else f"solution={_brief(value)}"
+            found = self.missing("solution") if value is None else f"solution={_brief(value)}"
             raise self.error(found, 'solution is the gold answer, "<answer>A</answer>" or bare', "give the solution")
         text = str(value)
         match = _SOLUTION.fullmatch(text)
@@ -289,6 +283,23 @@ def _read_text(path: Path) -> str:
         raise DataError(
             f"{path}:{line}: byte {error.start} is not UTF-8; annotation files are; convert the file."
         ) from error
+
+
+def _refuse_single_object(text: str, path: Path) -> None:
+    """Say that a file is one JSON object over several lines, instead of calling each of its lines wrong."""
+    first_line = text.lstrip().partition("\n")[0]
+    if first_line.startswith("{") and not _is_json(first_line) and _is_json(text):
+        raise DataError(
+            f"{path}: found one JSON object; a file is a JSON list or JSONL; take out the list or convert it."
+        )
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except json.JSONDecodeError:
+        return False
+    return True
 
 
 def _iter_lines(text: str, path: Path) -> Iterator[RawRow | DataError]:
