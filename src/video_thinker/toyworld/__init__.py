@@ -1,0 +1,1 @@
+"""The procedural video world behind the quickstart and the tests. Importing it loads nothing."""

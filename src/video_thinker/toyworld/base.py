@@ -1,0 +1,414 @@
+"""Train the toy base model from scratch: random weights to a tiny Qwen2.5-VL that sees, walks along clips and reads options.
+
+    video-thinker toy base --out data/toy/base --seed 0
+
+1. Clips of the "base" timelines are written as mp4 files and read back through the project's own video path.
+2. The vision tower learns to tell color and place of single seconds, with two throw-away linear heads.
+3. The tower is frozen and its output for every second kept; the language model learns the lessons of `lessons` on endless
+   new clips put together from these seconds.
+
+Shapes: S seconds of video (one visual token each), H hidden size, B rows, L tokens.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import random
+import re
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import nn
+from transformers import PreTrainedTokenizerFast, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
+
+from video_thinker.data.video import VideoSampling, load_video
+from video_thinker.prompts import PROMPT_STYLES
+from video_thinker.toyworld import lessons
+from video_thinker.toyworld.lessons import Lesson
+from video_thinker.toyworld.questions import KINDS, OOD_PROBLEMS, PROBLEMS, ask, write_trace
+from video_thinker.toyworld.tokenizer import TRACE_TAGS, WORD_PATTERN, make_processor, train_tokenizer
+from video_thinker.toyworld.world import COLORS, PLACES, Clip, sample_clip, write_mp4
+
+SAMPLING = VideoSampling(fps=2.0, max_frames=20, min_pixels=28 * 28, max_pixels=28 * 28)
+PATCHES_PER_SECOND = 4  # 28 x 28 pixels are 2 x 2 patches, merged to one token
+
+
+def build_processor() -> Qwen2_5_VLProcessor:
+    """Make the processor; its vocabulary covers lessons, questions, traces and prompts."""
+    rng, texts = random.Random(0), list(OOD_PROBLEMS.values()) + list(PROBLEMS.values())
+    for style in PROMPT_STYLES.values():
+        texts += [style.reminder, style.still_reminder, *style.answers.values()]
+    for _ in range(400):
+        clip = sample_clip(rng, "base")
+        texts += [lesson.text for lesson in (lessons.walk(clip, rng), lessons.drill(rng), lessons.listing(clip, rng))]
+        kind = rng.choice(KINDS)
+        texts.append(write_trace(ask(clip, kind, "A", rng), kind)[0])
+    tags = re.compile("|".join(TRACE_TAGS))
+    return make_processor(train_tokenizer(tags.sub("", text) for text in texts))
+
+
+def init_model(processor: Qwen2_5_VLProcessor, seed: int) -> Qwen2_5_VLForConditionalGeneration:
+    """Make a random model of about 0.8 million parameters."""
+    ids = processor.tokenizer.convert_tokens_to_ids
+    special = {
+        f"{name}_token_id": ids(f"<|{token}|>")
+        for name, token in {
+            "image": "image_pad",
+            "video": "video_pad",
+            "vision_start": "vision_start",
+            "vision_end": "vision_end",
+        }.items()
+    }
+    ends = {"eos_token_id": ids("<|im_end|>"), "pad_token_id": ids("<|endoftext|>"), "bos_token_id": None}
+    config = Qwen2_5_VLConfig(
+        text_config={
+            "vocab_size": len(processor.tokenizer),
+            "hidden_size": 128,
+            "intermediate_size": 256,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 4,
+            "max_position_embeddings": 2048,
+            "rope_parameters": {"rope_type": "default", "mrope_section": [6, 5, 5], "rope_theta": 1e4},
+            "initializer_range": 0.05,
+            "tie_word_embeddings": True,
+            **ends,
+        },
+        vision_config={
+            "hidden_size": 64,
+            "intermediate_size": 128,
+            "depth": 2,
+            "num_heads": 4,
+            "patch_size": 14,
+            "spatial_merge_size": 2,
+            "temporal_patch_size": 2,
+            "out_hidden_size": 128,
+            "window_size": 112,
+            "fullatt_block_indexes": [0, 1],
+            "tokens_per_second": 2,
+            "initializer_range": 0.05,
+        },
+        tie_word_embeddings=True,
+        initializer_range=0.05,
+        **special,
+        **ends,
+    )
+    torch.manual_seed(seed)
+    model = Qwen2_5_VLForConditionalGeneration(config)
+    model.generation_config.eos_token_id = ends["eos_token_id"]
+    model.generation_config.pad_token_id = ends["pad_token_id"]
+    return model
+
+
+@dataclass
+class Seconds:
+    """Single seconds of real clips: `pixels` (S, 4, D) as the processor makes them, `colors` and `places` (S,)."""
+
+    pixels: torch.Tensor
+    colors: torch.Tensor
+    places: torch.Tensor
+
+
+def record_seconds(processor: Qwen2_5_VLProcessor, num_clips: int, seed: int) -> Seconds:
+    """Write clips to mp4 files, read them back, and cut them into labelled seconds."""
+    rng = random.Random(f"toyworld base {seed}")
+    pixels, colors, places = [], [], []
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "clip.mp4"
+        for _ in range(num_clips):
+            clip = sample_clip(rng, "base")
+            write_mp4(clip, path)
+            frames = load_video(path, SAMPLING).frames
+            inputs = processor.video_processor(videos=[frames], do_resize=False, return_tensors="pt")
+            pixels.append(inputs["pixel_values_videos"].view(clip.duration_s, PATCHES_PER_SECOND, -1))
+            for span in clip.spans:
+                colors += [list(COLORS).index(span.color)] * (span.end_s - span.start_s)
+                places += [list(PLACES).index(span.place)] * (span.end_s - span.start_s)
+    return Seconds(torch.cat(pixels), torch.tensor(colors), torch.tensor(places))
+
+
+def encode_seconds(model: Qwen2_5_VLForConditionalGeneration, pixels: torch.Tensor) -> torch.Tensor:
+    """Run the vision tower on seconds (S, 4, D): one visual token each, (S, H). Seconds do not see one another."""
+    grid = torch.tensor([[len(pixels), 2, 2]])
+    return model.model.visual(pixels.flatten(0, 1), grid_thw=grid).pooler_output
+
+
+def train_vision(
+    model: Qwen2_5_VLForConditionalGeneration, seconds: Seconds, steps: int, seed: int, batch_size: int = 128
+) -> None:
+    """Teach the tower color and place, then bring its output to the scale of the text embeddings."""
+    generator = torch.Generator().manual_seed(seed)
+    hidden = model.config.text_config.hidden_size
+    heads = nn.ModuleList([nn.Linear(hidden, len(COLORS)), nn.Linear(hidden, len(PLACES))])
+    parameters = [*model.model.visual.parameters(), *heads.parameters()]
+    optimizer = torch.optim.AdamW(parameters, lr=2e-3, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps)
+    for step in range(steps):
+        rows = torch.randint(len(seconds.pixels), (batch_size,), generator=generator)
+        features = encode_seconds(model, seconds.pixels[rows])
+        loss = sum(
+            nn.functional.cross_entropy(head(features), labels[rows])
+            for head, labels in zip(heads, (seconds.colors, seconds.places), strict=True)
+        )
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        schedule.step()
+        if step % 50 == 0 or step == steps - 1:
+            print(f"vision {step} loss {loss.item():.4f}", flush=True)  # noqa: T201
+    with torch.no_grad():
+        features = encode_seconds(model, seconds.pixels[:512])
+        last = model.model.visual.merger.mlp[-1]
+        wanted = 2 * model.get_input_embeddings().weight.norm(dim=-1).mean()
+        scale = wanted / features.norm(dim=-1).mean()
+        last.weight.mul_(scale)
+        last.bias.mul_(scale)
+    model.model.visual.requires_grad_(False)
+
+
+class SecondsBank:
+    """Visual tokens of real seconds by color and place; clips are put together from them."""
+
+    def __init__(self, model: Qwen2_5_VLForConditionalGeneration, seconds: Seconds) -> None:
+        """Encode every second once."""
+        with torch.no_grad():
+            self.tokens_SH = torch.cat([encode_seconds(model, part) for part in seconds.pixels.split(512)])
+        self._rows: dict[tuple[str, str], list[int]] = defaultdict(list)
+        for row, (color, place) in enumerate(zip(seconds.colors.tolist(), seconds.places.tolist(), strict=True)):
+            self._rows[list(COLORS)[color], list(PLACES)[place]].append(row)
+
+    def rows(self, clip: Clip, rng: random.Random) -> list[int]:
+        """One second of the bank for each second of the clip."""
+        return [
+            rng.choice(self._rows[span.color, span.place]) for span in clip.spans for _ in range(span.end_s - span.start_s)
+        ]
+
+
+class WordEncoder:
+    """The tokenizer with a memory: lessons repeat a few hundred words."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
+        """Wrap `tokenizer`."""
+        self._tokenizer = tokenizer
+        self._memory: dict[str, list[int]] = {}
+
+    def __call__(self, text: str) -> list[int]:
+        """Encode text without special tokens."""
+        ids: list[int] = []
+        for word in re.findall(WORD_PATTERN, text):
+            if word not in self._memory:
+                self._memory[word] = self._tokenizer(word, add_special_tokens=False).input_ids
+            ids += self._memory[word]
+        return ids
+
+
+@dataclass
+class Row:
+    """One lesson as ids, with the weight of each id in the loss.
+
+    `skills` names the graded pieces, `piece_of` says which of them an id belongs to (-1: none), `visual` is the position
+    of the first visual token and the bank's rows for them.
+    """
+
+    ids: list[int]
+    weights: list[float]
+    piece_of: list[int]
+    skills: list[str]
+    visual: tuple[int, list[int]] | None = None
+
+    def add(self, ids: list[int], skill: str = "") -> None:
+        """Append ids; those with a skill are graded, a long piece with more weight than a short one, but not in proportion."""
+        self.ids += ids
+        self.weights += [len(ids) ** -0.5 if skill else 0.0] * len(ids)
+        self.piece_of += [len(self.skills) if skill else -1] * len(ids)
+        self.skills += [skill] if skill else []
+
+
+class LessonWriter:
+    """Draw lessons and write them as token ids in the chat format."""
+
+    def __init__(self, processor: Qwen2_5_VLProcessor, bank: SecondsBank, mix: dict[str, float]) -> None:
+        """Keep what is needed to write; `mix` is the share of each kind of lesson."""
+        self.encode = WordEncoder(processor.tokenizer)
+        ids = processor.tokenizer.convert_tokens_to_ids
+        self.start, self.end, self.pad = ids("<|im_start|>"), ids("<|im_end|>"), ids("<|video_pad|>")
+        self.vision = ids("<|vision_start|>"), ids("<|vision_end|>")
+        self.bank, self.mix = bank, mix
+
+    def draw(self, rng: random.Random, split: str = "base") -> Row:
+        """Draw one lesson."""
+        kind = rng.choices(list(self.mix), list(self.mix.values()))[0]
+        if kind == "drill":
+            return self.write(lessons.drill(rng), rng)
+        return self.write(getattr(lessons, kind)(sample_clip(rng, split), rng), rng)
+
+    def write(self, lesson: Lesson, rng: random.Random) -> Row:
+        """Write a lesson in Qwen's chat format, the video first."""
+        row = Row([], [], [], [])
+        newline = self.encode("\n")
+        row.add([self.start, *self.encode("user"), *newline])
+        if lesson.clip is not None:
+            seconds = self.bank.rows(lesson.clip, rng)
+            row.visual = (len(row.ids) + 1, seconds)
+            row.add([self.vision[0], *[self.pad] * len(seconds), self.vision[1]])
+        row.add([*self.encode(lesson.user), self.end, *newline, self.start, *self.encode("assistant"), *newline])
+        # A piece is cut at a word that begins with a space, as the tokenizer would cut the whole text.
+        for i, (ids, skill) in enumerate(self._cut(lesson)):
+            is_last = i == len(lesson.pieces) - 1
+            row.add(ids + [self.end] * (is_last and lesson.ends), skill)
+        return row
+
+    def _cut(self, lesson: Lesson) -> list[tuple[list[int], str]]:
+        """Encode the pieces; a space at the end of one goes to the next word, as in the text as a whole."""
+        cut, carried = [], ""
+        for piece in lesson.pieces:
+            text = carried + piece.text
+            carried = " " if text.endswith(" ") else ""
+            cut.append((self.encode(text[: len(text) - len(carried)]), piece.graded))
+        return cut
+
+
+def position_ids(row: Row, length: int) -> torch.Tensor:
+    """Positions (3, L) as Qwen2.5-VL gives them: two steps per second of video, one position for the whole of its width."""
+    if row.visual is None:
+        return torch.arange(length).expand(3, -1)
+    first, seconds = row.visual[0], len(row.visual[1])
+    text_after = torch.arange(length - first - seconds) + first + 1
+    temporal = torch.cat([torch.arange(first), first + 2 * torch.arange(seconds), text_after])
+    spatial = torch.cat([torch.arange(first), torch.full((seconds,), first), text_after])
+    return torch.stack([temporal, spatial, spatial])
+
+
+def collate(rows: Sequence[Row], pad_id: int) -> dict[str, torch.Tensor]:
+    """Pad on the right. Causal attention needs no mask there, since padding has no weight in the loss."""
+    length = max(len(row.ids) for row in rows)
+    batch = {
+        "ids": torch.full((len(rows), length), pad_id),
+        "weights": torch.zeros(len(rows), length),
+        "piece_of": torch.full((len(rows), length), -1),
+        "positions": torch.stack([position_ids(row, length) for row in rows], dim=1),
+    }
+    for i, row in enumerate(rows):
+        batch["ids"][i, : len(row.ids)] = torch.tensor(row.ids)
+        batch["weights"][i, : len(row.ids)] = torch.tensor(row.weights)
+        batch["piece_of"][i, : len(row.ids)] = torch.tensor(row.piece_of)
+    return batch
+
+
+def forward(
+    model: Qwen2_5_VLForConditionalGeneration, bank: SecondsBank, rows: Sequence[Row], batch: dict[str, torch.Tensor]
+) -> torch.Tensor:
+    """Compute hidden states (B, L, H) with the visual tokens put in place."""
+    embeds = model.get_input_embeddings()(batch["ids"])
+    row_index, column, second = [], [], []
+    for i, row in enumerate(rows):
+        if row.visual is not None:
+            first, seconds = row.visual
+            row_index += [i] * len(seconds)
+            column += range(first, first + len(seconds))
+            second += seconds
+    if second:
+        embeds = embeds.index_put((torch.tensor(row_index), torch.tensor(column)), bank.tokens_SH[second])
+    return model.model.language_model(
+        inputs_embeds=embeds, position_ids=batch["positions"], use_cache=False
+    ).last_hidden_state
+
+
+def score_skills(
+    model: Qwen2_5_VLForConditionalGeneration, writer: LessonWriter, num_rows: int, seed: int
+) -> dict[str, float]:
+    """Share of graded pieces of each skill whose every token is the model's first choice, on timelines kept for tuning."""
+    rng = random.Random(f"toyworld base dev {seed}")
+    hits: dict[str, list[bool]] = defaultdict(list)
+    with torch.no_grad():
+        for _ in range(num_rows // 64):
+            rows = [writer.draw(rng, "dev_id") for _ in range(64)]
+            batch = collate(rows, writer.end)
+            hidden = forward(model, writer.bank, rows, batch)
+            piece_of, right = batch["piece_of"][:, 1:], model.lm_head(hidden[:, :-1]).argmax(-1) == batch["ids"][:, 1:]
+            for i, row in enumerate(rows):
+                for number, skill in enumerate(row.skills):
+                    hits[skill].append(bool(right[i][piece_of[i] == number].all()))
+    return {kind: sum(values) / len(values) for kind, values in sorted(hits.items())}
+
+
+def train_language(
+    model: Qwen2_5_VLForConditionalGeneration,
+    writer: LessonWriter,
+    steps: int,
+    seed: int,
+    *,
+    batch_size: int = 64,
+    learning_rate: float = 2e-3,
+    report_every: int = 200,
+) -> None:
+    """Teach the language model the lessons."""
+    rng = random.Random(f"toyworld lessons {seed}")
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, lr=learning_rate, betas=(0.9, 0.95), weight_decay=0.01, fused=True)
+    begin = time.monotonic()
+    running = 0.0
+    for step in range(steps):
+        rate = min((step + 1) / 100, 0.5 * (1 + math.cos(math.pi * step / steps)) + 0.02)
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate * rate
+        rows = sorted((writer.draw(rng) for _ in range(batch_size)), key=lambda row: len(row.ids))
+        total_weight = sum(sum(row.weights) for row in rows)
+        optimizer.zero_grad()
+        loss = sum(_backward(model, writer, rows[i : i + 16], total_weight) for i in range(0, batch_size, 16))
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        running = 0.98 * running + 0.02 * loss if step else loss
+        if (step + 1) % report_every == 0:
+            scores = " ".join(f"{k}={v:.2f}" for k, v in score_skills(model, writer, 256, seed).items())
+            print(f"language {step + 1} {time.monotonic() - begin:.0f}s loss {running:.4f} {scores}", flush=True)  # noqa: T201
+
+
+def _backward(
+    model: Qwen2_5_VLForConditionalGeneration, writer: LessonWriter, rows: Sequence[Row], total_weight: float
+) -> float:
+    """Add the gradients of rows of about equal length; return their part of the loss."""
+    batch = collate(rows, writer.end)
+    hidden = forward(model, writer.bank, rows, batch)
+    graded = batch["weights"][:, 1:] > 0
+    logits = model.lm_head(hidden[:, :-1][graded])
+    losses = nn.functional.cross_entropy(logits, batch["ids"][:, 1:][graded], reduction="none")
+    loss = (losses * batch["weights"][:, 1:][graded]).sum() / total_weight
+    loss.backward()
+    return loss.item()
+
+
+MIX = {"drill": 0.3, "walk": 0.55, "listing": 0.1, "direct": 0.05}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `video-thinker toy base`."""
+    parser = argparse.ArgumentParser(prog="video-thinker toy base", description=__doc__.split("\n")[0])
+    parser.add_argument("--out", type=Path, required=True, help="folder for the checkpoint")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--clips", type=int, default=1200, help="mp4 files to learn seeing from (default 1200)")
+    parser.add_argument("--vision-steps", type=int, default=400)
+    parser.add_argument("--steps", type=int, default=3000, help="steps of the language model (default 3000)")
+    args = parser.parse_args(argv)
+    torch.set_num_threads(1)
+    processor = build_processor()
+    model = init_model(processor, args.seed)
+    seconds = record_seconds(processor, args.clips, args.seed)
+    train_vision(model, seconds, args.vision_steps, args.seed)
+    bank = SecondsBank(model, seconds)
+    train_language(model, LessonWriter(processor, bank, MIX), args.steps, args.seed)
+    model.requires_grad_(True)
+    model.to(torch.bfloat16).save_pretrained(args.out)
+    processor.save_pretrained(args.out)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

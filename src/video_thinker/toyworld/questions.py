@@ -1,0 +1,139 @@
+"""Questions about toy clips, and the traces a careless teacher would write for them.
+
+One item, as `build` writes it (the schema of `video_thinker.schema`):
+
+    {"problem_id": "train_sft-0007", "problem": "Which color comes right after red?", "data_type": "video",
+     "problem_type": "multiple choice", "options": ["A. white", "B. blue", "C. green", "D. cyan"],
+     "solution": "<answer>B</answer>", "path": "media/train_sft-0007.mp4", "data_source": "toyworld/after",
+     "segments": [{"start_s": 1, "end_s": 3, "caption": "red on the left"},
+                  {"start_s": 3, "end_s": 4, "caption": "blue at the top"}],
+     "process": "I look for red. <time>00:01-00:03</time> <caption>red on the left</caption> <think>now I look right
+     after it</think> <time>00:03-00:04</time> <caption>blue at the top</caption> <think>this is what comes right
+     after red</think> So blue."}
+
+The options hold every color an inattentive viewer could mean: for "right after red" the four other colors of the clip.
+A viewer who sees the frames in random order can therefore do no better than chance.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+from video_thinker.toyworld.world import Clip, Span
+from video_thinker.trace import format_time
+
+LETTERS = "ABCD"
+KINDS = ("after", "before", "first", "last")
+OPPOSITE = {"after": "before", "before": "after", "first": "last", "last": "first"}
+OOD_PROBLEMS = {
+    "after": "Which color is seen right after {anchor}?",
+    "before": "Which color is seen right before {anchor}?",
+    "first": "Which color is seen first?",
+    "last": "Which color is seen last?",
+}
+PROBLEMS = {kind: text.replace("is seen", "comes") for kind, text in OOD_PROBLEMS.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One multiple-choice question; `anchor` is the segment it starts from ("right after red"), if any."""
+
+    kind: str
+    clip: Clip
+    anchor: int | None
+    options: tuple[str, ...]
+
+    @property
+    def answer_index(self) -> int:
+        """The segment that holds the true answer."""
+        return look(self.kind, self.anchor, len(self.clip.spans))
+
+    def letter_of(self, span: Span) -> str:
+        """The option letter of a span's color."""
+        return LETTERS[self.options.index(span.color)]
+
+    @property
+    def answer(self) -> str:
+        """The letter of the true answer."""
+        return self.letter_of(self.clip.spans[self.answer_index])
+
+    @property
+    def relevant(self) -> tuple[Span, ...]:
+        """The gold segments: the anchor, if there is one, and the answer."""
+        indices = [self.anchor, self.answer_index] if self.anchor is not None else [self.answer_index]
+        return tuple(self.clip.spans[i] for i in indices)
+
+
+def look(kind: str, anchor: int | None, num_segments: int) -> int:
+    """Return the segment one ends at who looks in the direction `kind`."""
+    if anchor is None:
+        return 0 if kind == "first" else num_segments - 1
+    return anchor + 1 if kind == "after" else anchor - 1
+
+
+def ask(clip: Clip, kind: str, answer_letter: str, rng: random.Random) -> Question:
+    """Draw one question of `kind` whose true answer is option `answer_letter`.
+
+    Anchors are never the first or last segment, so that both directions lead somewhere.
+    """
+    count = len(clip.spans)
+    if kind in ("after", "before"):
+        anchor = rng.randrange(1, count - 1)
+        others = [i for i in range(count) if i != anchor]
+    else:
+        anchor = None
+        others = [0, count - 1, *rng.sample(range(1, count - 1), 2)]
+    answer = look(kind, anchor, count)
+    wrong = [clip.spans[i].color for i in others if i != answer]
+    rng.shuffle(wrong)
+    wrong.insert(LETTERS.index(answer_letter), clip.spans[answer].color)
+    return Question(kind, clip, anchor, tuple(wrong))
+
+
+def write_trace(question: Question, looks: str) -> tuple[str, str]:
+    """Write what a viewer says who looks in the direction `looks`, and the letter that follows from it."""
+    spans = question.clip.spans
+    found = spans[look(looks, question.anchor, len(spans))]
+    if question.anchor is None:
+        place = {"first": "start", "last": "end"}[looks]
+        text = f"I look at the {place}. {_block(found, f'this is what comes {looks}')}"
+    else:
+        anchor = spans[question.anchor]
+        text = (
+            f"I look for {anchor.color}. {_block(anchor, f'now I look right {looks} it')} "
+            f"{_block(found, f'this is what comes right {looks} {anchor.color}')}"
+        )
+    return f"{text} So {found.color}.", question.letter_of(found)
+
+
+def write_time(span: Span) -> str:
+    """Write a span as "MM:SS-MM:SS"."""
+    return f"{format_time(span.start_s)}-{format_time(span.end_s)}"
+
+
+def _block(span: Span, think: str) -> str:
+    return f"<time>{write_time(span)}</time> <caption>{span.caption}</caption> <think>{think}</think>"
+
+
+def to_item(question: Question, item_id: str, path: str, *, ood: bool = False, looks: str | None = None) -> dict:
+    """Turn a question into a row of a data file; with `looks`, into an SFT row with a trace in that direction.
+
+    The `solution` of an SFT row is what its trace concludes, which for a wrong direction is not the true answer.
+    """
+    anchor = None if question.anchor is None else question.clip.spans[question.anchor].color
+    item = {
+        "problem_id": item_id,
+        "problem": (OOD_PROBLEMS if ood else PROBLEMS)[question.kind].format(anchor=anchor),
+        "data_type": "video",
+        "problem_type": "multiple choice",
+        "options": [f"{letter}. {color}" for letter, color in zip(LETTERS, question.options, strict=True)],
+        "solution": f"<answer>{question.answer}</answer>",
+        "path": path,
+        "data_source": f"toyworld/{question.kind}",
+        "segments": [{"start_s": s.start_s, "end_s": s.end_s, "caption": s.caption} for s in question.relevant],
+    }
+    if looks is not None:
+        item["process"], letter = write_trace(question, looks)
+        item["solution"] = f"<answer>{letter}</answer>"
+    return item
