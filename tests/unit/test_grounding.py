@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import pytest
+
+from video_thinker.grounding import mean_best_iou, recall_at, temporal_iou
+from video_thinker.schema import Segment, TraceBlock
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "iou"),
+    [
+        ((4, 8), (4, 8), 1.0),
+        ((4, 8), (6, 10), 2 / 6),
+        ((0, 10), (2, 4), 0.2),
+        ((0, 1), (1, 2), 0.0),
+        ((0, 1), (5, 6), 0.0),
+        ((3, 3), (3, 3), 0.0),
+        ((3, 3), (0, 6), 0.0),
+    ],
+)
+def test_temporal_iou(a, b, iou):
+    assert temporal_iou(Segment(*a), Segment(*b)) == pytest.approx(iou)
+    assert temporal_iou(Segment(*b), TraceBlock(*a, caption="", think="")) == pytest.approx(iou)
+
+
+GOLD = [Segment(0, 4), Segment(10, 14)]
+
+
+def test_each_gold_segment_takes_its_best_span():
+    pred = [Segment(0, 2), Segment(0, 4), Segment(11, 15), Segment(50, 60)]
+    assert mean_best_iou(pred, GOLD) == pytest.approx((1.0 + 3 / 5) / 2)
+    assert recall_at(pred, GOLD, 0.3) == 1.0
+    assert recall_at(pred, GOLD, 0.6) == 1.0  # the threshold itself counts
+    assert recall_at(pred, GOLD, 0.61) == 0.5
+
+
+def test_one_span_may_serve_several_gold_segments():
+    assert mean_best_iou([Segment(0, 8)], [Segment(0, 4), Segment(4, 8)]) == pytest.approx(0.5)
+
+
+def test_the_order_does_not_matter():
+    pred = [Segment(11, 15), Segment(0, 2)]
+    assert mean_best_iou(pred, GOLD) == mean_best_iou(pred[::-1], GOLD[::-1])
+
+
+def test_no_prediction_is_zero_and_no_gold_is_none():
+    assert mean_best_iou([], GOLD) == 0.0
+    assert recall_at([], GOLD, 0.3) == 0.0
+    assert mean_best_iou(GOLD, []) is None
+    assert recall_at(GOLD, [], 0.3) is None
+    assert mean_best_iou([], []) is None
