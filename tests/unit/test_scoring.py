@@ -63,9 +63,29 @@ def test_extract_choice(answer, letter):
 
 @pytest.mark.parametrize(
     "answer",
-    ["", " ", ".", "Banana", "A man walks", "a man walks", "BB", "A.M.", "A, B", "A and B", "A/B", "(A) or (B)", "A,B,C", "A B",
-     "bottle of oil", "I think so", "answer", "the answer is", "1", "Ä"],
-)  # fmt: skip
+    [
+        "",
+        " ",
+        ".",
+        "Banana",
+        "A man walks",
+        "a man walks",
+        "BB",
+        "A.M.",
+        "A, B",
+        "A and B",
+        "A/B",
+        "(A) or (B)",
+        "A,B,C",
+        "A B",
+        "bottle of oil",
+        "I think so",
+        "answer",
+        "the answer is",
+        "1",
+        "Ä",
+    ],
+)
 def test_extract_choice_finds_none(answer):
     assert extract_choice(answer, OPTIONS) is None
 
@@ -136,9 +156,21 @@ def test_multiple_choice_with_options_inside_the_question():
 
 @pytest.mark.parametrize(
     ("text", "number"),
-    [("3", 3.0), ("-3.50", -3.5), ("+2", 2.0), ("1,200", 1200.0), ("1,200,000.5", 1200000.5), (".5", 0.5), ("7.", 7.0), ("$4", 4.0),
-     ("12%", 12.0), ("12 %", 12.0), ("2e3", 2000.0), (" 8 ", 8.0)],
-)  # fmt: skip
+    [
+        ("3", 3.0),
+        ("-3.50", -3.5),
+        ("+2", 2.0),
+        ("1,200", 1200.0),
+        ("1,200,000.5", 1200000.5),
+        (".5", 0.5),
+        ("7.", 7.0),
+        ("$4", 4.0),
+        ("12%", 12.0),
+        ("12 %", 12.0),
+        ("2e3", 2000.0),
+        (" 8 ", 8.0),
+    ],
+)
 def test_parse_number(text, number):
     assert parse_number(text) == number
 
