@@ -12,7 +12,11 @@ if [ $# -lt 2 ]; then
 fi
 command=$1
 shift
-processes=${NUM_PROCESSES:-$( (nvidia-smi --list-gpus 2>/dev/null || true) | wc -l)}
+gpus=$( (nvidia-smi --list-gpus 2>/dev/null || true) | wc -l)
+processes=${NUM_PROCESSES:-$gpus}
+if [ "$gpus" -eq 0 ]; then
+  export DS_ACCELERATOR=${DS_ACCELERATOR:-cpu}
+fi
 if [ "$command" = eval ] || [ "$processes" -le 1 ]; then
   exec "$python" -m video_thinker.cli "$command" "$@"
 fi

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import logging
 import sys
+import warnings
 
 from video_thinker.errors import VideoThinkerError
 
@@ -14,8 +15,8 @@ COMMANDS = {
     "eval": ("video_thinker.evaluation.runner", "CONFIG [key=value …]: evaluate a model on splits of items"),
     "ask": ("video_thinker.evaluation.ask", 'VIDEO "question" --model DIR: print the trace, draw the timeline'),
     "validate": ("video_thinker.data.validate", "FILE … --media-root DIR: check every row and every media file"),
-    "toy": ("video_thinker.toyworld.build", "--out DIR --seed S: make the clips and items of the toy world"),
-    "toy-base": ("video_thinker.toyworld.base", "--out DIR: train the toy world's base checkpoint from scratch"),
+    "toy build": ("video_thinker.toyworld.build", "--out DIR --seed S: make the clips and items of the toy world"),
+    "toy base": ("video_thinker.toyworld.base", "--out DIR: train the toy world's base checkpoint from scratch"),
 }
 
 
@@ -26,21 +27,32 @@ def usage() -> str:
     return "usage: video-thinker COMMAND …\n\n" + "\n".join(lines) + "\n"
 
 
+def find_command(argv: list[str]) -> tuple[str, list[str]] | None:
+    """Split off the command's name, of one or two words; `None` if there is no such command."""
+    for words in (2, 1):
+        name = " ".join(argv[:words])
+        if name in COMMANDS:
+            return name, argv[words:]
+    return None
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run one command; an error the user can act on is printed without a traceback and gives exit code 2."""
     argv = sys.argv[1:] if argv is None else argv
     if not argv or argv[0] in ("-h", "--help"):
         sys.stdout.write(usage())
         return 0 if argv else 2
-    if argv[0] not in COMMANDS:
-        sys.stderr.write(f"video-thinker: unknown command {argv[0]!r}\n\n{usage()}")
+    found = find_command(argv)
+    if found is None:
+        sys.stderr.write(f"video-thinker: unknown command {' '.join(argv[:2])!r}\n\n{usage()}")
         return 2
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")  # on names of a version to come
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     for noisy in ("httpx", "datasets", "filelock", "matplotlib", "PIL"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    module, _ = COMMANDS[argv[0]]
+    name, rest = found
     try:
-        return importlib.import_module(module).main(argv[1:])
+        return importlib.import_module(COMMANDS[name][0]).main(rest)
     except VideoThinkerError as error:
         sys.stderr.write(f"\n{type(error).__name__}: {error}\n")
         return 2

@@ -71,15 +71,6 @@ def _check_keys(keys: Sequence[str], dataclass_types: Sequence[type], where: str
             raise ConfigError(f"{where}: unknown key {key!r}; {hint}")
 
 
-def _to_argv(key: str, value: Any) -> list[str]:
-    if isinstance(value, list):
-        return [f"--{key}", *map(str, value)]
-    return [
-        f"--{key}",
-        yaml.safe_dump(value, default_flow_style=True).strip() if isinstance(value, dict) else str(value),
-    ]
-
-
 def parse_config(dataclass_types: Sequence[type], argv: Sequence[str]) -> tuple[Any, ...]:
     """Read a YAML file and its overrides into dataclasses.
 
@@ -101,18 +92,18 @@ def parse_config(dataclass_types: Sequence[type], argv: Sequence[str]) -> tuple[
     if not isinstance(config, dict):
         raise ConfigError(f"{path}: must hold a YAML mapping of keys to values.")
     _check_keys(list(config), dataclass_types, str(path))
-    overrides: list[str] = []
     for item in argv[1:]:
-        key, equals, value = item.removeprefix("--").partition("=")
+        key, equals, text = item.removeprefix("--").partition("=")
         if not equals:
             raise ConfigError(f"override {item!r}: write key=value.")
         _check_keys([key], dataclass_types, f"override {item!r}")
-        parsed = yaml.safe_load(value)
-        if parsed is None:
+        config[key] = yaml.safe_load(text)
+        if config[key] is None:
             raise ConfigError(f"override {item!r}: the value is empty.")
-        overrides += _to_argv(key, parsed if isinstance(parsed, (list, dict)) else value)
+    parser = TrlParser(dataclass_types)
+    parser.set_defaults_with_config(**config)
     try:
-        return TrlParser(dataclass_types).parse_args_and_config([*overrides, "--config", str(path)])
+        return parser.parse_args_into_dataclasses(args=[])
     except SystemExit as error:  # argparse prints the cause and exits
         raise ConfigError(f"{path} with {list(argv[1:])}: a value has the wrong type or is missing.") from error
 

@@ -12,7 +12,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from tests.conftest import make_item, write_items
 from video_thinker.config import VideoArguments
 from video_thinker.data.annotations import load_samples
-from video_thinker.data.collate import build_encoder
+from video_thinker.data.collate import blank_media, build_encoder
 from video_thinker.errors import BlindModelError, DataError, DecodeError
 from video_thinker.modeling import freeze, load_model, load_processor, vision_token_ids
 from video_thinker.training.dataset import build_dataset
@@ -90,16 +90,13 @@ def test_log_probs_of_policy_and_reference_equal_a_forward_by_hand(make_trainer,
         trainer._row_media = output["row_media"]
         policy, *_ = trainer._get_per_token_logps_and_entropies(trainer.model, input_ids, mask, 12, batch_size=3)
         reference = load_model(str(tiny_model_dir), dtype="float32").eval()
-        blind_gap = 0.0
         for row in range(2 * G):
             sample = trainer.train_dataset[row // G]["sample"]
             ids = output["completion_ids"][row][output["completion_mask"][row].bool()].tolist()
             for model, logps in ((trainer.model, policy[row]), (reference, output["ref_per_token_logps"][row])):
                 expected = by_hand(model, trainer.encoder, sample, ids, trainer.temperature)
                 torch.testing.assert_close(logps[: len(ids)], expected, atol=1e-5, rtol=0)
-        trainer._row_media = [
-            {k: torch.zeros_like(v) if "pixel" in k else v for k, v in m.items()} for m in trainer._row_media
-        ]
+        trainer._row_media = [blank_media(media) for media in trainer._row_media]
         blind, *_ = trainer._get_per_token_logps_and_entropies(trainer.model, input_ids, mask, 12)
         blind_gap = (blind - policy).abs().max()
     assert blind_gap > 1e-2
@@ -192,7 +189,7 @@ def test_blind_canary_stops_a_blind_run(make_trainer, monkeypatch):
 
     def score_blind(self, *args, **kwargs):
         media = self._row_media
-        self._row_media = [{k: torch.zeros_like(v) if "pixel" in k else v for k, v in m.items()} for m in media]
+        self._row_media = [blank_media(row) for row in media]
         scored = original(self, *args, **kwargs)
         self._row_media = media
         return scored

@@ -57,8 +57,8 @@ def blank_media(media: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 class SampleEncoder:
     """Turns samples into model inputs, with one processor and one way of sampling videos.
 
-    Frames come from a byte-bounded in-memory cache of sampled videos (uint8), so that the G rollouts of a prompt and the
-    next epoch do not decode a file again.
+    Frames come from a byte-bounded in-memory cache of sampled videos (uint8), so that the G rollouts of a prompt and
+    the next epoch do not decode a file again.
 
     Args:
         processor: The model's processor (`AutoProcessor`).

@@ -1,9 +1,10 @@
 """File -> sampled frames with their real timestamps.
 
-Sampling and resizing follow qwen-vl-utils (`smart_nframes`, `smart_resize`), so `fps`, `num_frames` and the pixel limits
-mean what users of Qwen-VL know. Decoding does not: its `fetch_video` falls back from one reader to another without a
-word and takes nominal frame rates. Here a file is decoded by one named backend, every frame carries the timestamp stored
-in the file, and anything that goes wrong is a `DecodeError`. Nothing is ever substituted.
+Frames are chosen by qwen-vl-utils (`smart_nframes`) and sized by transformers' copy of its `smart_resize` (which never
+rounds a side down to 0), so `fps`, `num_frames` and the pixel limits mean what users of Qwen-VL know. Decoding is done
+here, because `fetch_video` falls back from one reader to another without a word and takes nominal frame rates: a file
+is decoded by one named backend, every frame carries the timestamp stored in the file, and anything that goes wrong is a
+`DecodeError`. Nothing is ever substituted.
 
 Shapes: T sampled frames, H x W pixels.
 """
@@ -19,9 +20,10 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from qwen_vl_utils.vision_process import FRAME_FACTOR, smart_nframes, smart_resize
+from qwen_vl_utils.vision_process import FRAME_FACTOR, smart_nframes
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import resize
+from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
 
 from video_thinker.errors import ConfigError, DecodeError
 
@@ -32,7 +34,7 @@ IMAGE_FACTOR = 28  # patch size 14 x spatial merge 2 of Qwen2-VL and Qwen2.5-VL
 class VideoSampling:
     """Which frames are taken of a video, and how large they are.
 
-    Give `fps` (frames per second, clamped to [`min_frames`, `max_frames`]) or `num_frames` (a fixed number, which wins).
+    Give `fps` (frames per second, clamped to [`min_frames`, `max_frames`]), or `num_frames` (a fixed number; it wins).
     `min_pixels` and `max_pixels` bound height x width of one frame; the aspect ratio is kept.
     """
 

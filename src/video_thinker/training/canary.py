@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 
 def log_prob_gap(logps: torch.Tensor, blank_logps: torch.Tensor, mask: torch.Tensor, accelerator: Accelerator) -> float:
-    """Mean absolute difference of log-probabilities (B, C) over the tokens of `mask` (B, C), in nats, over all ranks."""
+    """Mean absolute difference of log-probabilities (B, C) over the tokens of `mask` (B, C), in nats, on all ranks."""
     difference = ((logps - blank_logps).abs().float() * mask).sum()
     totals = accelerator.reduce(torch.stack([difference, mask.sum().float()]), reduction="sum")
     return float(totals[0] / totals[1].clamp(min=1))

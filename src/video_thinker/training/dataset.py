@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 
 class _Rows:
-    """Builds rows lazily, so that message parts never pass through Arrow, which would add `video=None` to text parts."""
+    """Builds rows lazily: message parts never pass through Arrow, which would add `video=None` to text parts."""
 
     def __init__(self, samples: Sequence[VideoSample], encoder: SampleEncoder) -> None:
         self.samples = samples

@@ -25,6 +25,7 @@ from video_thinker.rewards import load_reward_funcs
 from video_thinker.run_info import write_run_info
 from video_thinker.schema import VideoSample
 from video_thinker.training.canary import check_gap, log_prob_gap
+from video_thinker.training.console import use_console
 from video_thinker.training.dataset import build_dataset, load_readable_samples
 
 logger = logging.getLogger(__name__)
@@ -39,6 +40,9 @@ class VideoGRPOConfig(GRPOConfig):
     reward_funcs: list[str] = field(
         default_factory=lambda: ["accuracy", "format"],
         metadata={"help": "Keys of video_thinker.rewards.REWARD_FUNCS; `reward_weights` weighs them (default 1 each)."},
+    )
+    reward_params: dict | None = field(
+        default=None, metadata={"help": "Parameters by reward: {length: {min_tokens: 32, max_tokens: 96}}."}
     )
     max_prompt_length: int | None = field(
         default=8192, metadata={"help": "Longest prompt in tokens; a longer one is an error, never cut."}
@@ -207,7 +211,7 @@ def main(argv: list[str]) -> int:
     if not data_args.train_file:
         raise ConfigError("train_file is missing: name the JSON or JSONL file with the questions to train on.")
     check_model_path(model_args.model_name_or_path)
-    reward_funcs = load_reward_funcs(args.reward_funcs)
+    reward_funcs = load_reward_funcs(args.reward_funcs, args.reward_params)
     encoder = build_encoder(load_processor(model_args.model_name_or_path), data_args)
     train_samples = load_readable_samples(data_args.train_file, encoder, data_args, args.output_dir)
     eval_samples = (
@@ -224,6 +228,7 @@ def main(argv: list[str]) -> int:
         eval_dataset=build_dataset(eval_samples, encoder) if eval_samples else None,
     )
     freeze(trainer.model, model_args.freeze)
+    use_console(trainer)
     write_run_info(args.output_dir, model_args, data_args, args)
     trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
     trainer.save_model()

@@ -15,6 +15,7 @@ from video_thinker.errors import ConfigError
 from video_thinker.modeling import freeze, load_model, load_processor
 from video_thinker.run_info import write_run_info
 from video_thinker.training.canary import check_gap, log_prob_gap
+from video_thinker.training.console import use_console
 from video_thinker.training.dataset import build_dataset, load_readable_samples
 
 logger = logging.getLogger(__name__)
@@ -87,6 +88,7 @@ def main(argv: list[str]) -> int:
         data_collator=SFTCollator(encoder, args.max_length),
         processing_class=processor,
     )
+    use_console(trainer)
     write_run_info(args.output_dir, model_args, data_args, args)
     trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
     trainer.save_model()

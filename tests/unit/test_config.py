@@ -1,0 +1,76 @@
+"""Config parsing: defaults < YAML < overrides, and every mistake is named."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import REPO
+from video_thinker.config import DataArguments, ModelArguments, parse_config
+from video_thinker.errors import ConfigError
+
+
+@dataclass
+class Args:
+    rate: float = 1.0
+    names: list[str] = field(default_factory=list)
+    flag: bool = False
+    size: int | None = None
+    extra: dict | None = None
+
+
+def parse(tmp_path: Path, text: str, *overrides: str) -> Args:
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    return parse_config((Args,), [str(path), *overrides])[0]
+
+
+def test_overrides_win_over_yaml_and_yaml_over_defaults(tmp_path):
+    args = parse(tmp_path, "rate: 1e-5\nnames: [a, b]\n", "names=[c]", "flag=true", "size=3", "extra={a: 1}")
+    assert (args.rate, args.names, args.flag, args.size, args.extra) == (1e-5, ["c"], True, 3, {"a": 1})
+    assert parse(tmp_path, "names: [a]\n").rate == 1.0
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides", "message"),
+    [
+        ("raet: 2\n", [], r"config\.yaml: unknown key 'raet'; did you mean 'rate'"),
+        ("rate: 2\n", ["raet=2"], r"override 'raet=2': unknown key 'raet'"),
+        ("rate: 2\n", ["rate"], "write key=value"),
+        ("rate: 2\n", ["rate="], "value is empty"),
+        ("rate: fast\n", [], "wrong type"),
+        ("- 1\n", [], "must hold a YAML mapping"),
+    ],
+)
+def test_mistakes_are_named(tmp_path, text, overrides, message):
+    with pytest.raises(ConfigError, match=message):
+        parse(tmp_path, text, *overrides)
+
+
+def test_missing_file_and_missing_argument():
+    with pytest.raises(ConfigError, match="no such config file"):
+        parse_config((Args,), ["nowhere.yaml"])
+    with pytest.raises(ConfigError, match="first argument must be a YAML"):
+        parse_config((Args,), ["rate=2"])
+
+
+@pytest.mark.parametrize("path", sorted((REPO / "configs").glob("*/*.yaml")), ids=lambda p: f"{p.parent.name}/{p.name}")
+def test_every_shipped_config_parses(path, tmp_path):
+    overrides = [f"output_dir={tmp_path}"]
+    if path.parent.name == "sft":
+        from video_thinker.training.sft import VideoSFTConfig as Config
+    elif path.parent.name == "grpo":
+        from video_thinker.training.grpo import VideoGRPOConfig as Config
+    else:
+        from video_thinker.evaluation.runner import EvalArguments
+
+        parsed = parse_config((EvalArguments,), [str(path), *overrides])
+        assert parsed[0].output_dir == str(tmp_path)
+        return
+    model_args, data_args, args = parse_config(
+        (ModelArguments, DataArguments, Config), [str(path), *overrides, "use_cpu=true", "bf16=false"]
+    )
+    assert args.output_dir == str(tmp_path) and args.learning_rate < 1e-2
+    assert model_args.model_name_or_path and data_args.train_file
