@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import REPO
-from video_thinker.config import DataArguments, ModelArguments, parse_config
+from video_thinker.config import DataArguments, ModelArguments, VideoArguments, parse_config
 from video_thinker.errors import ConfigError
 
 
@@ -66,8 +66,8 @@ def test_every_shipped_config_parses(path, tmp_path):
     else:
         from video_thinker.evaluation.runner import EvalArguments
 
-        parsed = parse_config((EvalArguments,), [str(path), *overrides])
-        assert parsed[0].output_dir == str(tmp_path)
+        model_args, _, args = parse_config((ModelArguments, VideoArguments, EvalArguments), [str(path), *overrides])
+        assert args.output_dir == str(tmp_path) and model_args.model_name_or_path
         return
     model_args, data_args, args = parse_config(
         (ModelArguments, DataArguments, Config), [str(path), *overrides, "use_cpu=true", "bf16=false"]

@@ -1,4 +1,4 @@
-"""One readable line per log entry on the terminal; everything else goes to TensorBoard, W&B or trackio as configured."""
+"""One readable line per log entry on the terminal; the rest goes to TensorBoard, W&B or trackio as configured."""
 
 from __future__ import annotations
 
