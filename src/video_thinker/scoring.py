@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 UNSCORABLE = Score(None, "unscorable")
 UNANSWERED = Score(0.0, "unanswered")
 
-_OPTION = re.compile(r"\(?([A-Za-z])[.):]\s*(.*)", re.DOTALL)
+_OPTION = re.compile(r"\(?([A-Za-z])[.):](?![A-Za-z]\.)\s*(.*)", re.DOTALL)  # "A. milk", not the initials "A.D."
 # Meant: B, (B), B., B: milk. Not meant: Banana, A man, A.M.
 _LEADING_LETTER = re.compile(r"[(\[]?([A-Za-z])(?:$|[)\].:,](?![A-Za-z]\.))")
 # After a leading letter, another one joined to it: "A, B", "(A) or (B)", "A/B". Not the text of an option: "C, a dog".
@@ -84,7 +84,7 @@ def option_letters(options: Sequence[str]) -> dict[str, str]:
     """
     matches = [_OPTION.fullmatch(option.strip()) for option in options]
     lettered = {match.group(1).upper(): match.group(2).strip() for match in matches if match}
-    if len(lettered) == len(options) and "A" in lettered:
+    if len(lettered) == len(options):
         return lettered
     return {letter: option.strip() for letter, option in zip(string.ascii_uppercase, options, strict=False)}
 

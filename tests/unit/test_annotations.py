@@ -187,6 +187,7 @@ ERRORS = {
     "segments an object": ({"segments": {}}, "segments is a list"),
     "segments of lists": ({"segments": [[0, 1]]}, r"segment 1 is \[0, 1\]"),
     "segment without end": ({"segments": [{"start_s": 0}]}, "segment 1 is"),
+    "segment of truths": ({"segments": [{"start_s": False, "end_s": True}]}, "segment 1 is"),
     "segment of texts": ({"segments": [{"start_s": "0", "end_s": "1"}]}, "segment 1 is"),
     "segment negative": ({"segments": [{"start_s": -1, "end_s": 1}]}, "seconds from 0"),
     "segment not a number": ({"segments": [{"start_s": 0, "end_s": float("nan")}]}, "seconds from 0"),
@@ -233,10 +234,8 @@ def test_a_json_list_gives_line_and_item(tmp_path, name):
     path = write(tmp_path / name, "\n" + json.dumps(ids(2), indent=1))
     samples = load_samples(path)
     assert samples[0].location == f"{path}:3 (item 1)"
-    assert (
-        json.dumps(ids(2), indent=1).split("\n")[int(samples[1].location.split(":")[1].split()[0]) - 2].strip() == "{"
-    )
-    assert samples[1].location.endswith(" (item 2)")
+    second = json.dumps(ids(2), indent=1).split("\n").index(" {", 2) + 2
+    assert samples[1].location == f"{path}:{second} (item 2)"
 
 
 def test_a_json_list_on_one_line(tmp_path):

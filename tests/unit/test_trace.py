@@ -126,7 +126,19 @@ def test_parse_time_range(text, span):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "-", "00:10", "00:10-", "-00:10", "00:10-00:14-00:20", "a-b", "1tob", "0-1" + " " * 99 + "x"]
+    "text",
+    [
+        "",
+        "-",
+        "00:10",
+        "00:10-",
+        "-00:10",
+        "00:10-00:14-00:20",
+        "a-b",
+        "1tob",
+        "0" + " " * 99 + "-1",
+        "0-1" + " " * 99 + "x",
+    ],
 )
 def test_parse_time_range_refuses(text):
     assert parse_time_range(text) is None

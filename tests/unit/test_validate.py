@@ -21,6 +21,8 @@ class FakeInfo:
 def media(monkeypatch):
     """Stand in for the decoders: name -> info or error; what was opened is kept in `media.opened`."""
 
+    monkeypatch.delenv("COLUMNS", raising=False)
+
     class Media(dict):
         opened: list[str] = []  # noqa: RUF012
 
@@ -199,30 +201,38 @@ def test_main_prints_findings_coverage_and_durations(media, write, capsys):
     media["b.mp4"] = FakeInfo(duration_s=30.0)
     media["bad.mp4"] = DecodeError("[red]bad.mp4[/red]: cannot decode")
     path = write(
-        row(segments=[{"start_s": 1, "end_s": 3}]),
-        row("v2", path="b.mp4", problem_type="numerical", options=[], solution="3", process="x"),
-        row("v3", path="bad.mp4", data_source="other"),
+        row(segments=[{"start_s": 1, "end_s": 3}], process="x"),
+        row("v2", path="b.mp4", problem_type="numerical", options=[], solution="3"),
+        row("v3", options=[]),
+        row("v4", path="bad.mp4", data_source="other"),
+        row("v5", solution="E"),
     )
     assert main([str(path), "--media-root", "/media"]) == 1
     out = capsys.readouterr().out
     cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in out.splitlines() if line.startswith("│")]
-    assert [cell[1] for cell in cells if len(cell) == 3 and cell[1]] == ["error", "warning"]  # errors first
+    assert [cell[1] for cell in cells if len(cell) == 3 and cell[1]] == [
+        "error",
+        "error",
+        "warning",
+        "warning",
+    ]  # errors first
+    assert [cell[0].rpartition(":")[2] for cell in cells if len(cell) == 3 and cell[1]] == ["4", "5", "1", "3"]
     assert "[red]bad.mp4[/red]: cannot decode" in cells[0][2]
     table = {cell[0]: cell[1] for cell in cells if len(cell) == 2}
     assert table == {
-        "rows": "3",
-        "rows without errors": "2",
+        "rows": "5",
+        "rows without errors": "3",
         "with segments": "1",
         "with process (a trace)": "1",
-        "problem_type: multiple choice": "2",
+        "problem_type: multiple choice": "4",
         "problem_type: numerical": "1",
-        "data_type: video": "3",
+        "data_type: video": "5",
         "data_source: other": "1",
-        "data_source: toy": "2",
+        "data_source: toy": "4",
         "media files": "3",
         "video seconds (min / median / max)": "10.0 / 20.0 / 30.0",
     }
-    assert "FAILED: 1 errors, 1 warnings in 3 rows." in out
+    assert "FAILED: 2 errors, 2 warnings in 5 rows." in out
 
 
 def test_main_gives_0_without_errors_and_counts_what_it_hides(media, write, capsys):
@@ -231,6 +241,16 @@ def test_main_gives_0_without_errors_and_counts_what_it_hides(media, write, caps
     out = capsys.readouterr().out
     assert "… and 3 more findings" in out
     assert "OK: 0 errors, 5 warnings in 5 rows." in out
+
+
+def test_findings_come_in_the_order_of_lines_and_items(media, write, tmp_path, capsys):
+    listed = tmp_path / "b.json"
+    listed.write_text(json.dumps([row(f"v{index}", solution="E") for index in range(11)]))
+    lined = write(*[row(f"v{index}", solution="E") for index in range(11)], name="a.jsonl")
+    main([str(lined), str(listed), "--media-root", "/media"])
+    places = [line.split("│")[1].strip() for line in capsys.readouterr().out.splitlines() if "error  " in line]
+    assert [place.rpartition(".jsonl:")[2] for place in places[:11]] == [str(line) for line in range(1, 12)]
+    assert [place.rpartition(".json:")[2] for place in places[11:]] == [f"1 (item {item})" for item in range(1, 12)]
 
 
 def test_main_wants_a_media_root(write, capsys):

@@ -9,6 +9,8 @@ without options, a stated duration that is not the file's.
 from __future__ import annotations
 
 import argparse
+import os
+import re
 import statistics
 import sys
 from collections import Counter
@@ -33,6 +35,9 @@ if TYPE_CHECKING:
     from video_thinker.data.video import VideoInfo
 
 Severity = Literal["error", "warning"]
+# "train.json:12 (item 3)" splits into "train.json", "12", …, "3", …
+_LOCATION_NUMBERS = re.compile(r":(\d+)$|:(\d+) \(item (\d+)\)$")
+
 MediaFile = tuple[Path, MediaKind]
 
 
@@ -153,8 +158,10 @@ def main(argv: list[str] | None = None) -> int:
         workers=args.workers,
         progress=sys.stderr.isatty(),
     )
-    # Piped output has no width of its own, and a wrapped file:line cannot be clicked or grepped.
-    render(report, Console(width=None if sys.stdout.isatty() else 160, highlight=False), args.max_findings)
+    # Piped output has no width of its own, and a file:line that is cut cannot be clicked or grepped.
+    piped_width = 100 + max([60, *(len(finding.where) for finding in report.findings)])
+    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else piped_width
+    render(report, Console(width=width, highlight=False), args.max_findings)
     return 1 if report.count("error") else 0
 
 
@@ -235,11 +242,17 @@ def _duration_s(sample: VideoSample, media_root: str | Path, durations_s: dict[M
 
 def _findings_table(report: Report, max_findings: int) -> Table:
     table = Table("file:line", "severity", "finding", title="Findings", title_justify="left")
-    table.columns[0].overflow = "fold"
-    for finding in sorted(report.findings, key=lambda item: item.severity)[:max_findings]:
+    table.columns[0].no_wrap = True
+    for finding in sorted(report.findings, key=_order)[:max_findings]:
         color = "red" if finding.severity == "error" else "yellow"
         table.add_row(_escape(finding.where), f"[{color}]{finding.severity}[/]", _escape(finding.message))
     return table
+
+
+def _order(finding: Finding) -> tuple[Severity, str, list[int]]:
+    """Errors first, then by file, line and item."""
+    file, *numbers = _LOCATION_NUMBERS.split(finding.where)
+    return finding.severity, file, [int(number) for number in numbers if number]
 
 
 def _coverage_table(report: Report) -> Table:
