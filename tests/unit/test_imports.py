@@ -10,7 +10,7 @@ import pytest
 PACKAGE = "video_thinker"
 SOURCE = Path(__file__).resolve().parents[2] / "src" / PACKAGE
 
-# Bottom to top: a module imports from its own layer and from those below. A package's name stands for all of its modules.
+# Bottom to top: a module imports from its own layer and from those below. A package's name stands for all its modules.
 LAYERS = [
     ["schema", "errors", "run_info"],
     ["prompts", "trace", "scoring", "grounding", "config"],
