@@ -1,0 +1,1 @@
+"""Questions to a model, figures from its answers, and pictures of both. Never imports training."""

@@ -1,0 +1,226 @@
+"""Ask a model about one video: the trace in the terminal, and a timeline picture.
+
+    video-thinker ask match.mp4 "Who scores first?" --model runs/grpo --options red blue "nobody"
+
+Frames are sampled and the question is worded as in the model's training, if its folder (or, for `…/checkpoint-500`, the
+one above) holds the `run.yaml` that training writes; flags win over it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import re
+import string
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console, Group
+from rich.padding import Padding
+from rich.panel import Panel
+from rich.text import Text
+
+from video_thinker.config import ModelArguments, VideoArguments, check_choice
+from video_thinker.data.collate import SampleEncoder, build_encoder
+from video_thinker.data.video import SampledVideo, load_video
+from video_thinker.errors import ConfigError, DecodeError
+from video_thinker.evaluation.backend import Completion, GenerationSettings, LocalBackend
+from video_thinker.evaluation.controls import load_prompt
+from video_thinker.evaluation.timeline import describe_span, draw_timeline, on_color, segment_color
+from video_thinker.modeling import load_processor
+from video_thinker.prompts import PROMPT_STYLES
+from video_thinker.schema import Media, Trace, VideoSample
+from video_thinker.scoring import extract_choice, option_letters
+from video_thinker.trace import format_violations, parse_trace
+
+# Fields of VideoArguments that are flags here and are taken over from a training run.
+SAMPLING_FIELDS = ("prompt_style", "fps", "num_frames", "min_frames", "max_frames", "min_pixels", "max_pixels")
+PICTURE_MAX_PIXELS = 320 * 28 * 28
+
+_LETTERED = re.compile(r"\(?[A-Za-z][.):]\s")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Make the parser; a sampling flag that is not given is `None`."""
+    parser = argparse.ArgumentParser(
+        prog="video-thinker ask", description="Ask a model about one video: print its trace, draw the timeline."
+    )
+    parser.add_argument("video", type=Path, help="video file")
+    parser.add_argument("question")
+    parser.add_argument("--model", required=True, help="checkpoint folder or hub name")
+    parser.add_argument("--options", nargs="+", default=[], help='answers to choose from, "A. red" or just "red"')
+    parser.add_argument("--out", type=Path, help="timeline PNG (default: VIDEO's name + .timeline.png, here)")
+    parser.add_argument("--no-picture", action="store_true", help="print only")
+    sampling = parser.add_argument_group("sampling (default: as the model was trained, else the project's defaults)")
+    for field in dataclasses.fields(VideoArguments):
+        if field.name in SAMPLING_FIELDS:
+            kind = {"prompt_style": str, "fps": float}.get(field.name, int)
+            flag = "--" + field.name.replace("_", "-")
+            sampling.add_argument(flag, type=kind, help=field.metadata["help"])
+    sampling.add_argument("--video-backend", default="auto", help="auto, decord, torchcodec or pyav")
+    generation = parser.add_argument_group("generation")
+    generation.add_argument("--max-new-tokens", type=int, default=1024)
+    generation.add_argument("--temperature", type=float, default=0.0, help="0 (the default) is greedy")
+    generation.add_argument("--top-p", type=float, default=1.0)
+    generation.add_argument("--seed", type=int, default=0)
+    generation.add_argument("--dtype", default="auto")
+    generation.add_argument("--attn-implementation", default="auto")
+    return parser
+
+
+def find_run_file(model: str) -> Path | None:
+    """Find the `run.yaml` a training run wrote for a checkpoint: beside it, or above a `checkpoint-*` folder."""
+    folder = Path(model)
+    folders = [folder, folder.parent] if folder.name.startswith("checkpoint-") else [folder]
+    return next((path / "run.yaml" for path in folders if (path / "run.yaml").is_file()), None)
+
+
+def read_run_sampling(path: Path) -> dict[str, Any]:
+    """Read the sampling and prompt style of a `run.yaml`.
+
+    Raises:
+        ConfigError: the file is not what `run_info.write_run_info` writes.
+    """
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))["config"]
+        return {name: config[name] for name in SAMPLING_FIELDS if name in config}
+    except (yaml.YAMLError, KeyError, TypeError) as error:
+        raise ConfigError(f"{path}: not a run's record ({error}); it must hold a mapping `config`.") from error
+
+
+def resolve_video_arguments(args: argparse.Namespace) -> tuple[VideoArguments, str]:
+    """Combine defaults, the training run's sampling and the flags.
+
+    Returns:
+        The arguments, and a sentence that says where they come from.
+    """
+    run_file = find_run_file(args.model)
+    trained = read_run_sampling(run_file) if run_file else {}
+    flags = {name: value for name in SAMPLING_FIELDS if (value := getattr(args, name)) is not None}
+    if "fps" in flags and "num_frames" not in flags:
+        trained.pop("num_frames", None)  # a number of frames wins over fps, so a flag must be able to undo it
+    merged = {**trained, **flags}
+    origin = f"as in {run_file}" if run_file else "the project's defaults"
+    if flags:
+        origin += ", but " + ", ".join(f"{name}={value}" for name, value in flags.items())
+    video_args = VideoArguments(video_backend=args.video_backend, **merged)
+    check_choice("prompt_style", video_args.prompt_style, tuple(PROMPT_STYLES))
+    return video_args, origin
+
+
+def letter_options(options: Sequence[str]) -> tuple[str, ...]:
+    """Give options letters, unless they have them: `["red", "blue"]` -> `("A. red", "B. blue")`.
+
+    Raises:
+        ConfigError: only one option, or more than there are letters.
+    """
+    if not options:
+        return ()
+    if not 2 <= len(options) <= len(string.ascii_uppercase):
+        raise ConfigError(f"--options: {len(options)} given; give 2 to {len(string.ascii_uppercase)}, or none.")
+    if all(_LETTERED.match(option) for option in options):
+        return tuple(options)
+    return tuple(f"{letter}. {option}" for letter, option in zip(string.ascii_uppercase, options, strict=False))
+
+
+def build_sample(args: argparse.Namespace) -> VideoSample:
+    """Make the sample a person asks about; it has no gold answer."""
+    options = letter_options(args.options)
+    return VideoSample(
+        id=args.video.name,
+        problem=args.question,
+        problem_type="multiple choice" if options else "free-form",
+        answer="",
+        options=options,
+        media=(Media("video", str(args.video.absolute())),),
+    )
+
+
+def readable_answer(answer: str | None, options: Sequence[str]) -> str:
+    """Write an answer for a person: the option it names with its text, else as it is."""
+    if not answer:
+        return "(no answer)"
+    letters = option_letters(options)
+    choice = extract_choice(answer, options) if options else None
+    return f"{choice}. {letters[choice]}" if choice in letters else answer
+
+
+def trace_view(trace: Trace | None, completion: Completion, sample: VideoSample, video: SampledVideo) -> Group:
+    """Lay a trace out for reading. All text of the model is shown as it is: nothing in it is markup."""
+    if trace is None:
+        return Group(
+            Text("No trace could be read from the completion: it names no moment and gives no answer.", style="yellow"),
+            Panel(Text(completion.text or "(empty)"), title="what the model wrote", title_align="left"),
+        )
+    parts: list[Any] = []
+    for number, block in enumerate(trace.blocks, start=1):
+        color = segment_color(number)
+        head = Text.assemble(
+            (f" {number} ", f"bold {on_color(color)} on {color}"),
+            (f"  {describe_span(block, video.duration_s)}", "bold"),
+        )
+        caption, thought = Text(block.caption or "(no caption)"), Text(block.think, style="italic dim")
+        parts += [head, Padding(caption, (0, 0, 0, 5)), Padding(thought, (0, 0, 1, 5))]
+    if trace.reasoning:
+        parts += [Text("Reasoning", style="bold"), Padding(Text(trace.reasoning), (0, 0, 1, 5))]
+    answer = readable_answer(trace.answer, sample.options)
+    parts.append(Panel(Text(answer, style="bold"), title="answer", title_align="left", expand=False))
+    violations = format_violations(completion.text, video.duration_s)
+    if violations:
+        parts.append(Text(f"Not in the strict trace format: {'; '.join(violations)}.", style="dim"))
+    if not completion.finished:
+        parts.append(Text("The completion was cut off: raise --max-new-tokens.", style="yellow"))
+    return Group(*parts)
+
+
+def describe_video(sample: VideoSample, video: SampledVideo) -> str:
+    """One line on what the model was given."""
+    num_frames, _, height, width = video.frames.shape
+    return (
+        f"{sample.id}: {video.duration_s:.1f} s, {num_frames} frames ({video.sample_fps:.2g} per second) of "
+        f"{width}x{height} pixels"
+    )
+
+
+def frames_for_people(path: Path, encoder: SampleEncoder) -> SampledVideo:
+    """Load the frames the model was given, at a size a person can see."""
+    large = max(encoder.sampling.max_pixels, PICTURE_MAX_PIXELS)
+    return load_video(path, dataclasses.replace(encoder.sampling, max_pixels=large), backend=encoder.backend)
+
+
+def main(argv: list[str]) -> int:
+    """Answer one question."""
+    args = build_parser().parse_args(argv)
+    if not args.video.is_file():
+        raise DecodeError(f"{args.video}: no such file.")
+    video_args, origin = resolve_video_arguments(args)
+    sample = build_sample(args)
+    model_args = ModelArguments(args.model, dtype=args.dtype, attn_implementation=args.attn_implementation)
+    settings = GenerationSettings(args.max_new_tokens, args.temperature, args.top_p)
+    encoder = build_encoder(load_processor(args.model), video_args)
+    prompt = load_prompt(sample, encoder)  # before the model is loaded: an unreadable file shows in a second
+    video = prompt.videos[0]
+    console = Console(highlight=False)
+    console.print(Text(describe_video(sample, video), style="dim"), soft_wrap=True)
+    console.print(
+        Text(f"Sampling and prompt style {video_args.prompt_style!r}: {origin}.\n", style="dim"), soft_wrap=True
+    )
+    console.print(Text("\n".join([sample.problem, *sample.options]) + "\n", style="bold"))
+    completion = LocalBackend.load(model_args, encoder, settings).generate([prompt], seed=args.seed)[0]
+    trace = parse_trace(completion.text)
+    console.print(trace_view(trace, completion, sample, video))
+    if not args.no_picture:
+        out = args.out or Path(f"{args.video.stem}.timeline.png")
+        answer = readable_answer(trace.answer, sample.options) if trace else f"“{completion.text}”"
+        draw_timeline(
+            out,
+            frames_for_people(args.video, encoder),
+            sample.problem,
+            answer,
+            trace,
+            note=f"{args.model}   {describe_video(sample, video)}",
+        )
+        console.print(Text(f"\nTimeline: {out}", style="dim"), soft_wrap=True)
+    return 0

@@ -1,0 +1,93 @@
+"""Blind controls: the same questions with something taken away from the video.
+
+| control | the model gets | a score above chance then comes from |
+| --- | --- | --- |
+| real | the video | |
+| blank | as many frames of one mean color, at the same times | the question alone |
+| shuffled | the sampled frames in random order, at the times of the real ones | single frames, without their order |
+| none | no video at all | the question alone |
+
+"shuffled" exchanges single frames. Qwen2.5-VL looks at frames in pairs, so most pairs then show two moments.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from video_thinker.data.collate import SampleEncoder
+from video_thinker.data.conversation import media_path
+from video_thinker.data.video import SampledVideo, load_image
+from video_thinker.schema import VideoSample
+
+CONTROLS = ("real", "blank", "shuffled", "none")
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """One question with its media as pixels: videos of `SampledVideo`, images uint8 (3, H, W)."""
+
+    sample: VideoSample
+    videos: tuple[SampledVideo, ...] = ()
+    images: tuple[torch.Tensor, ...] = ()
+
+    @property
+    def duration_s(self) -> float | None:
+        """Length of the only video in seconds; `None` without one, or with several."""
+        return self.videos[0].duration_s if len(self.videos) == 1 else None
+
+
+def load_prompt(sample: VideoSample, encoder: SampleEncoder) -> Prompt:
+    """Decode a sample's media.
+
+    Raises:
+        DecodeError: a file cannot be used.
+    """
+    paths = [(media.kind, media_path(media, encoder.media_root)) for media in sample.media]
+    return Prompt(
+        sample,
+        tuple(encoder.load_video(path, sample.id) for kind, path in paths if kind == "video"),
+        tuple(
+            load_image(path, encoder.sampling, sample_id=sample.id, factor=encoder.resize_factor)
+            for kind, path in paths
+            if kind == "image"
+        ),
+    )
+
+
+def apply_control(prompt: Prompt, control: str, *, seed: int, mean_color: Sequence[float]) -> Prompt:
+    """Take away from a prompt what `control` (one of `CONTROLS`) says. The original is left as it was.
+
+    Args:
+        prompt: The real one.
+        control: One of `CONTROLS`.
+        seed: With the sample's id, decides the order of "shuffled".
+        mean_color: Red, green and blue in [0, 1] of "blank": what the processor normalizes to zero.
+    """
+    if control == "real":
+        return prompt
+    if control == "none":
+        return Prompt(replace(prompt.sample, media=()))
+    if control == "shuffled":
+        orders = [shuffled_order(len(v.timestamps_s), f"{seed} {prompt.sample.id}") for v in prompt.videos]
+        videos = [replace(v, frames=v.frames[order]) for v, order in zip(prompt.videos, orders, strict=True)]
+        return replace(prompt, videos=tuple(videos))
+    if control == "blank":
+        color = torch.tensor([round(255 * value) for value in mean_color], dtype=torch.uint8)[:, None, None]
+        return replace(
+            prompt,
+            videos=tuple(replace(v, frames=color.expand_as(v.frames).contiguous()) for v in prompt.videos),
+            images=tuple(color.expand_as(image).contiguous() for image in prompt.images),
+        )
+    raise ValueError(f"control {control!r} is none of {', '.join(CONTROLS)}")
+
+
+def shuffled_order(length: int, seed: str) -> list[int]:
+    """Draw an order of `length` >= 2 things that is not the given one; the same for the same seed."""
+    rng, order = random.Random(seed), list(range(length))
+    while length > 1 and order == sorted(order):
+        rng.shuffle(order)
+    return order

@@ -1,0 +1,177 @@
+"""The end of `make quickstart`: its figures in one file, one table and one picture.
+
+    python -m video_thinker.evaluation.quickstart runs/quickstart --seed 0 --seconds data=20 sft=90 grpo=300 eval=60
+
+reads
+
+    RUN_DIR/eval/{base,base_plain,sft,grpo}/metrics.json      `base_plain`, the base in its own wording, is optional
+    RUN_DIR/{sft,grpo}/trainer_state.json                     the trainers' logs
+
+and writes `RUN_DIR/summary.json` and `RUN_DIR/learning.png`.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from video_thinker.errors import ConfigError, DataError
+from video_thinker.evaluation.learning_picture import draw_learning
+from video_thinker.evaluation.predictions import read_json, write_json
+from video_thinker.evaluation.tables import interval, make_console, percent
+
+STAGES = ("base", "sft", "grpo")
+OPTIONAL_STAGES = ("base_plain",)
+SPLITS = ("id", "ood")
+CONTROLS = ("blank", "shuffled")
+FIGURES = ("accuracy", "ci95", "format_rate", "miou", "recall@0.5", "num_samples", "num_unanswered", "num_failed")
+STAGE_NAMES = {"base_plain": "base, own wording", "base": "base", "sft": "SFT", "grpo": "GRPO"}
+
+
+def summarize(run_dir: str | Path, *, seed: int, seconds: Mapping[str, float], console: Console | None = None) -> dict:
+    """Write `summary.json` and `learning.png` of a quickstart run, and print its table.
+
+    Args:
+        run_dir: Folder of the run.
+        seed: Its seed.
+        seconds: Time taken by each stage.
+        console: Where to print; standard output by default.
+
+    Returns:
+        The summary: `results[stage][split]` and `controls[name]` as in `compute_metrics`, `seconds`, `seed`, `chance`.
+
+    Raises:
+        DataError: an evaluation's figures or a trainer's log are not there.
+    """
+    run_dir = Path(run_dir)
+    summary = build_summary(run_dir, seed, seconds)
+    write_json(run_dir / "summary.json", summary)
+    histories = {stage: read_history(run_dir / stage / "trainer_state.json") for stage in ("sft", "grpo")}
+    draw_learning(run_dir / "learning.png", summary, histories["sft"], histories["grpo"])
+    console = console or make_console()
+    console.print(summary_table(summary))
+    total = sum(seconds.values())
+    parts = ", ".join(f"{name} {value:.0f} s" for name, value in seconds.items())
+    console.print(f"{total / 60:.1f} minutes ({parts})" if seconds else "", soft_wrap=True)
+    console.print(f"Figures: {run_dir / 'summary.json'}\nPicture: {run_dir / 'learning.png'}", soft_wrap=True)
+    return summary
+
+
+def build_summary(run_dir: Path, seed: int, seconds: Mapping[str, float]) -> dict[str, Any]:
+    """Collect the figures of all evaluations of a run."""
+    metrics = {stage: require_json(run_dir / "eval" / stage / "metrics.json") for stage in STAGES}
+    for stage in OPTIONAL_STAGES:
+        if figures := read_json(run_dir / "eval" / stage / "metrics.json"):
+            metrics[stage] = figures
+    results = {
+        stage: {split: _pick(figures, split, run_dir / "eval" / stage) for split in SPLITS}
+        for stage, figures in metrics.items()
+    }
+    controls = {name: _pick(metrics["grpo"], f"id.{name}", run_dir / "eval" / "grpo") for name in CONTROLS}
+    chance = {split: metrics["grpo"][split]["chance"] for split in SPLITS}
+    return {
+        "seed": seed,
+        "seconds": {name: round(value, 1) for name, value in seconds.items()},
+        "results": results,
+        "controls": controls,
+        "chance": chance,
+    }
+
+
+def _pick(metrics: Mapping[str, Any], key: str, folder: Path) -> dict[str, Any]:
+    if key not in metrics:
+        raise DataError(f"{folder / 'metrics.json'}: has no {key!r}, only {', '.join(metrics)}; run its evaluation.")
+    return {name: metrics[key][name] for name in FIGURES}
+
+
+def require_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object that must be there.
+
+    Raises:
+        DataError: it is missing or damaged.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; has this stage of the quickstart been run?")
+    return read_json(path)
+
+
+def read_history(path: Path) -> list[dict[str, float]]:
+    """Read the log of a Transformers or TRL trainer: one mapping of figures per logged step.
+
+    Raises:
+        DataError: there is no such file, or no log in it.
+    """
+    history = require_json(path).get("log_history")
+    if not history:
+        raise DataError(f"{path}: has no log_history; was the run saved with `save_state`?")
+    return history
+
+
+def summary_table(summary: Mapping[str, Any]) -> Table:
+    """Tabulate a summary: a row for each model, and for each control of the last one."""
+    chance = summary["chance"]
+    sizes = {split: summary["results"]["grpo"][split]["num_samples"] for split in SPLITS}
+    caption = (
+        f"Percent with 95% intervals; {sizes['id']} test questions in distribution (ID), {sizes['ood']} out of it "
+        f"(OOD). Guessing gives {percent(chance['id'])} and {percent(chance['ood'])}."
+    )
+    table = Table(
+        title=f"Quickstart, seed {summary['seed']}", caption=caption, title_justify="left", box=box.SIMPLE_HEAD
+    )
+    table.caption_justify = "left"
+    table.add_column("model", no_wrap=True)
+    for split in SPLITS:
+        for name in ("accuracy", "format", "mIoU"):
+            table.add_column(f"{split.upper()}\n{name}", justify="right")
+    for stage in (*OPTIONAL_STAGES, *STAGES):
+        if stage in summary["results"]:
+            figures = summary["results"][stage]
+            table.add_row(STAGE_NAMES[stage], *(cell for split in SPLITS for cell in _cells(figures[split])))
+    for name, figures in summary["controls"].items():
+        table.add_row(f"GRPO, {name} video", *_cells(figures))
+    return table
+
+
+def _cells(figures: Mapping[str, Any]) -> list[str]:
+    return [
+        f"{percent(figures['accuracy'])} ({interval(figures['ci95'])})",
+        percent(figures["format_rate"]),
+        percent(figures["miou"]),
+    ]
+
+
+def parse_seconds(items: Sequence[str]) -> dict[str, float]:
+    """Read `["sft=90", "grpo=300.5"]`.
+
+    Raises:
+        ConfigError: an item is not STAGE=SECONDS.
+    """
+    seconds = {}
+    for item in items:
+        name, _, value = item.partition("=")
+        try:
+            seconds[name] = float(value)
+        except ValueError as error:
+            raise ConfigError(f"--seconds: {item!r} is not STAGE=SECONDS.") from error
+    return seconds
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Summarize a quickstart run."""
+    parser = argparse.ArgumentParser(prog="video-thinker quickstart-summary", description="Summarize a quickstart run.")
+    parser.add_argument("run_dir", type=Path)
+    parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--seconds", nargs="*", default=[], metavar="STAGE=SECONDS")
+    args = parser.parse_args(argv)
+    summarize(args.run_dir, seed=args.seed, seconds=parse_seconds(args.seconds))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
