@@ -1,11 +1,12 @@
 """The end of `make quickstart`: its figures in one file, one table and one picture.
 
-    python -m video_thinker.evaluation.quickstart runs/quickstart --seed 0 --seconds data=20 sft=90 grpo=300 eval=60
+    python -m video_thinker.evaluation.quickstart runs/quickstart --seed 0
 
 reads
 
     RUN_DIR/eval/{base,base_plain,sft,grpo}/metrics.json      `base_plain`, the base in its own wording, is optional
     RUN_DIR/{sft,grpo}/trainer_state.json                     the trainers' logs
+    RUN_DIR/seconds.yaml                                      stage: seconds, as scripts/quickstart.sh notes them
 
 and writes `RUN_DIR/summary.json` and `RUN_DIR/learning.png`.
 """
@@ -13,18 +14,19 @@ and writes `RUN_DIR/summary.json` and `RUN_DIR/learning.png`.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from video_thinker.errors import ConfigError, DataError
+from video_thinker.errors import DataError
 from video_thinker.evaluation.learning_picture import draw_learning
 from video_thinker.evaluation.predictions import read_json, write_json
-from video_thinker.evaluation.tables import interval, make_console, percent
+from video_thinker.evaluation.tables import make_console, percent, with_interval
 
 STAGES = ("base", "sft", "grpo")
 OPTIONAL_STAGES = ("base_plain",)
@@ -34,13 +36,12 @@ FIGURES = ("accuracy", "ci95", "format_rate", "miou", "recall@0.5", "num_samples
 STAGE_NAMES = {"base_plain": "base, own wording", "base": "base", "sft": "SFT", "grpo": "GRPO"}
 
 
-def summarize(run_dir: str | Path, *, seed: int, seconds: Mapping[str, float], console: Console | None = None) -> dict:
+def summarize(run_dir: str | Path, *, seed: int, console: Console | None = None) -> dict[str, Any]:
     """Write `summary.json` and `learning.png` of a quickstart run, and print its table.
 
     Args:
         run_dir: Folder of the run.
         seed: Its seed.
-        seconds: Time taken by each stage.
         console: Where to print; standard output by default.
 
     Returns:
@@ -50,15 +51,14 @@ def summarize(run_dir: str | Path, *, seed: int, seconds: Mapping[str, float], c
         DataError: an evaluation's figures or a trainer's log are not there.
     """
     run_dir = Path(run_dir)
+    seconds = read_seconds(run_dir / "seconds.yaml")
     summary = build_summary(run_dir, seed, seconds)
     write_json(run_dir / "summary.json", summary)
     histories = {stage: read_history(run_dir / stage / "trainer_state.json") for stage in ("sft", "grpo")}
     draw_learning(run_dir / "learning.png", summary, histories["sft"], histories["grpo"])
     console = console or make_console()
     console.print(summary_table(summary))
-    total = sum(seconds.values())
-    parts = ", ".join(f"{name} {value:.0f} s" for name, value in seconds.items())
-    console.print(f"{total / 60:.1f} minutes ({parts})" if seconds else "", soft_wrap=True)
+    console.print("Seconds: " + ", ".join(f"{name} {value:.0f}" for name, value in seconds.items()), soft_wrap=True)
     console.print(f"Figures: {run_dir / 'summary.json'}\nPicture: {run_dir / 'learning.png'}", soft_wrap=True)
     return summary
 
@@ -139,27 +139,21 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
 
 
 def _cells(figures: Mapping[str, Any]) -> list[str]:
-    return [
-        f"{percent(figures['accuracy'])} ({interval(figures['ci95'])})",
-        percent(figures["format_rate"]),
-        percent(figures["miou"]),
-    ]
+    return [with_interval(figures), percent(figures["format_rate"]), percent(figures["miou"])]
 
 
-def parse_seconds(items: Sequence[str]) -> dict[str, float]:
-    """Read `["sft=90", "grpo=300.5"]`.
+def read_seconds(path: Path) -> dict[str, float]:
+    """Read the seconds each stage took, `stage: seconds` line by line.
 
     Raises:
-        ConfigError: an item is not STAGE=SECONDS.
+        DataError: the file is missing, or not such a mapping.
     """
-    seconds = {}
-    for item in items:
-        name, _, value = item.partition("=")
-        try:
-            seconds[name] = float(value)
-        except ValueError as error:
-            raise ConfigError(f"--seconds: {item!r} is not STAGE=SECONDS.") from error
-    return seconds
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; scripts/quickstart.sh notes the seconds of its stages there.")
+    try:
+        return {str(name): float(value) for name, value in yaml.safe_load(path.read_text()).items()}
+    except (yaml.YAMLError, AttributeError, TypeError, ValueError) as error:
+        raise DataError(f"{path}: {error}; it must hold a line `stage: seconds` for each stage.") from error
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -167,9 +161,8 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="video-thinker quickstart-summary", description="Summarize a quickstart run.")
     parser.add_argument("run_dir", type=Path)
     parser.add_argument("--seed", type=int, required=True)
-    parser.add_argument("--seconds", nargs="*", default=[], metavar="STAGE=SECONDS")
     args = parser.parse_args(argv)
-    summarize(args.run_dir, seed=args.seed, seconds=parse_seconds(args.seconds))
+    summarize(args.run_dir, seed=args.seed)
     return 0
 
 

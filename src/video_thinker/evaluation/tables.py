@@ -13,7 +13,7 @@ from rich.text import Text
 WIDE_COLUMNS = 110
 """Terminals of fewer columns get a table without the columns of `EXTRA`; metrics.json has them."""
 
-SHARES = {"accuracy": "accuracy", "chance": "chance", "format_rate": "format", "miou": "mIoU"}
+SHARES = {"chance": "chance", "format_rate": "format", "miou": "mIoU"}
 COUNTS = {"num_samples": "items", "num_unanswered": "no answer", "num_failed": "failed"}
 EXTRA = {"recall@0.3": "R@0.3", "recall@0.5": "R@0.5", "mean_completion_tokens": "tokens"}
 
@@ -23,9 +23,12 @@ def percent(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.1f}"
 
 
-def interval(bounds: list[float] | None) -> str:
-    """Write a 95% interval: [0.612, 0.703] -> "61.2-70.3"."""
-    return "-" if bounds is None else f"{percent(bounds[0])}-{percent(bounds[1])}"
+def with_interval(figures: Mapping[str, Any]) -> str:
+    """Write an accuracy and its 95% interval: "72.5 (61.2-81.9)"."""
+    if figures["accuracy"] is None:
+        return "-"
+    low, high = figures["ci95"]
+    return f"{percent(figures['accuracy'])} ({percent(low)}-{percent(high)})"
 
 
 def metrics_table(metrics: Mapping[str, Mapping[str, Any]], title: str, *, wide: bool) -> Table:
@@ -36,13 +39,10 @@ def metrics_table(metrics: Mapping[str, Mapping[str, Any]], title: str, *, wide:
         title=Text(title, style="bold"), caption=caption, title_justify="left", caption_justify="left", **look
     )
     table.add_column("split", no_wrap=True)
-    headers = [*SHARES.values()]
-    headers.insert(1, "95%")
-    for header in [*headers, *(EXTRA.values() if wide else ()), *COUNTS.values()]:
+    for header in ["accuracy (95%)", *SHARES.values(), *(EXTRA.values() if wide else ()), *COUNTS.values()]:
         table.add_column(header, justify="right")
     for key, figures in metrics.items():
-        cells = [percent(figures[name]) for name in SHARES]
-        cells.insert(1, interval(figures["ci95"]))
+        cells = [with_interval(figures), *(percent(figures[name]) for name in SHARES)]
         if wide:
             tokens = figures["mean_completion_tokens"]
             cells += [
