@@ -222,7 +222,7 @@ def _words(text: str) -> list[str]:
 
 @cache
 def _rouge_scorer() -> RougeScorer:
-    from nltk.stem.porter import PorterStemmer  # type: ignore[import-untyped]
+    from nltk.stem.porter import PorterStemmer
     from rouge_score import rouge_scorer
     from rouge_score.tokenizers import Tokenizer
 
