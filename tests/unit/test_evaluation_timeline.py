@@ -112,7 +112,7 @@ def test_more_text_makes_a_taller_picture_and_nothing_is_squeezed(tmp_path):
         (video(2, 0.1), None),
         (video(64, 7200.0), Trace(tuple(block(i * 100, i * 100 + 150) for i in range(40)), "B")),
         (video(size=(90, 20)), Trace((block(2, 2.01),), None)),
-        (video(), Trace((block(0, 3, caption="costs $5 or $x_{$, <b>50%</b> \\frac 球"),), "B")),
+        (video(), Trace((block(0, 3, caption="from $\\frac{1 to $2, <b>50%</b> 球"),), "B")),
         (video(), Trace((), "B")),
     ],
     ids=["no trace", "two hours, many moments", "upright, very short", "signs", "answer only"],
