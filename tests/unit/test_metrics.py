@@ -7,6 +7,7 @@ import pytest
 
 from video_thinker.evaluation.metrics import Prediction, compute_metrics, confidence_interval, grade, mean
 from video_thinker.schema import Segment, VideoSample
+from video_thinker.scoring import score_answer
 
 OPTIONS = ("A. red", "B. green", "C. blue", "D. yellow")
 
@@ -75,6 +76,25 @@ def test_grounding_is_the_mean_over_samples_with_gold_segments():
     assert metrics["recall@0.3"] == pytest.approx(2 / 3)
     assert metrics["recall@0.5"] == pytest.approx(1 / 3)
     assert compute_metrics([no_gold])["miou"] is None
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        (trace(), "B"),
+        ("B", "B"),
+        (" green \n", "green"),
+        ("<answer>C</answer><answer>b</answer>", "b"),
+        ("Final answer: B", "B"),
+        ("<think>B</think>", None),
+        ("", None),
+        ("<answer></answer>", None),
+    ],
+)
+def test_the_answer_shown_is_the_one_that_was_graded(text, answer):
+    one = graded(text)
+    assert one.answer == answer
+    assert one.score == score_answer(one.answer, sample())
 
 
 def test_each_sample_is_graded_by_its_own_problem_type():
