@@ -1,11 +1,11 @@
-"""Train the toy base model from scratch: random weights to a tiny Qwen2.5-VL that sees, walks along clips and reads options.
+"""Train the toy base model from scratch: random weights to a tiny Qwen2.5-VL that sees and walks.
 
     video-thinker toy base --out data/toy/base --seed 0
 
 1. Clips of the "base" timelines are written as mp4 files and read back through the project's own video path.
 2. The vision tower learns to tell color and place of single seconds, with two throw-away linear heads.
-3. The tower is frozen and its output for every second kept; the language model learns the lessons of `lessons` on endless
-   new clips put together from these seconds.
+3. The tower is frozen and its output for every second kept; the language model learns the lessons of `lessons` on
+   endless new clips put together from these seconds.
 
 Shapes: S seconds of video (one visual token each), H hidden size, B rows, L tokens.
 """
@@ -20,12 +20,17 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import nn
-from transformers import PreTrainedTokenizerFast, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
+from transformers import (
+    PreTrainedTokenizerFast,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen2_5_VLProcessor,
+)
 
 from video_thinker.data.video import VideoSampling, load_video
 from video_thinker.prompts import PROMPT_STYLES
@@ -46,9 +51,10 @@ def build_processor() -> Qwen2_5_VLProcessor:
         texts += [style.reminder, style.still_reminder, *style.answers.values()]
     for _ in range(400):
         clip = sample_clip(rng, "base")
-        texts += [lesson.text for lesson in (lessons.walk(clip, rng), lessons.drill(rng), lessons.listing(clip, rng))]
+        texts += [lesson.text for lesson in (lessons.walk(clip, rng), lessons.listing(clip, rng))]
         kind = rng.choice(KINDS)
-        texts.append(write_trace(ask(clip, kind, "A", rng), kind)[0])
+        texts.append(write_trace(ask(clip, kind, 0, rng), kind)[0])
+    texts += ["user assistant system", "user\nassistant\nsystem"] * 50
     tags = re.compile("|".join(TRACE_TAGS))
     return make_processor(train_tokenizer(tags.sub("", text) for text in texts))
 
@@ -187,7 +193,9 @@ class SecondsBank:
     def rows(self, clip: Clip, rng: random.Random) -> list[int]:
         """One second of the bank for each second of the clip."""
         return [
-            rng.choice(self._rows[span.color, span.place]) for span in clip.spans for _ in range(span.end_s - span.start_s)
+            rng.choice(self._rows[span.color, span.place])
+            for span in clip.spans
+            for _ in range(span.end_s - span.start_s)
         ]
 
 
@@ -213,8 +221,8 @@ class WordEncoder:
 class Row:
     """One lesson as ids, with the weight of each id in the loss.
 
-    `skills` names the graded pieces, `piece_of` says which of them an id belongs to (-1: none), `visual` is the position
-    of the first visual token and the bank's rows for them.
+    `skills` names the graded pieces, `piece_of` says which of them an id belongs to (-1: none), `visual` is the
+    position of the first visual token and the bank's rows for them.
     """
 
     ids: list[int]
@@ -224,7 +232,7 @@ class Row:
     visual: tuple[int, list[int]] | None = None
 
     def add(self, ids: list[int], skill: str = "") -> None:
-        """Append ids; those with a skill are graded, a long piece with more weight than a short one, but not in proportion."""
+        """Append ids; those with a skill are graded, a long piece with more weight than a short one, by its square root."""
         self.ids += ids
         self.weights += [len(ids) ** -0.5 if skill else 0.0] * len(ids)
         self.piece_of += [len(self.skills) if skill else -1] * len(ids)
@@ -245,8 +253,6 @@ class LessonWriter:
     def draw(self, rng: random.Random, split: str = "base") -> Row:
         """Draw one lesson."""
         kind = rng.choices(list(self.mix), list(self.mix.values()))[0]
-        if kind == "drill":
-            return self.write(lessons.drill(rng), rng)
         return self.write(getattr(lessons, kind)(sample_clip(rng, split), rng), rng)
 
     def write(self, lesson: Lesson, rng: random.Random) -> Row:
@@ -276,7 +282,7 @@ class LessonWriter:
 
 
 def position_ids(row: Row, length: int) -> torch.Tensor:
-    """Positions (3, L) as Qwen2.5-VL gives them: two steps per second of video, one position for the whole of its width."""
+    """Positions (3, L) as Qwen2.5-VL gives them: two steps per second of video, one position for its whole width."""
     if row.visual is None:
         return torch.arange(length).expand(3, -1)
     first, seconds = row.visual[0], len(row.visual[1])
@@ -324,7 +330,7 @@ def forward(
 def score_skills(
     model: Qwen2_5_VLForConditionalGeneration, writer: LessonWriter, num_rows: int, seed: int
 ) -> dict[str, float]:
-    """Share of graded pieces of each skill whose every token is the model's first choice, on timelines kept for tuning."""
+    """Share of pieces of each skill whose every token is the model's first choice, on timelines kept for tuning."""
     rng = random.Random(f"toyworld base dev {seed}")
     hits: dict[str, list[bool]] = defaultdict(list)
     with torch.no_grad():
@@ -346,29 +352,41 @@ def train_language(
     seed: int,
     *,
     batch_size: int = 64,
-    learning_rate: float = 2e-3,
     report_every: int = 200,
 ) -> None:
     """Teach the language model the lessons."""
     rng = random.Random(f"toyworld lessons {seed}")
     parameters = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=learning_rate, betas=(0.9, 0.95), weight_decay=0.01, fused=True)
+    optimizers = _make_optimizers(model)
+    peaks = [optimizer.param_groups[0]["lr"] for optimizer in optimizers]
     begin = time.monotonic()
     running = 0.0
     for step in range(steps):
         rate = min((step + 1) / 100, 0.5 * (1 + math.cos(math.pi * step / steps)) + 0.02)
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate * rate
+        for optimizer, peak in zip(optimizers, peaks, strict=True):
+            optimizer.param_groups[0]["lr"] = peak * rate
         rows = sorted((writer.draw(rng) for _ in range(batch_size)), key=lambda row: len(row.ids))
         total_weight = sum(sum(row.weights) for row in rows)
-        optimizer.zero_grad()
+        model.zero_grad()
         loss = sum(_backward(model, writer, rows[i : i + 16], total_weight) for i in range(0, batch_size, 16))
         nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
+        for optimizer in optimizers:
+            optimizer.step()
         running = 0.98 * running + 0.02 * loss if step else loss
         if (step + 1) % report_every == 0:
             scores = " ".join(f"{k}={v:.2f}" for k, v in score_skills(model, writer, 256, seed).items())
             print(f"language {step + 1} {time.monotonic() - begin:.0f}s loss {running:.4f} {scores}", flush=True)  # noqa: T201
+
+
+def _make_optimizers(model: Qwen2_5_VLForConditionalGeneration) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices, which learn to copy about three times faster with it; AdamW for the rest."""
+    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    matrices = [p for name, p in named if p.ndim == 2 and "embed" not in name]
+    others = [p for name, p in named if p.ndim != 2 or "embed" in name]
+    return [
+        torch.optim.Muon(matrices, lr=1e-2, momentum=0.95, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(others, lr=3e-3, betas=(0.9, 0.95), weight_decay=0.01, fused=True),
+    ]
 
 
 def _backward(
@@ -385,7 +403,7 @@ def _backward(
     return loss.item()
 
 
-MIX = {"drill": 0.3, "walk": 0.55, "listing": 0.1, "direct": 0.05}
+MIX = {"walk": 0.85, "listing": 0.1, "direct": 0.05}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

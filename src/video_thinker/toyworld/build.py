@@ -16,37 +16,37 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from video_thinker.toyworld.questions import KINDS, LETTERS, OPPOSITE, Question, ask, to_item
+from video_thinker.toyworld.questions import KINDS, NUM_OPTIONS, OPPOSITE, Question, ask, to_item
 from video_thinker.toyworld.world import Clip, sample_clip, write_mp4
 
 # Questions per split. Two questions of different kinds share a clip everywhere but in the SFT data.
-SPLIT_SIZES = {"train_sft": 400, "train_grpo": 600, "dev_id": 160, "dev_ood": 80, "test_id": 320, "test_ood": 160}
+SPLIT_SIZES = {"train_sft": 400, "train_grpo": 608, "dev_id": 160, "dev_ood": 80, "test_id": 320, "test_ood": 160}
 
 
 def sample_questions(split: str, num_questions: int, seed: int) -> list[tuple[str, Question]]:
     """Draw the questions of a split with the name of each one's clip.
 
-    Kinds and answer letters are balanced: every kind meets every letter equally often.
+    Kinds and positions of the answer are balanced: every kind meets every position equally often.
     """
     rng = random.Random(f"toyworld {split} {seed}")
-    pairs = [(kind, letter) for kind in KINDS for letter in LETTERS]
+    pairs = [(kind, slot) for kind in KINDS for slot in range(NUM_OPTIONS)]
     plan = [pairs[i % len(pairs)] for i in range(num_questions)]
     rng.shuffle(plan)
     per_clip = 1 if split == "train_sft" else 2
     questions: list[tuple[str, Question]] = []
     clip: Clip | None = None
-    for i, (kind, letter) in enumerate(plan):
+    for i, (kind, slot) in enumerate(plan):
         if clip is None or i % per_clip == 0:
             clip = sample_clip(rng, split)
-        questions.append((f"{split}-{i // per_clip:04d}", ask(clip, kind, letter, rng)))
+        questions.append((f"{split}-{i // per_clip:04d}", ask(clip, kind, slot, rng)))
     return questions
 
 
 def plan_directions(questions: Sequence[Question], p_wrong: float, seed: int) -> list[str]:
     """Decide for each trace in which direction the teacher looks.
 
-    A share `p_wrong` of the questions of every kind, chosen at random, is looked at in the opposite direction. The share
-    is exact, so that the luck of the draw does not decide what SFT learns.
+    A share `p_wrong` of the questions of every kind, chosen at random, is looked at in the opposite direction. The
+    share is exact, so that the luck of the draw does not decide what SFT learns.
     """
     rng = random.Random(f"toyworld teacher {seed}")
     looks = [question.kind for question in questions]
@@ -94,7 +94,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="video-thinker toy build", description=__doc__.split("\n")[0])
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     parser.add_argument("--seed", type=int, default=0, help="changes clips, questions and traces (default 0)")
-    parser.add_argument("--p-wrong", type=float, default=0.5, help="share of traces that look the wrong way (default 0.5)")
+    parser.add_argument(
+        "--p-wrong", type=float, default=0.5, help="share of traces that look the wrong way (default 0.5)"
+    )
     parser.add_argument("--clean", action="store_true", help="a teacher without errors: the same as --p-wrong 0")
     parser.add_argument("--processes", type=int, default=2, help="processes that write clips (default 2)")
     args = parser.parse_args(argv)

@@ -1,24 +1,21 @@
-"""What the toy base model is taught: to see, to walk along a clip as it is told, and to look up letters.
+"""What the toy base model is taught: to see, and to walk along a clip as it is told.
 
-No traces, no tags, and few questions as they are asked later. A lesson is one exchange; the loss falls only on the pieces
-of the assistant's text that follow from the video, the options or the words before (`graded`):
+No traces, no tags, and few questions as they are asked later. A lesson is one exchange; the loss falls only on the
+pieces of the assistant's text that follow from the video or the words before (`graded`, here in brackets):
 
-    user:       <video> Look around.\nA. white\nB. blue\nC. green\nD. cyan
+    user:       <video> Look around.
     assistant:  I look for red. [00:01-00:03 red on the left], now I look right after it [00:03-00:04 blue at the top].
-                So blue: [B]. I look at the end. [00:06-00:08 ...
+                I look at the end. [00:06-00:08 green at the bottom] …
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from video_thinker.prompts import PROMPT_STYLES
-from video_thinker.toyworld.questions import KINDS, LETTERS, ask, to_item, write_time
-from video_thinker.toyworld.world import COLORS, Clip, Span
-
-SEPARATORS = (" ", ", ", ": ", ".\n", ". ", ".\n- ", ".\nAnswer: ", " is ")
+from video_thinker.toyworld.questions import KINDS, NUM_OPTIONS, ask, to_item, write_time
+from video_thinker.toyworld.world import Clip
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +28,11 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
-    """One exchange; `ends` says whether the end of the turn is graded too. `clip` is `None` for text-only lessons."""
+    """One exchange; `ends` says whether the end of the turn is graded too."""
 
     user: str
     pieces: tuple[Piece, ...]
-    clip: Clip | None = None
+    clip: Clip
     ends: bool = True
 
     @property
@@ -44,44 +41,25 @@ class Lesson:
         return f"{self.user}\n{''.join(piece.text for piece in self.pieces)}"
 
 
-def render_options(options: Sequence[str]) -> str:
-    """One option per line, lettered."""
-    return "\n".join(f"{letter}. {option}" for letter, option in zip(LETTERS, options, strict=False))
-
-
-def drill(rng: random.Random) -> Lesson:
-    """Text only: name the letters of options, in random order and several ways of writing."""
-    options = rng.sample(list(COLORS), 4)
-    pieces = []
-    for color in rng.choices(options, k=6):
-        said = f"{rng.choice(('So ', 'So ', '')) + color}{rng.choice(SEPARATORS)}"
-        pieces += [Piece(said), Piece(LETTERS[options.index(color)], "letter"), Piece(rng.choice((". ", "\n", ", ")))]
-    return Lesson(f"Read the letters.\n{render_options(options)}", tuple(pieces), ends=False)
-
-
 def walk(clip: Clip, rng: random.Random, num_steps: int = 7) -> Lesson:
-    """Find a segment, step along the clip, jump elsewhere; now and then say the letter of the color just seen."""
+    """Find a segment, step along the clip, jump elsewhere."""
     spans, pieces, here = clip.spans, [], None
-    options = rng.sample(clip.timeline, 4)
     gap = rng.choice((" ", "\n"))
     for _ in range(num_steps):
         here, move, opening = _step(clip, here, rng)
-        pieces += [Piece(opening), Piece(f"{write_time(spans[here])}{gap}{spans[here].caption}", move), Piece(rng.choice((", ", ". ", "; ", " ")))]
-        color = spans[here].color
-        if color in options and rng.random() < 0.4:
-            pieces += [
-                Piece(f"So {color}{rng.choice(SEPARATORS)}"),
-                Piece(LETTERS[options.index(color)], "letter"),
-                Piece(rng.choice((". ", "\n"))),
-            ]
-    return Lesson(f"Look around.\n{render_options(options)}", tuple(pieces), clip, ends=False)
+        pieces += [
+            Piece(opening),
+            Piece(f"{write_time(spans[here])}{gap}{spans[here].caption}", move),
+            Piece(rng.choice((", ", ". ", "; ", " "))),
+        ]
+    return Lesson("Look around.", tuple(pieces), clip, ends=False)
 
 
 def _step(clip: Clip, here: int | None, rng: random.Random) -> tuple[int, str, str]:
     """Choose where to look next: the segment, the name of the move, and the words that announce it."""
-    moves = ["find", "find", "start", "end", "at"]
+    moves = ["find"] * 6 + ["start", "end", "at"]
     if here is not None:
-        moves += ["after"] * 4 * (here < len(clip.spans) - 1) + ["before"] * 4 * (here > 0)
+        moves += ["after"] * 3 * (here < len(clip.spans) - 1) + ["before"] * 3 * (here > 0)
     move = rng.choice(moves)
     if move == "find":
         there = rng.randrange(len(clip.spans))
@@ -106,9 +84,9 @@ def listing(clip: Clip, rng: random.Random) -> Lesson:
 
 
 def direct(clip: Clip, rng: random.Random) -> Lesson:
-    """The question in plain wording, answered with the bare letter: taught little, so that there is room to grow."""
-    question = ask(clip, rng.choice(KINDS), rng.choice(LETTERS), rng)
+    """The question in plain wording, answered with the bare word: taught little, so that there is room to grow."""
+    question = ask(clip, rng.choice(KINDS), rng.randrange(NUM_OPTIONS), rng)
     item = to_item(question, "", "")
-    reminder = PROMPT_STYLES["plain"].reminder.format(answer=PROMPT_STYLES["plain"].answers["letter"])
+    reminder = PROMPT_STYLES["plain"].reminder.format(answer=PROMPT_STYLES["plain"].answers["option"])
     user = "\n".join([item["problem"], *item["options"], reminder])
     return Lesson(user, (Piece(question.answer, f"direct-{question.kind}"),), clip)

@@ -3,16 +3,17 @@
 One item, as `build` writes it (the schema of `video_thinker.schema`):
 
     {"problem_id": "train_sft-0007", "problem": "Which color comes right after red?", "data_type": "video",
-     "problem_type": "multiple choice", "options": ["A. white", "B. blue", "C. green", "D. cyan"],
-     "solution": "<answer>B</answer>", "path": "media/train_sft-0007.mp4", "data_source": "toyworld/after",
+     "problem_type": "multiple choice", "options": ["white", "blue", "green", "cyan"],
+     "solution": "<answer>blue</answer>", "path": "media/train_sft-0007.mp4", "data_source": "toyworld/after",
      "segments": [{"start_s": 1, "end_s": 3, "caption": "red on the left"},
                   {"start_s": 3, "end_s": 4, "caption": "blue at the top"}],
      "process": "I look for red. <time>00:01-00:03</time> <caption>red on the left</caption> <think>now I look right
      after it</think> <time>00:03-00:04</time> <caption>blue at the top</caption> <think>this is what comes right
      after red</think> So blue."}
 
-The options hold every color an inattentive viewer could mean: for "right after red" the four other colors of the clip.
-A viewer who sees the frames in random order can therefore do no better than chance.
+The answer is the word of an option: a model this small reads letters off a list badly. The options hold every color an
+inattentive viewer could mean: for "right after red" the four other colors of the clip. A viewer who sees the frames in
+random order can therefore do no better than chance.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from dataclasses import dataclass
 from video_thinker.toyworld.world import Clip, Span
 from video_thinker.trace import format_time
 
-LETTERS = "ABCD"
+NUM_OPTIONS = 4
 KINDS = ("after", "before", "first", "last")
 OPPOSITE = {"after": "before", "before": "after", "first": "last", "last": "first"}
 OOD_PROBLEMS = {
@@ -49,14 +50,10 @@ class Question:
         """The segment that holds the true answer."""
         return look(self.kind, self.anchor, len(self.clip.spans))
 
-    def letter_of(self, span: Span) -> str:
-        """The option letter of a span's color."""
-        return LETTERS[self.options.index(span.color)]
-
     @property
     def answer(self) -> str:
-        """The letter of the true answer."""
-        return self.letter_of(self.clip.spans[self.answer_index])
+        """The color of the true answer."""
+        return self.clip.spans[self.answer_index].color
 
     @property
     def relevant(self) -> tuple[Span, ...]:
@@ -72,8 +69,8 @@ def look(kind: str, anchor: int | None, num_segments: int) -> int:
     return anchor + 1 if kind == "after" else anchor - 1
 
 
-def ask(clip: Clip, kind: str, answer_letter: str, rng: random.Random) -> Question:
-    """Draw one question of `kind` whose true answer is option `answer_letter`.
+def ask(clip: Clip, kind: str, slot: int, rng: random.Random) -> Question:
+    """Draw one question of `kind` whose true answer stands at position `slot` of the options.
 
     Anchors are never the first or last segment, so that both directions lead somewhere.
     """
@@ -87,12 +84,12 @@ def ask(clip: Clip, kind: str, answer_letter: str, rng: random.Random) -> Questi
     answer = look(kind, anchor, count)
     wrong = [clip.spans[i].color for i in others if i != answer]
     rng.shuffle(wrong)
-    wrong.insert(LETTERS.index(answer_letter), clip.spans[answer].color)
+    wrong.insert(slot, clip.spans[answer].color)
     return Question(kind, clip, anchor, tuple(wrong))
 
 
 def write_trace(question: Question, looks: str) -> tuple[str, str]:
-    """Write what a viewer says who looks in the direction `looks`, and the letter that follows from it."""
+    """Write what a viewer says who looks in the direction `looks`, and the color that follows from it."""
     spans = question.clip.spans
     found = spans[look(looks, question.anchor, len(spans))]
     if question.anchor is None:
@@ -104,7 +101,7 @@ def write_trace(question: Question, looks: str) -> tuple[str, str]:
             f"I look for {anchor.color}. {_block(anchor, f'now I look right {looks} it')} "
             f"{_block(found, f'this is what comes right {looks} {anchor.color}')}"
         )
-    return f"{text} So {found.color}.", question.letter_of(found)
+    return f"{text} So {found.color}.", found.color
 
 
 def write_time(span: Span) -> str:
@@ -127,13 +124,13 @@ def to_item(question: Question, item_id: str, path: str, *, ood: bool = False, l
         "problem": (OOD_PROBLEMS if ood else PROBLEMS)[question.kind].format(anchor=anchor),
         "data_type": "video",
         "problem_type": "multiple choice",
-        "options": [f"{letter}. {color}" for letter, color in zip(LETTERS, question.options, strict=True)],
+        "options": list(question.options),
         "solution": f"<answer>{question.answer}</answer>",
         "path": path,
         "data_source": f"toyworld/{question.kind}",
         "segments": [{"start_s": s.start_s, "end_s": s.end_s, "caption": s.caption} for s in question.relevant],
     }
     if looks is not None:
-        item["process"], letter = write_trace(question, looks)
-        item["solution"] = f"<answer>{letter}</answer>"
+        item["process"], concluded = write_trace(question, looks)
+        item["solution"] = f"<answer>{concluded}</answer>"
     return item

@@ -1,7 +1,7 @@
 """The toy model's processor: a byte-level BPE of a few hundred ids behind `Qwen2_5_VLProcessor`.
 
-Any text can be encoded, but only the toy world's words are single ids. Times are cut as `00:0` + `3` (minutes and tens of
-seconds, then seconds), other digits one by one. The trace tags are single ids, which the base model never meets.
+Any text can be encoded, but only the toy world's words are single ids. Times are cut as `00:0` + `3` (minutes and tens
+of seconds, then seconds), other digits one by one. The trace tags are single ids, which the base model never meets.
 """
 
 from __future__ import annotations

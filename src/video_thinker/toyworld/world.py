@@ -8,8 +8,8 @@ picture: time can only be read from the order of the frames.
     >>> [f"{s.start_s}-{s.end_s} {s.color} {s.place}" for s in clip.spans]
     ['0-1 orange right', '1-2 red right', '2-4 blue bottom', '4-5 white top', '5-6 cyan right']
 
-No split shares a timeline (the ordered five colors) with another one: a checksum of the timeline decides which split may
-use it. Every color has one place where it is only ever seen out of distribution (`HELD_OUT_PLACE`).
+No split shares a timeline (the ordered five colors) with another one: a checksum of the timeline decides which split
+may use it. Every color has one place where it is only ever seen out of distribution (`HELD_OUT_PLACE`).
 """
 
 from __future__ import annotations
@@ -151,7 +151,9 @@ def write_mp4(clip: Clip, path: Path) -> None:
     import av
 
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=Fraction(FRAME_RATE), options={"preset": "ultrafast", "crf": "30"})
+        stream = container.add_stream(
+            "libx264", rate=Fraction(FRAME_RATE), options={"preset": "ultrafast", "crf": "30"}
+        )
         stream.width = stream.height = FRAME_SIZE
         stream.pix_fmt = "yuv420p"
         stream.thread_count = 1

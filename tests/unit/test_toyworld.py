@@ -1,0 +1,192 @@
+import collections
+import itertools
+import json
+import random
+
+import numpy as np
+import pytest
+
+from video_thinker.data.annotations import load_samples
+from video_thinker.schema import Segment
+from video_thinker.scoring import score_answer
+from video_thinker.toyworld import build, lessons
+from video_thinker.toyworld.questions import KINDS, NUM_OPTIONS, OPPOSITE, ask, look, write_trace
+from video_thinker.toyworld.world import (
+    CLIP_SECONDS,
+    FRAME_RATE,
+    HELD_OUT_PLACE,
+    OOD_CLIP_SECONDS,
+    PLACES,
+    TIMELINE_BUCKETS,
+    Clip,
+    Span,
+    render_frames,
+    sample_clip,
+)
+from video_thinker.trace import format_violations, parse_trace
+
+SPLITS = list(build.SPLIT_SIZES)
+CLIP = Clip(
+    (
+        Span(0, 1, "white", "left"),
+        Span(1, 3, "red", "left"),
+        Span(3, 4, "blue", "top"),
+        Span(4, 5, "cyan", "right"),
+        Span(5, 7, "green", "bottom"),
+    ),
+    picture_seed=1,
+)
+
+
+@pytest.fixture(scope="module")
+def splits():
+    return {split: build.build_split(split, size, seed=3, p_wrong=0.5) for split, size in build.SPLIT_SIZES.items()}
+
+
+def test_same_seed_same_files_and_other_seed_other_files(tmp_path):
+    sizes = {"train_sft": 4, "test_id": 4}
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        build.build_world(tmp_path / name, seed, sizes=sizes, num_processes=1)
+    files = sorted(p.relative_to(tmp_path / "a") for p in (tmp_path / "a").rglob("*") if p.is_file())
+    assert len(files) == 2 + 4 + 2
+    for file in files:
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+    assert (tmp_path / "a/test_id.jsonl").read_text() != (tmp_path / "c/test_id.jsonl").read_text()
+
+
+def test_clip_follows_the_rules_of_its_split():
+    rng = random.Random(0)
+    for split in TIMELINE_BUCKETS:
+        for _ in range(50):
+            clip = sample_clip(rng, split)
+            assert len(set(clip.timeline)) == len(clip.spans) == 5
+            assert all(a.end_s == b.start_s for a, b in itertools.pairwise(clip.spans))
+            ood = split.endswith("_ood")
+            assert clip.duration_s in (OOD_CLIP_SECONDS if ood else CLIP_SECONDS)
+            assert all((span.place == HELD_OUT_PLACE[span.color]) == ood for span in clip.spans)
+
+
+def test_no_two_splits_share_a_timeline(splits):
+    rng = random.Random(1)
+    timelines = {name: {clip.timeline for clip in clips.values()} for name, (_, clips) in splits.items()}
+    timelines["base"] = {sample_clip(rng, "base").timeline for _ in range(3000)}
+    for a, b in itertools.combinations(timelines, 2):
+        assert not timelines[a] & timelines[b], (a, b)
+
+
+def test_buckets_of_the_splits_are_disjoint():
+    buckets = [bucket for buckets in TIMELINE_BUCKETS.values() for bucket in buckets]
+    assert sorted(buckets) == list(range(20))
+
+
+def test_picture_shows_the_blob_where_the_caption_says():
+    frames = render_frames(CLIP)
+    assert frames.shape == (7 * FRAME_RATE, 112, 112, 3)
+    second = frames[2 * FRAME_RATE].astype(int)  # red on the left
+    x, y = PLACES["left"]
+    patch = second[int(y * 112) - 3 : int(y * 112) + 3, int(x * 112) - 3 : int(x * 112) + 3].mean(axis=(0, 1))
+    assert patch[0] > 150 > 100 > patch[1]
+    assert second[:, 56:].mean() < 40
+    assert not np.array_equal(frames[4], frames[5])  # jitter and noise
+
+
+def test_options_hold_what_an_inattentive_viewer_could_mean():
+    rng = random.Random(0)
+    for kind, slot in itertools.product(KINDS, range(NUM_OPTIONS)):
+        question = ask(CLIP, kind, slot, rng)
+        assert question.options[slot] == question.answer == CLIP.spans[question.answer_index].color
+        assert len(set(question.options)) == 4
+        assert set(question.options) <= set(CLIP.timeline)
+        if kind in ("after", "before"):
+            assert set(question.options) == set(CLIP.timeline) - {CLIP.spans[question.anchor].color}
+        else:
+            assert {"white", "green"} <= set(question.options)
+
+
+def test_look_goes_where_the_words_say():
+    assert [look(kind, 2, 5) for kind in ("after", "before")] == [3, 1]
+    assert [look(kind, None, 5) for kind in ("first", "last")] == [0, 4]
+
+
+def test_positions_of_the_answer_and_kinds_are_balanced(splits):
+    for split, (rows, _) in splits.items():
+        if split == "train_sft":
+            continue
+        answers = [row["solution"].removeprefix("<answer>").removesuffix("</answer>") for row in rows]
+        counts = collections.Counter(
+            (row["data_source"], row["options"].index(answer)) for row, answer in zip(rows, answers, strict=True)
+        )
+        assert len(counts) == 16
+        assert set(counts.values()) == {len(rows) // 16}
+
+
+def test_frame_order_is_the_only_clue(splits):
+    """Over the questions, no option position and no color is right more often than chance allows."""
+    rows = splits["train_grpo"][0]
+    colors = collections.Counter(row["segments"][-1]["caption"].split()[0] for row in rows)
+    assert max(colors.values()) / len(rows) < 0.2
+
+
+def test_traces_are_strict_and_consistent_with_their_answer(splits):
+    rows, clips = splits["train_sft"]
+    for row in rows:
+        text = f"{row['process']}\n{row['solution']}"
+        clip = clips[row["path"].removeprefix("media/").removesuffix(".mp4")]
+        assert format_violations(text, clip.duration_s) == []
+        trace = parse_trace(text, strict=True)
+        seen = {(span.start_s, span.end_s, span.caption) for span in clip.spans}
+        assert {(block.start_s, block.end_s, block.caption) for block in trace.blocks} <= seen
+        concluded = trace.blocks[-1].caption.split()[0]
+        assert trace.answer == concluded and concluded in row["options"]
+        assert row["process"].endswith(f"So {concluded}.")
+
+
+@pytest.mark.parametrize(("p_wrong", "expected"), [(0.5, 0.5), (0.0, 0.0), (0.25, 0.25)])
+def test_the_teacher_looks_the_wrong_way_as_often_as_asked(p_wrong, expected):
+    named = build.sample_questions("train_sft", 400, seed=0)
+    questions = [question for _, question in named]
+    looks = build.plan_directions(questions, p_wrong, seed=0)
+    for kind in KINDS:
+        wrong = [direction == OPPOSITE[kind] for q, direction in zip(questions, looks, strict=True) if q.kind == kind]
+        assert sum(wrong) / len(wrong) == pytest.approx(expected)
+    for question, direction in zip(questions, looks, strict=True):
+        _, concluded = write_trace(question, direction)
+        assert (concluded == question.answer) == (direction == question.kind)
+
+
+def test_a_wrong_trace_looks_at_the_neighbor_on_the_other_side():
+    question = ask(CLIP, "after", 0, random.Random(0))
+    text, _ = write_trace(question, "before")
+    trace = parse_trace(f"{text}\n<answer>blue</answer>", strict=True)
+    anchor = CLIP.spans[question.anchor]
+    assert trace.blocks[0].start_s == anchor.start_s
+    assert trace.blocks[1].end_s == anchor.start_s
+
+
+def test_gold_segments_are_anchor_and_answer():
+    question = ask(CLIP, "before", 1, random.Random(0))
+    assert question.relevant == (CLIP.spans[question.anchor], CLIP.spans[question.anchor - 1])
+    assert ask(CLIP, "last", 1, random.Random(0)).relevant == (CLIP.spans[-1],)
+
+
+def test_rows_load_as_samples_and_their_gold_scores_one(tmp_path, splits):
+    rows = splits["test_id"][0]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    samples = load_samples(path)
+    assert len(samples) == len(rows) >= 300
+    assert all(score_answer(sample.answer, sample).value == 1.0 for sample in samples)
+    assert samples[0].segments[0] == Segment(**rows[0]["segments"][0])
+
+
+def test_lessons_hold_no_tags_and_grade_only_what_can_be_known():
+    rng = random.Random(0)
+    for _ in range(50):
+        clip = sample_clip(rng, "base")
+        for lesson in (lessons.walk(clip, rng), lessons.listing(clip, rng), lessons.direct(clip, rng)):
+            assert "<" not in lesson.text
+            assert any(piece.graded for piece in lesson.pieces)
+        spans = {f"{lessons.write_time(s)} {s.caption}" for s in clip.spans}
+        for piece in lessons.walk(clip, rng).pieces:
+            if piece.graded:
+                assert piece.text.replace("\n", " ") in spans
