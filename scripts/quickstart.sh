@@ -63,4 +63,5 @@ wait "$pending"
 
 stage eval_grpo evaluate "$run/grpo" grpo video="[real, blank, shuffled]"
 
-"$python" -m video_thinker.evaluation.quickstart "$run" --seed "$seed"
+echo "total: $SECONDS" >>"$run/seconds.yaml"
+"$python" -m video_thinker.cli toy summary "$run" --seed "$seed"

@@ -16,6 +16,7 @@ COMMANDS = {
     "ask": ("video_thinker.evaluation.ask", 'VIDEO "question" --model DIR: print the trace, draw the timeline'),
     "validate": ("video_thinker.data.validate", "FILE … --media-root DIR: check every row and every media file"),
     "toy build": ("video_thinker.toyworld.build", "--out DIR --seed S: make the clips and items of the toy world"),
+    "toy summary": ("video_thinker.evaluation.quickstart", "RUN_DIR --seed S: the quickstart's table and picture"),
     "toy base": ("video_thinker.toyworld.base", "--out DIR: train the toy world's base checkpoint from scratch"),
 }
 

@@ -20,6 +20,7 @@ logger = logging.getLogger(__name__)
 VISION_TOKENS = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>")
 ATTENTION_IMPLEMENTATIONS = ("auto", "sdpa", "eager", "flash_attention_2", "flash_attention_3", "flex_attention")
 FREEZABLE = {"vision_tower": "visual.", "merger": "visual.merger.", "language_model": "language_model."}
+LOCAL_FOLDERS = ("runs", "outputs", "data", "checkpoints")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
@@ -53,10 +54,10 @@ def check_model_path(path: str) -> None:
     """Refuse a path that looks local and does not exist, before anything is loaded.
 
     Raises:
-        ConfigError: no `config.json` at a path given with a slash or dot in front, or an existing folder without one.
+        ConfigError: no `config.json` at a path that cannot be a hub name (`owner/name`), or in a folder that exists.
     """
     folder = Path(path)
-    looks_local = path.startswith((".", "/", "~", "runs/", "data/", "outputs/"))
+    looks_local = path.startswith((".", "/", "~")) or path.count("/") > 1 or path.split("/")[0] in LOCAL_FOLDERS
     if (looks_local or folder.exists()) and not (folder / "config.json").is_file():
         raise ConfigError(
             f"model_name_or_path={path!r}: no config.json there; give a checkpoint folder (has the stage before this "
@@ -68,10 +69,17 @@ def load_processor(path: str) -> ProcessorMixin:
     """Load the processor that belongs to a checkpoint.
 
     Raises:
-        ConfigError: the checkpoint has no video processor, so it is not a video-language model.
+        ConfigError: nothing can be loaded from `path`, or the checkpoint has no video processor, so it is not a
+            video-language model.
     """
     check_model_path(path)
-    processor = AutoProcessor.from_pretrained(path)
+    try:
+        processor = AutoProcessor.from_pretrained(path)
+    except OSError as error:
+        cause = " ".join(str(error).split())[:200]
+        raise ConfigError(
+            f"model_name_or_path={path!r}: neither a folder here nor a model the hub gave ({cause})."
+        ) from error
     if not hasattr(processor, "video_processor"):
         raise ConfigError(f"model_name_or_path={path!r}: its {type(processor).__name__} has no video processor.")
     return processor

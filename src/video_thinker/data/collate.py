@@ -106,20 +106,28 @@ class SampleEncoder:
                 self._frames[path] = video
         return video
 
+    def load_media(self, sample: VideoSample) -> tuple[list[SampledVideo], list[torch.Tensor]]:
+        """Decode the videos and the images of a sample, each in the sample's order.
+
+        Raises:
+            DecodeError: a media file cannot be used.
+        """
+        videos, images = [], []
+        for media in sample.media:
+            path = media_path(media, self.media_root)
+            if media.kind == "video":
+                videos.append(self.load_video(path, sample.id))
+            else:
+                images.append(load_image(path, self.sampling, sample_id=sample.id, factor=self.resize_factor))
+        return videos, images
+
     def encode_prompt(self, sample: VideoSample) -> EncodedPrompt:
         """Render, tokenize and preprocess one prompt.
 
         Raises:
             DecodeError: a media file cannot be used.
         """
-        paths = [(media.kind, media_path(media, self.media_root)) for media in sample.media]
-        videos = [self.load_video(path, sample.id) for kind, path in paths if kind == "video"]
-        images = [
-            load_image(path, self.sampling, sample_id=sample.id, factor=self.resize_factor)
-            for kind, path in paths
-            if kind == "image"
-        ]
-        return self.encode_frames(sample, videos, images)
+        return self.encode_frames(sample, *self.load_media(sample))
 
     def encode_frames(
         self, sample: VideoSample, videos: Sequence[SampledVideo], images: Sequence[torch.Tensor] = ()

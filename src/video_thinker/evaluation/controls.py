@@ -19,8 +19,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from video_thinker.data.collate import SampleEncoder
-from video_thinker.data.conversation import media_path
-from video_thinker.data.video import SampledVideo, load_image
+from video_thinker.data.video import SampledVideo
 from video_thinker.schema import VideoSample
 
 CONTROLS = ("real", "blank", "shuffled", "none")
@@ -46,16 +45,8 @@ def load_prompt(sample: VideoSample, encoder: SampleEncoder) -> Prompt:
     Raises:
         DecodeError: a file cannot be used.
     """
-    paths = [(media.kind, media_path(media, encoder.media_root)) for media in sample.media]
-    return Prompt(
-        sample,
-        tuple(encoder.load_video(path, sample.id) for kind, path in paths if kind == "video"),
-        tuple(
-            load_image(path, encoder.sampling, sample_id=sample.id, factor=encoder.resize_factor)
-            for kind, path in paths
-            if kind == "image"
-        ),
-    )
+    videos, images = encoder.load_media(sample)
+    return Prompt(sample, tuple(videos), tuple(images))
 
 
 def apply_control(prompt: Prompt, control: str, *, seed: int, mean_color: Sequence[float]) -> Prompt:

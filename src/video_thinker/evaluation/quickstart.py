@@ -1,6 +1,6 @@
 """The end of `make quickstart`: its figures in one file, one table and one picture.
 
-    python -m video_thinker.evaluation.quickstart runs/quickstart --seed 0
+    video-thinker toy summary runs/quickstart --seed 0
 
 reads
 
@@ -158,7 +158,7 @@ def read_seconds(path: Path) -> dict[str, float]:
 
 def main(argv: list[str] | None = None) -> int:
     """Summarize a quickstart run."""
-    parser = argparse.ArgumentParser(prog="video-thinker quickstart-summary", description="Summarize a quickstart run.")
+    parser = argparse.ArgumentParser(prog="video-thinker toy summary", description="Summarize a quickstart run.")
     parser.add_argument("run_dir", type=Path)
     parser.add_argument("--seed", type=int, required=True)
     args = parser.parse_args(argv)

@@ -232,7 +232,7 @@ class Row:
     visual: tuple[int, list[int]] | None = None
 
     def add(self, ids: list[int], skill: str = "") -> None:
-        """Append ids; those with a skill are graded, a long piece with more weight than a short one, by its square root."""
+        """Append ids; those with a skill are graded. The weight of a piece is the square root of its length."""
         self.ids += ids
         self.weights += [len(ids) ** -0.5 if skill else 0.0] * len(ids)
         self.piece_of += [len(self.skills) if skill else -1] * len(ids)
