@@ -352,41 +352,29 @@ def train_language(
     seed: int,
     *,
     batch_size: int = 64,
+    learning_rate: float = 2e-3,
     report_every: int = 200,
 ) -> None:
     """Teach the language model the lessons."""
     rng = random.Random(f"toyworld lessons {seed}")
     parameters = [p for p in model.parameters() if p.requires_grad]
-    optimizers = _make_optimizers(model)
-    peaks = [optimizer.param_groups[0]["lr"] for optimizer in optimizers]
+    optimizer = torch.optim.AdamW(parameters, lr=learning_rate, betas=(0.9, 0.95), weight_decay=0.01, fused=True)
     begin = time.monotonic()
     running = 0.0
     for step in range(steps):
         rate = min((step + 1) / 100, 0.5 * (1 + math.cos(math.pi * step / steps)) + 0.02)
-        for optimizer, peak in zip(optimizers, peaks, strict=True):
-            optimizer.param_groups[0]["lr"] = peak * rate
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate * rate
         rows = sorted((writer.draw(rng) for _ in range(batch_size)), key=lambda row: len(row.ids))
         total_weight = sum(sum(row.weights) for row in rows)
-        model.zero_grad()
+        optimizer.zero_grad()
         loss = sum(_backward(model, writer, rows[i : i + 16], total_weight) for i in range(0, batch_size, 16))
         nn.utils.clip_grad_norm_(parameters, 1.0)
-        for optimizer in optimizers:
-            optimizer.step()
+        optimizer.step()
         running = 0.98 * running + 0.02 * loss if step else loss
         if (step + 1) % report_every == 0:
             scores = " ".join(f"{k}={v:.2f}" for k, v in score_skills(model, writer, 256, seed).items())
             print(f"language {step + 1} {time.monotonic() - begin:.0f}s loss {running:.4f} {scores}", flush=True)  # noqa: T201
-
-
-def _make_optimizers(model: Qwen2_5_VLForConditionalGeneration) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices, which learn to copy about three times faster with it; AdamW for the rest."""
-    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    matrices = [p for name, p in named if p.ndim == 2 and "embed" not in name]
-    others = [p for name, p in named if p.ndim != 2 or "embed" in name]
-    return [
-        torch.optim.Muon(matrices, lr=1e-2, momentum=0.95, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
-        torch.optim.AdamW(others, lr=3e-3, betas=(0.9, 0.95), weight_decay=0.01, fused=True),
-    ]
 
 
 def _backward(

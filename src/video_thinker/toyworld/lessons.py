@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from video_thinker.prompts import PROMPT_STYLES
 from video_thinker.toyworld.questions import KINDS, NUM_OPTIONS, ask, to_item, write_time
-from video_thinker.toyworld.world import Clip
+from video_thinker.toyworld.world import COLORS, Clip
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +41,8 @@ class Lesson:
         return f"{self.user}\n{''.join(piece.text for piece in self.pieces)}"
 
 
-def walk(clip: Clip, rng: random.Random, num_steps: int = 7) -> Lesson:
-    """Find a segment, step along the clip, jump elsewhere."""
+def walk(clip: Clip, rng: random.Random, num_steps: int = 6) -> Lesson:
+    """Find a segment, step along the clip, jump elsewhere; now and then repeat the color just seen."""
     spans, pieces, here = clip.spans, [], None
     gap = rng.choice((" ", "\n"))
     for _ in range(num_steps):
@@ -52,7 +52,18 @@ def walk(clip: Clip, rng: random.Random, num_steps: int = 7) -> Lesson:
             Piece(f"{write_time(spans[here])}{gap}{spans[here].caption}", move),
             Piece(rng.choice((", ", ". ", "; ", " "))),
         ]
-    return Lesson("Look around.", tuple(pieces), clip, ends=False)
+        if rng.random() < 0.3:
+            pieces += [Piece("So "), Piece(spans[here].color, "so"), Piece(". ")]
+    return Lesson(_instruction(clip, rng), tuple(pieces), clip, ends=False)
+
+
+def _instruction(clip: Clip, rng: random.Random) -> str:
+    """Ask for a walk, among other text of any length, so that where a word stands does not matter."""
+    if rng.random() < 0.5:
+        item = to_item(ask(clip, rng.choice(KINDS), rng.randrange(NUM_OPTIONS), rng), "", "")
+        return "\n".join([item["problem"], *item["options"], "Look around."])
+    words = rng.choices(list(COLORS), k=rng.randrange(9))
+    return "\n".join(["Look around.", *words])
 
 
 def _step(clip: Clip, here: int | None, rng: random.Random) -> tuple[int, str, str]:
