@@ -36,7 +36,7 @@ from video_thinker.data.video import VideoSampling, load_video
 from video_thinker.prompts import PROMPT_STYLES
 from video_thinker.toyworld import lessons
 from video_thinker.toyworld.lessons import Lesson
-from video_thinker.toyworld.questions import KINDS, OOD_PROBLEMS, PROBLEMS, ask, write_trace
+from video_thinker.toyworld.questions import KINDS, PROBLEMS, ask, write_trace
 from video_thinker.toyworld.tokenizer import TRACE_TAGS, WORD_PATTERN, make_processor, train_tokenizer
 from video_thinker.toyworld.world import COLORS, PLACES, Clip, sample_clip, write_mp4
 
@@ -46,7 +46,7 @@ PATCHES_PER_SECOND = 4  # 28 x 28 pixels are 2 x 2 patches, merged to one token
 
 def build_processor() -> Qwen2_5_VLProcessor:
     """Make the processor; its vocabulary covers lessons, questions, traces and prompts."""
-    rng, texts = random.Random(0), list(OOD_PROBLEMS.values()) + list(PROBLEMS.values())
+    rng, texts = random.Random(0), list(PROBLEMS.values())
     for style in PROMPT_STYLES.values():
         texts += [style.reminder, style.still_reminder, *style.answers.values()]
     for _ in range(400):

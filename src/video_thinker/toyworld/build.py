@@ -64,7 +64,7 @@ def build_split(split: str, num_questions: int, seed: int, p_wrong: float) -> tu
     if split == "train_sft":
         looks = plan_directions([question for _, question in named], p_wrong, seed)
     rows = [
-        to_item(question, f"{split}-q{i:04d}", f"media/{name}.mp4", ood=split.endswith("_ood"), looks=direction)
+        to_item(question, f"{split}-q{i:04d}", f"media/{name}.mp4", looks=direction)
         for i, ((name, question), direction) in enumerate(zip(named, looks, strict=True))
     ]
     return rows, {name: question.clip for name, question in named}

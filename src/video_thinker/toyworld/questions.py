@@ -27,13 +27,12 @@ from video_thinker.trace import format_time
 NUM_OPTIONS = 4
 KINDS = ("after", "before", "first", "last")
 OPPOSITE = {"after": "before", "before": "after", "first": "last", "last": "first"}
-OOD_PROBLEMS = {
-    "after": "Which color is seen right after {anchor}?",
-    "before": "Which color is seen right before {anchor}?",
-    "first": "Which color is seen first?",
-    "last": "Which color is seen last?",
+PROBLEMS = {
+    "after": "Which color comes right after {anchor}?",
+    "before": "Which color comes right before {anchor}?",
+    "first": "Which color comes first?",
+    "last": "Which color comes last?",
 }
-PROBLEMS = {kind: text.replace("is seen", "comes") for kind, text in OOD_PROBLEMS.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +112,7 @@ def _block(span: Span, think: str) -> str:
     return f"<time>{write_time(span)}</time> <caption>{span.caption}</caption> <think>{think}</think>"
 
 
-def to_item(question: Question, item_id: str, path: str, *, ood: bool = False, looks: str | None = None) -> dict:
+def to_item(question: Question, item_id: str, path: str, *, looks: str | None = None) -> dict:
     """Turn a question into a row of a data file; with `looks`, into an SFT row with a trace in that direction.
 
     The `solution` of an SFT row is what its trace concludes, which for a wrong direction is not the true answer.
@@ -121,7 +120,7 @@ def to_item(question: Question, item_id: str, path: str, *, ood: bool = False, l
     anchor = None if question.anchor is None else question.clip.spans[question.anchor].color
     item = {
         "problem_id": item_id,
-        "problem": (OOD_PROBLEMS if ood else PROBLEMS)[question.kind].format(anchor=anchor),
+        "problem": PROBLEMS[question.kind].format(anchor=anchor),
         "data_type": "video",
         "problem_type": "multiple choice",
         "options": list(question.options),
