@@ -29,7 +29,7 @@ def sample_questions(split: str, num_questions: int, seed: int) -> list[tuple[st
     Kinds and positions of the answer are balanced: every kind meets every position equally often.
     """
     rng = random.Random(f"toyworld {split} {seed}")
-    pairs = [(kind, slot) for kind in KINDS for slot in range(NUM_OPTIONS)]
+    pairs = [(kind, slot) for slot in range(NUM_OPTIONS) for kind in KINDS]  # a few questions are of all kinds
     plan = [pairs[i % len(pairs)] for i in range(num_questions)]
     rng.shuffle(plan)
     per_clip = 1 if split == "train_sft" else 2
