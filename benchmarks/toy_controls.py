@@ -1,133 +1,119 @@
-"""The controls beside the quickstart's result: what GRPO gains is learned from the pixels, and from nothing else.
+"""The controls of the toy demonstration beside its result.
 
-    make quickstart SEED=0
-    .venv/bin/python benchmarks/toy_controls.py --run runs/quickstart --seed 0
+    python benchmarks/toy_controls.py --out runs/toy_controls --seed 0
 
-trains, with the quickstart's own configs and test split,
+Trains and evaluates, with `configs/*/toy.yaml` and one seed, on the test splits:
 
-- SFT on clean traces (a teacher that never looks the wrong way), as many steps as the quickstart's SFT;
-- GRPO without SFT, from the base model;
-- GRPO rewarded on shuffled videos: every question gets the clip of another one, so that only guessing can be rewarded;
+- base, in its own plain wording: what the model could do before;
+- SFT on careless traces, then GRPO: the demonstration itself;
+- SFT on clean traces of equal length: what better data would give;
+- GRPO without SFT: whether GRPO alone finds the format;
+- GRPO rewarded on shuffled videos: the same answers, but the frames of every clip in random order. Accuracy must not
+  gain, or the reward could be earned without seeing.
 
-and prints a Markdown table of them beside the quickstart's base, SFT and GRPO rows. `--json FILE` writes the figures.
+Writes `controls.json` and prints the Markdown table of docs/toyworld.md. About 25 minutes on two cores.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import random
 import subprocess
 import sys
 from pathlib import Path
 
-REPO = Path(__file__).parents[1]
-ROWS = {
-    "base_plain": "base model, in its own plain wording",
-    "base": "base model, asked for a trace",
-    "sft": "SFT on careless traces",
-    "grpo": "**SFT, then GRPO**",
-    "clean_sft": "SFT on clean traces, equally long",
-    "grpo_without_sft": "GRPO without SFT",
-    "grpo_shuffled": "SFT, then GRPO rewarded on shuffled videos",
-}
+import numpy as np
+
+from video_thinker.toyworld.build import SPLIT_SIZES, build_world, sample_questions
+from video_thinker.toyworld.world import render_frames, write_frames
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
-def run(*command: object) -> None:
-    """Run one of the project's commands, one thread, output to the terminal."""
-    environment = {**os.environ, "PYTHON": sys.executable, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    subprocess.run([str(part) for part in command], cwd=REPO, env=environment, check=True)
+def shuffle_videos(world: Path, seed: int) -> None:
+    """Rewrite the GRPO clips of a world with their frames in random order."""
+    rng = np.random.default_rng(seed)
+    clips = {name: q.clip for name, q in sample_questions("train_grpo", SPLIT_SIZES["train_grpo"], seed)}
+    for name, clip in clips.items():
+        write_frames(rng.permutation(render_frames(clip)), world / "media" / f"{name}.mp4")
 
 
-def train(stage: str, model: Path | str, data: Path, media_root: Path, out: Path, seed: int) -> Path:
-    """Train one stage with the toy config and return its checkpoint; a finished one is taken as it is."""
-    if not (out / "model.safetensors").is_file():
-        run(
-            f"scripts/run_{stage}_video.sh",
-            f"configs/{stage}/toy.yaml",
+class Bench:
+    """Runs the project's scripts in one folder."""
+
+    def __init__(self, out_dir: Path, seed: int, overrides: dict[str, list[str]]) -> None:
+        """Keep where results go; `overrides` are extra `key=value` per command."""
+        self.out_dir, self.seed, self.overrides = out_dir, seed, overrides
+        self.rows: dict[str, dict[str, dict[str, float]]] = {}
+
+    def run(self, script: str, config: str, *pairs: str) -> None:
+        """Call one of the three scripts."""
+        command = [str(ROOT / "scripts" / script), str(ROOT / "configs" / config / "toy.yaml"), *pairs]
+        subprocess.run([*command, f"seed={self.seed}", *self.overrides.get(config, [])], check=True, cwd=ROOT)
+
+    def train(self, stage: str, name: str, model: Path, world: Path) -> Path:
+        """Run SFT or GRPO on a world; return the checkpoint."""
+        output = self.out_dir / name
+        self.run(
+            f"run_{stage}_video.sh",
+            stage,
             f"model_name_or_path={model}",
-            f"train_file={data}",
-            f"media_root={media_root}",
-            f"output_dir={out}",
-            f"seed={seed}",
+            f"train_file={world / f'train_{stage}.jsonl'}",
+            f"media_root={world}",
+            f"output_dir={output}",
         )
-    return out
+        return output
+
+    def evaluate(self, name: str, model: Path, world: Path, *pairs: str) -> None:
+        """Evaluate on both test splits and keep the figures."""
+        output = self.out_dir / "eval" / name.replace(" ", "_").replace(",", "")
+        splits = f"splits={{id: {world / 'test_id.jsonl'}, ood: {world / 'test_ood.jsonl'}}}"
+        where = (f"model_name_or_path={model}", f"media_root={world}", f"output_dir={output}", splits)
+        self.run("run_eval_batch.sh", "eval", *where, *pairs)
+        self.rows[name] = json.loads((output / "metrics.json").read_text())
+
+    def table(self) -> str:
+        """Write the figures as Markdown."""
+        lines = ["| run | accuracy, ID (95%) | format | mIoU | accuracy, OOD |", "| --- | --- | --- | --- | --- |"]
+        for name, splits in self.rows.items():
+            row, ood = splits["id"], splits["ood"]
+            low, high = row["ci95"]
+            miou = "" if row["miou"] is None else f"{row['miou']:.2f}"
+            lines.append(
+                f"| {name} | {row['accuracy']:.2f} ({low:.2f}-{high:.2f}) | {row['format_rate']:.2f} | {miou} "
+                f"| {ood['accuracy']:.2f} |"
+            )
+        return "\n".join(lines)
 
 
-def evaluate(model: Path, data: Path, out: Path) -> dict:
-    """Evaluate on the ID test split of the quickstart; an evaluation that is there is continued."""
-    run(
-        "scripts/run_eval_batch.sh",
-        "configs/eval/toy.yaml",
-        f"model_name_or_path={model}",
-        f"media_root={data}",
-        f"splits={{id: {data / 'test_id.jsonl'}, ood: {data / 'test_ood.jsonl'}}}",
-        f"output_dir={out}",
-    )
-    return json.loads((out / "metrics.json").read_text())
-
-
-def shuffle_videos(source: Path, target: Path, seed: int) -> Path:
-    """Give every item the clip of another one: questions, options and answers stay, the pixels do not fit them."""
-    items = [json.loads(line) for line in source.read_text().splitlines()]
-    paths = [item["path"] for item in items]
-    rng = random.Random(seed)
-    while any(item["path"] == path for item, path in zip(items, paths, strict=True)):
-        own = [i for i, item in enumerate(items) if item["path"] == paths[i]]
-        for i in own:
-            j = rng.randrange(len(items))
-            paths[i], paths[j] = paths[j], paths[i]
-    target.parent.mkdir(parents=True, exist_ok=True)
-    rows = [{**item, "path": path} for item, path in zip(items, paths, strict=True)]
-    target.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return target
-
-
-def format_table(results: dict[str, dict]) -> str:
-    """Render Markdown: one row per model, accuracy with 95% interval, format rate and mIoU on ID, accuracy on OOD."""
-    lines = ["| model | ID accuracy | format | mIoU | OOD accuracy |", "| --- | --- | --- | --- | --- |"]
-    for name, label in ROWS.items():
-        scores, ood = results[name]["id"], results[name]["ood"]
-        low, high = scores["ci95"]
-        accuracy = f"{scores['accuracy']:.3f} [{low:.3f}, {high:.3f}]"
-        lines.append(
-            f"| {label} | {accuracy} | {scores['format_rate']:.2f} | {scores['miou']:.2f} | {ood['accuracy']:.3f} |"
-        )
-    return "\n".join(lines)
-
-
-def main() -> None:
-    """Train the controls, evaluate them, print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--run", type=Path, default=Path("runs/quickstart"), help="a finished quickstart")
-    parser.add_argument("--seed", type=int, default=0, help="the quickstart's seed")
-    parser.add_argument("--json", type=Path, help="write the figures here")
+def main() -> int:
+    """Run all controls."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--out", type=Path, required=True, help="folder for worlds, checkpoints and results")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--base", type=Path, default=ROOT / "data/toy/base")
+    parser.add_argument("--sft", nargs="*", default=[], metavar="key=value", help="overrides of configs/sft/toy.yaml")
+    parser.add_argument("--grpo", nargs="*", default=[], metavar="key=value", help="overrides of configs/grpo/toy.yaml")
     args = parser.parse_args()
-    quickstart = args.run.resolve()
-    if not (quickstart / "summary.json").is_file():
-        parser.error(f"{quickstart}: no summary.json there; run `make quickstart SEED={args.seed}` first")
-    data, out = quickstart / "data", quickstart / "controls"
-    names = ("base_plain", "base", "sft", "grpo")
-    results = {name: json.loads((quickstart / "eval" / name / "metrics.json").read_text()) for name in names}
+    out = args.out.resolve()
+    careless, clean, shuffled = out / "world", out / "world_clean", out / "world_shuffled"
+    for world, p_wrong in ((careless, 0.5), (clean, 0.0), (shuffled, 0.5)):
+        build_world(world, args.seed, p_wrong=p_wrong)
+    shuffle_videos(shuffled, args.seed)
 
-    clean = out / "clean_data"
-    if not (clean / "train_sft.jsonl").is_file():
-        run(sys.executable, "-m", "video_thinker.cli", "toy", "build", "--out", clean, "--seed", args.seed, "--clean")
-    shuffled = shuffle_videos(data / "train_grpo.jsonl", out / "train_grpo_shuffled.jsonl", args.seed)
-    base, sft = REPO / "data" / "toy" / "base", quickstart / "sft"
-    models = {
-        "clean_sft": train("sft", base, clean / "train_sft.jsonl", clean, out / "clean_sft", args.seed),
-        "grpo_without_sft": train("grpo", base, data / "train_grpo.jsonl", data, out / "grpo_without_sft", args.seed),
-        "grpo_shuffled": train("grpo", sft, shuffled, data, out / "grpo_shuffled", args.seed),
-    }
-    for name, model in models.items():
-        results[name] = evaluate(model, data, out / "eval" / name)
-    sys.stdout.write("\n" + format_table(results) + "\n")
-    if args.json:
-        figures = {name: {split: results[name][split] for split in ("id", "ood")} for name in ROWS}
-        args.json.write_text(json.dumps({"seed": args.seed, "results": figures}, indent=2) + "\n")
+    bench = Bench(out, args.seed, {"sft": args.sft, "grpo": args.grpo})
+    bench.evaluate("base, plain wording", args.base, careless, "prompt_style=plain")
+    sft = bench.train("sft", "sft", args.base, careless)
+    bench.evaluate("SFT, careless traces", sft, careless)
+    bench.evaluate("GRPO after it", bench.train("grpo", "grpo", sft, careless), careless)
+    bench.evaluate("SFT, clean traces", bench.train("sft", "sft_clean", args.base, clean), careless)
+    bench.evaluate("GRPO without SFT", bench.train("grpo", "grpo_only", args.base, careless), careless)
+    bench.evaluate("GRPO on shuffled videos", bench.train("grpo", "grpo_shuffled", sft, shuffled), careless)
+
+    (out / "controls.json").write_text(json.dumps({"seed": args.seed, "rows": bench.rows}, indent=2) + "\n")
+    sys.stdout.write(bench.table() + "\n")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -20,7 +20,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -38,9 +38,10 @@ from video_thinker.toyworld import lessons
 from video_thinker.toyworld.lessons import Lesson
 from video_thinker.toyworld.questions import KINDS, PROBLEMS, ask, write_trace
 from video_thinker.toyworld.tokenizer import TRACE_TAGS, WORD_PATTERN, make_processor, train_tokenizer
-from video_thinker.toyworld.world import COLORS, PLACES, Clip, sample_clip, write_mp4
+from video_thinker.toyworld.world import COLORS, CORNERS, PLACES, Clip, sample_clip, write_mp4
 
 SAMPLING = VideoSampling(fps=2.0, max_frames=20, min_pixels=28 * 28, max_pixels=28 * 28)
+NO_PLACE = -100  # what cross-entropy ignores
 PATCHES_PER_SECOND = 4  # 28 x 28 pixels are 2 x 2 patches, merged to one token
 
 
@@ -114,7 +115,10 @@ def init_model(processor: Qwen2_5_VLProcessor, seed: int) -> Qwen2_5_VLForCondit
 
 @dataclass
 class Seconds:
-    """Single seconds of real clips: `pixels` (S, 4, D) as the processor makes them, `colors` and `places` (S,)."""
+    """Single seconds of real clips: `pixels` (S, 4, D) as the processor makes them, `colors` and `places` (S,).
+
+    A place of `NO_PLACE` is a corner.
+    """
 
     pixels: torch.Tensor
     colors: torch.Tensor
@@ -122,20 +126,27 @@ class Seconds:
 
 
 def record_seconds(processor: Qwen2_5_VLProcessor, num_clips: int, seed: int) -> Seconds:
-    """Write clips to mp4 files, read them back, and cut them into labelled seconds."""
+    """Write clips to mp4 files, read them back, and cut them into labelled seconds.
+
+    Every second clip is shown with its blobs in the corners, which have no name. Otherwise the tower learns pairs of
+    color and place by heart, and mistakes the color where it has not seen it.
+    """
     rng = random.Random(f"toyworld base {seed}")
     pixels, colors, places = [], [], []
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "clip.mp4"
-        for _ in range(num_clips):
+        for number in range(num_clips):
             clip = sample_clip(rng, "base")
+            if number % 2:
+                clip = replace(clip, spans=tuple(replace(s, place=rng.choice(list(CORNERS))) for s in clip.spans))
             write_mp4(clip, path)
             frames = load_video(path, SAMPLING).frames
             inputs = processor.video_processor(videos=[frames], do_resize=False, return_tensors="pt")
             pixels.append(inputs["pixel_values_videos"].view(clip.duration_s, PATCHES_PER_SECOND, -1))
             for span in clip.spans:
+                place = list(PLACES).index(span.place) if span.place in PLACES else NO_PLACE
                 colors += [list(COLORS).index(span.color)] * (span.end_s - span.start_s)
-                places += [list(PLACES).index(span.place)] * (span.end_s - span.start_s)
+                places += [place] * (span.end_s - span.start_s)
     return Seconds(torch.cat(pixels), torch.tensor(colors), torch.tensor(places))
 
 
@@ -188,7 +199,8 @@ class SecondsBank:
             self.tokens_SH = torch.cat([encode_seconds(model, part) for part in seconds.pixels.split(512)])
         self._rows: dict[tuple[str, str], list[int]] = defaultdict(list)
         for row, (color, place) in enumerate(zip(seconds.colors.tolist(), seconds.places.tolist(), strict=True)):
-            self._rows[list(COLORS)[color], list(PLACES)[place]].append(row)
+            if place != NO_PLACE:
+                self._rows[list(COLORS)[color], list(PLACES)[place]].append(row)
 
     def rows(self, clip: Clip, rng: random.Random) -> list[int]:
         """One second of the bank for each second of the clip."""

@@ -43,27 +43,35 @@ class Lesson:
 
 def walk(clip: Clip, rng: random.Random, num_steps: int = 6) -> Lesson:
     """Find a segment, step along the clip, jump elsewhere; now and then repeat the color just seen."""
-    spans, pieces, here = clip.spans, [], None
+    instruction, here = _instruction(clip, rng)
+    spans, pieces = clip.spans, []
     gap = rng.choice((" ", "\n"))
-    for _ in range(num_steps):
-        here, move, opening = _step(clip, here, rng)
-        pieces += [
-            Piece(opening),
-            Piece(f"{write_time(spans[here])}{gap}{spans[here].caption}", move),
-            Piece(rng.choice((", ", ". ", "; ", " "))),
-        ]
-        if rng.random() < 0.3:
+    for number in range(num_steps):
+        if number == 0 and here is not None:
+            move = "find"
+            pieces += [Piece("I look for "), Piece(spans[here].color, "asked"), Piece(". ")]
+        else:
+            here, move, opening = _step(clip, here, rng)
+            pieces.append(Piece(opening))
+        pieces += [Piece(write_time(spans[here]), move), Piece(gap), Piece(spans[here].caption, "see")]
+        pieces.append(Piece(rng.choice((", ", ". ", "; ", " "))))
+        if rng.random() < 0.4:
             pieces += [Piece("So "), Piece(spans[here].color, "so"), Piece(". ")]
-    return Lesson(_instruction(clip, rng), tuple(pieces), clip, ends=False)
+    return Lesson(instruction, tuple(pieces), clip, ends=False)
 
 
-def _instruction(clip: Clip, rng: random.Random) -> str:
-    """Ask for a walk, among other text of any length, so that where a word stands does not matter."""
-    if rng.random() < 0.5:
-        item = to_item(ask(clip, rng.choice(KINDS), rng.randrange(NUM_OPTIONS), rng), "", "")
-        return "\n".join([item["problem"], *item["options"], "Look around."])
+def _instruction(clip: Clip, rng: random.Random) -> tuple[str, int | None]:
+    """Ask for a walk among other text of any length, so that where a word stands does not matter.
+
+    Returns:
+        The text, and the segment it asks for, if any.
+    """
+    if rng.random() < 0.6:
+        question = ask(clip, rng.choice(KINDS), rng.randrange(NUM_OPTIONS), rng)
+        item = to_item(question, "", "")
+        return "\n".join([item["problem"], *item["options"], "Look around."]), question.anchor
     words = rng.choices(list(COLORS), k=rng.randrange(9))
-    return "\n".join(["Look around.", *words])
+    return "\n".join(["Look around.", *words]), None
 
 
 def _step(clip: Clip, here: int | None, rng: random.Random) -> tuple[int, str, str]:

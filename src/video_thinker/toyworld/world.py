@@ -38,6 +38,13 @@ PLACES: dict[str, tuple[float, float]] = {
     "top": (0.5, 0.22),
     "bottom": (0.5, 0.78),
 }
+CORNERS: dict[str, tuple[float, float]] = {
+    f"{row} {column}": (x, y)
+    for row, y in (("top", 0.25), ("bottom", 0.75))
+    for column, x in (("left", 0.25), ("right", 0.75))
+}
+"""Where no clip of any split shows a blob; the base's vision tower alone sees them, to learn color wherever it is."""
+
 PLACE_PHRASES = {"left": "on the left", "right": "on the right", "top": "at the top", "bottom": "at the bottom"}
 HELD_OUT_PLACE = {color: list(PLACES)[i % len(PLACES)] for i, color in enumerate(COLORS)}
 
@@ -131,7 +138,7 @@ def render_frames(clip: Clip) -> np.ndarray:
     rows, columns = np.mgrid[0:FRAME_SIZE, 0:FRAME_SIZE].astype(np.float32) / FRAME_SIZE
     frames = []
     for span in clip.spans:
-        center = np.array(PLACES[span.place]) + rng.uniform(-0.05, 0.05, 2)
+        center = np.array({**PLACES, **CORNERS}[span.place]) + rng.uniform(-0.05, 0.05, 2)
         drift = rng.uniform(-0.02, 0.02, 2)  # of the picture's width, per second
         radius = rng.uniform(0.14, 0.19)
         color = np.clip(np.array(COLORS[span.color]) + rng.uniform(-12, 12, 3), 0, 255)
@@ -147,7 +154,12 @@ def render_frames(clip: Clip) -> np.ndarray:
 
 
 def write_mp4(clip: Clip, path: Path) -> None:
-    """Write a clip as h264 in an mp4 container that any player shows."""
+    """Paint a clip and write it to a file."""
+    write_frames(render_frames(clip), path)
+
+
+def write_frames(frames: np.ndarray, path: Path) -> None:
+    """Write frames (T, H, W, 3) as h264 in an mp4 container that any player shows."""
     import av
 
     with av.open(str(path), "w") as container:
@@ -157,6 +169,6 @@ def write_mp4(clip: Clip, path: Path) -> None:
         stream.width = stream.height = FRAME_SIZE
         stream.pix_fmt = "yuv420p"
         stream.thread_count = 1
-        for image in render_frames(clip):
+        for image in frames:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         container.mux(stream.encode(None))
