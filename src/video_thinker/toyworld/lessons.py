@@ -41,10 +41,20 @@ class Lesson:
         return f"{self.user}\n{''.join(piece.text for piece in self.pieces)}"
 
 
-def walk(clip: Clip, rng: random.Random, num_steps: int = 6) -> Lesson:
+def walk(clip: Clip, rng: random.Random) -> Lesson:
+    """Take a walk that is asked for among other text; its first step may be what that text asks for."""
+    instruction, asked = _instruction(clip, rng)
+    return Lesson(instruction, _take_walk(clip, rng, asked), clip, ends=False)
+
+
+def bare_walk(clip: Clip, rng: random.Random) -> Lesson:
+    """Take a walk that is asked for in two words."""
+    return Lesson("Look around.", _take_walk(clip, rng), clip, ends=False)
+
+
+def _take_walk(clip: Clip, rng: random.Random, asked: int | None = None, num_steps: int = 6) -> tuple[Piece, ...]:
     """Find a segment, step along the clip, jump elsewhere; now and then repeat the color just seen."""
-    instruction, here = _instruction(clip, rng)
-    spans, pieces = clip.spans, []
+    spans, pieces, here = clip.spans, [], asked
     gap = rng.choice((" ", "\n"))
     for number in range(num_steps):
         if number == 0 and here is not None:
@@ -57,7 +67,7 @@ def walk(clip: Clip, rng: random.Random, num_steps: int = 6) -> Lesson:
         pieces.append(Piece(rng.choice((", ", ". ", "; ", " "))))
         if rng.random() < 0.4:
             pieces += [Piece("So "), Piece(spans[here].color, "so"), Piece(". ")]
-    return Lesson(instruction, tuple(pieces), clip, ends=False)
+    return tuple(pieces)
 
 
 def _instruction(clip: Clip, rng: random.Random) -> tuple[str, int | None]:
