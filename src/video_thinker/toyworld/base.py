@@ -417,8 +417,8 @@ ROUNDS: tuple[tuple[int, dict[str, float]], ...] = (
 def renew_tag_vectors(model: Qwen2_5_VLForConditionalGeneration, processor: Qwen2_5_VLProcessor, seed: int) -> None:
     """Give the trace tags new random vectors, as long as those of the words.
 
-    Tokens that are never met are pushed away from all others, in the same direction: after the lessons the tags' vectors
-    have a cosine of 0.98 with each other, and SFT would have to pull them apart first.
+    Tokens that are never met are pushed away from all others, in the same direction: after the lessons the tags'
+    vectors have a cosine of 0.98 with each other, and SFT would have to pull them apart first.
     """
     ids = processor.tokenizer.convert_tokens_to_ids
     vectors = model.get_input_embeddings().weight.data
