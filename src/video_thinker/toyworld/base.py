@@ -55,7 +55,9 @@ def build_processor() -> Qwen2_5_VLProcessor:
         texts += [style.reminder, style.still_reminder, *style.answers.values()]
     for _ in range(400):
         clip = sample_clip(rng, "base")
-        texts += [lesson.text for lesson in (lessons.walk(clip, rng), lessons.listing(clip, rng))]
+        texts += [
+            lesson.text for lesson in (lessons.walk(clip, rng), lessons.guided(clip, rng), lessons.listing(clip, rng))
+        ]
         kind = rng.choice(KINDS)
         texts.append(write_trace(ask(clip, kind, 0, rng), kind)[0])
     texts += ["user assistant system", "user\nassistant\nsystem"] * 50
@@ -411,6 +413,7 @@ ROUNDS: tuple[tuple[int, dict[str, float]], ...] = (
     (1500, {"bare_walk": 0.85, "listing": 0.1, "direct": 0.05}),
     (1200, {"bare_walk": 0.85, "listing": 0.1, "direct": 0.05}),
     (700, {"walk": 0.85, "listing": 0.1, "direct": 0.05}),
+    (500, {"walk": 0.6, "guided": 0.25, "listing": 0.1, "direct": 0.05}),
 )
 
 

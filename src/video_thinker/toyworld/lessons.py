@@ -70,6 +70,27 @@ def _take_walk(clip: Clip, rng: random.Random, asked: int | None = None, num_ste
     return tuple(pieces)
 
 
+def guided(clip: Clip, rng: random.Random) -> Lesson:
+    """Look for what a question asks, in plain words and without answering: what is asked decides where to look.
+
+    Without this, the direction in a question means nothing to the model, and GRPO has nothing to tie its reward to.
+    """
+    question = ask(clip, rng.choice(KINDS), rng.randrange(NUM_OPTIONS), rng)
+    item = to_item(question, "", "")
+    gap = rng.choice((" ", "\n"))
+    pieces: list[Piece] = []
+    if question.anchor is None:
+        pieces += [Piece("I look at the "), Piece({"first": "start", "last": "end"}[question.kind], "way"), Piece(". ")]
+    else:
+        anchor = clip.spans[question.anchor]
+        pieces += [Piece("I look for "), Piece(anchor.color, "asked"), Piece(". ")]
+        pieces += [Piece(write_time(anchor), "find"), Piece(gap), Piece(anchor.caption, "see")]
+        pieces += [Piece(", now I look right "), Piece(question.kind, "way"), Piece(" it ")]
+    found = clip.spans[question.answer_index]
+    pieces += [Piece(write_time(found), question.kind), Piece(gap), Piece(found.caption, "see")]
+    return Lesson("\n".join([item["problem"], *item["options"], "Look for it."]), tuple(pieces), clip, ends=False)
+
+
 def _instruction(clip: Clip, rng: random.Random) -> tuple[str, int | None]:
     """Ask for a walk among other text of any length, so that where a word stands does not matter.
 
