@@ -1,8 +1,10 @@
 """The controls of the toy demonstration beside its result.
 
-    python benchmarks/toy_controls.py --out runs/toy_controls --seed 0
+    make quickstart SEED=0
+    .venv/bin/python benchmarks/toy_controls.py --out runs/quickstart --seed 0
 
-Trains and evaluates, with `configs/*/toy.yaml` and one seed, on the test splits:
+What the quickstart has trained and evaluated is taken as it is; in an empty folder, everything is made. Trains and
+evaluates, with `configs/*/toy.yaml` and one seed, on the test splits:
 
 - base, in its own plain wording: what the model could do before;
 - SFT on careless traces, then GRPO: the demonstration itself;
@@ -11,7 +13,7 @@ Trains and evaluates, with `configs/*/toy.yaml` and one seed, on the test splits
 - GRPO rewarded on shuffled videos: the same answers, but the frames of every clip in random order. Accuracy must not
   gain, or the reward could be earned without seeing.
 
-Writes `controls.json` and prints the Markdown table of docs/toyworld.md. About 25 minutes on two cores.
+Writes `controls.json` and prints the Markdown table of docs/toyworld.md. About 10 minutes after a quickstart.
 """
 
 from __future__ import annotations
@@ -52,8 +54,10 @@ class Bench:
         subprocess.run([*command, f"seed={self.seed}", *self.overrides.get(config, [])], check=True, cwd=ROOT)
 
     def train(self, stage: str, name: str, model: Path, world: Path) -> Path:
-        """Run SFT or GRPO on a world; return the checkpoint."""
+        """Run SFT or GRPO on a world, unless that has been done; return the checkpoint."""
         output = self.out_dir / name
+        if (output / "model.safetensors").is_file():
+            return output
         self.run(
             f"run_{stage}_video.sh",
             stage,
@@ -64,12 +68,13 @@ class Bench:
         )
         return output
 
-    def evaluate(self, name: str, model: Path, world: Path, *pairs: str) -> None:
-        """Evaluate on both test splits and keep the figures."""
-        output = self.out_dir / "eval" / name.replace(" ", "_").replace(",", "")
+    def evaluate(self, name: str, folder: str, model: Path, world: Path, *pairs: str) -> None:
+        """Evaluate on both test splits, or take the figures that are there; keep them under `name`."""
+        output = self.out_dir / "eval" / folder
         splits = f"splits={{id: {world / 'test_id.jsonl'}, ood: {world / 'test_ood.jsonl'}}}"
         where = (f"model_name_or_path={model}", f"media_root={world}", f"output_dir={output}", splits)
-        self.run("run_eval_batch.sh", "eval", *where, *pairs)
+        if not (output / "metrics.json").is_file():
+            self.run("run_eval_batch.sh", "eval", *where, *pairs)
         self.rows[name] = json.loads((output / "metrics.json").read_text())
 
     def table(self) -> str:
@@ -96,19 +101,22 @@ def main() -> int:
     parser.add_argument("--grpo", nargs="*", default=[], metavar="key=value", help="overrides of configs/grpo/toy.yaml")
     args = parser.parse_args()
     out = args.out.resolve()
-    careless, clean, shuffled = out / "world", out / "world_clean", out / "world_shuffled"
+    careless, clean, shuffled = out / "data", out / "data_clean", out / "data_shuffled"
     for world, p_wrong in ((careless, 0.5), (clean, 0.0), (shuffled, 0.5)):
-        build_world(world, args.seed, p_wrong=p_wrong)
+        if not (world / "test_ood.jsonl").is_file():
+            build_world(world, args.seed, p_wrong=p_wrong)
     shuffle_videos(shuffled, args.seed)
 
     bench = Bench(out, args.seed, {"sft": args.sft, "grpo": args.grpo})
-    bench.evaluate("base, plain wording", args.base, careless, "prompt_style=plain")
+    bench.evaluate("base, plain wording", "base_plain", args.base, careless, "prompt_style=plain")
     sft = bench.train("sft", "sft", args.base, careless)
-    bench.evaluate("SFT, careless traces", sft, careless)
-    bench.evaluate("GRPO after it", bench.train("grpo", "grpo", sft, careless), careless)
-    bench.evaluate("SFT, clean traces", bench.train("sft", "sft_clean", args.base, clean), careless)
-    bench.evaluate("GRPO without SFT", bench.train("grpo", "grpo_only", args.base, careless), careless)
-    bench.evaluate("GRPO on shuffled videos", bench.train("grpo", "grpo_shuffled", sft, shuffled), careless)
+    bench.evaluate("SFT, careless traces", "sft", sft, careless)
+    bench.evaluate("**GRPO after it**", "grpo", bench.train("grpo", "grpo", sft, careless), careless)
+    bench.evaluate("SFT, clean traces", "sft_clean", bench.train("sft", "sft_clean", args.base, clean), careless)
+    grpo_only = bench.train("grpo", "grpo_only", args.base, careless)
+    bench.evaluate("GRPO without SFT", "grpo_only", grpo_only, careless)
+    grpo_shuffled = bench.train("grpo", "grpo_shuffled", sft, shuffled)
+    bench.evaluate("GRPO on shuffled videos", "grpo_shuffled", grpo_shuffled, careless)
 
     (out / "controls.json").write_text(json.dumps({"seed": args.seed, "rows": bench.rows}, indent=2) + "\n")
     sys.stdout.write(bench.table() + "\n")
