@@ -102,6 +102,26 @@ def test_log_probs_of_policy_and_reference_equal_a_forward_by_hand(make_trainer,
     assert blind_gap > 1e-2
 
 
+def test_rollout_sees_the_video_at_the_same_times_as_scoring(make_trainer):
+    """Greedy rollouts must be the argmax of a forward by hand, at fps 4: same pixels, same temporal positions."""
+    trainer = make_trainer(generation_kwargs={"do_sample": False})
+    suppressed = vision_token_ids(trainer.encoder.processor)
+    with torch.no_grad():
+        output = rollout(trainer)
+        for row in (0, G):
+            sample = trainer.train_dataset[row // G]["sample"]
+            ids = output["completion_ids"][row][output["completion_mask"][row].bool()].tolist()
+            prompt = trainer.encoder.encode_prompt(sample)
+            types = torch.tensor([prompt.mm_token_type_ids + [0] * len(ids)])
+            everything = torch.tensor([prompt.input_ids + ids])
+            logits = trainer.model(input_ids=everything, mm_token_type_ids=types, **prompt.media).logits[0]
+            logits[:, suppressed] = -torch.inf
+            assert logits[len(prompt.input_ids) - 1 : -1].argmax(dim=-1).tolist() == ids
+            lost = {k: v for k, v in prompt.media.items() if k != "second_per_grid_ts"}
+            shifted = trainer.model(input_ids=everything, mm_token_type_ids=types, **lost).logits[0]
+            assert (shifted - logits)[:, 0].abs().max() > 1e-3  # the times do matter here
+
+
 def test_rows_keep_their_video_through_shuffle_and_split(make_trainer):
     trainer = make_trainer(steps_per_generation=2, gradient_accumulation_steps=2)
     trainer.model.train()
