@@ -4,9 +4,9 @@ A clip has five segments. Each segment shows one blob of one color at one of fou
 the five colors are distinct. The blob jitters and drifts, and every pixel carries noise. There is no clock in the
 picture: time can only be read from the order of the frames.
 
-    >>> clip = sample_clip(random.Random(0), "train")
+    >>> clip = sample_clip(random.Random(0), "train_sft")
     >>> [f"{s.start_s}-{s.end_s} {s.color} {s.place}" for s in clip.spans]
-    ['0-1 orange right', '1-2 red right', '2-4 blue bottom', '4-5 white top', '5-6 cyan right']
+    ['0-1 purple bottom', '1-2 orange bottom', '2-5 red bottom', '5-6 green bottom', '6-7 blue bottom']
 
 No split shares a timeline (the ordered five colors) with another one: a checksum of the timeline decides which split
 may use it. Every color has one place where it is only ever seen out of distribution (`HELD_OUT_PLACE`).
@@ -52,6 +52,9 @@ NUM_SEGMENTS = 5
 SEGMENT_SECONDS = (1, 2, 3)
 CLIP_SECONDS = (6, 7, 8)
 OOD_CLIP_SECONDS = (5, 9)
+QUESTION_COLORS = ("red", "green", "blue", "purple", "cyan", "orange")
+"""The colors of every split but the base's. The base also knows yellow and white, which it mistakes in unseen places."""
+
 FRAME_RATE = 4
 FRAME_SIZE = 112
 
@@ -110,9 +113,10 @@ def sample_clip(rng: random.Random, split: str) -> Clip:
 
     Splits named `*_ood` put every color at its held-out place and last an unseen number of seconds.
     """
-    timeline = tuple(rng.sample(list(COLORS), NUM_SEGMENTS))
+    colors = tuple(COLORS) if split == "base" else QUESTION_COLORS
+    timeline = tuple(rng.sample(colors, NUM_SEGMENTS))
     while timeline_bucket(timeline) not in TIMELINE_BUCKETS[split]:
-        timeline = tuple(rng.sample(list(COLORS), NUM_SEGMENTS))
+        timeline = tuple(rng.sample(colors, NUM_SEGMENTS))
     ood = split.endswith("_ood")
     lengths = _sample_lengths(rng, rng.choice(OOD_CLIP_SECONDS if ood else CLIP_SECONDS))
     spans, start_s = [], 0
