@@ -144,3 +144,9 @@ def test_breaches_of_the_format_and_a_cut_are_said():
 def test_a_missing_video_is_a_decode_error_before_anything_is_loaded(tmp_path):
     with pytest.raises(DecodeError, match=r"nope\.mp4: no such file"):
         main([str(tmp_path / "nope.mp4"), "what?", "--model", "no/such-model"])
+
+
+def test_options_stay_words_on_request():
+    args = build_parser().parse_args(["v.mp4", "Which?", "--model", "m", "--no-letters", "--options", "red", "blue"])
+    assert build_sample(args).options == ("red", "blue")
+    assert readable_answer("blue", ("red", "blue")) == "blue"

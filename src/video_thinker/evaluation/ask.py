@@ -32,7 +32,7 @@ from video_thinker.evaluation.timeline import describe_span, draw_timeline, on_c
 from video_thinker.modeling import load_processor
 from video_thinker.prompts import PROMPT_STYLES
 from video_thinker.schema import Media, Trace, VideoSample
-from video_thinker.scoring import extract_choice, option_letters
+from video_thinker.scoring import extract_choice, option_letters, options_are_lettered
 from video_thinker.trace import format_violations, parse_trace
 
 # Fields of VideoArguments that are flags here and are taken over from a training run.
@@ -51,6 +51,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("question")
     parser.add_argument("--model", required=True, help="checkpoint folder or hub name")
     parser.add_argument("--options", nargs="+", default=[], help='answers to choose from, "A. red" or just "red"')
+    parser.add_argument("--no-letters", action="store_true", help="leave options as words, without letters")
     parser.add_argument("--out", type=Path, help="timeline PNG (default: VIDEO's name + .timeline.png, here)")
     parser.add_argument("--no-picture", action="store_true", help="print only")
     sampling = parser.add_argument_group("sampling (default: as the model was trained, else the project's defaults)")
@@ -127,7 +128,7 @@ def letter_options(options: Sequence[str]) -> tuple[str, ...]:
 
 def build_sample(args: argparse.Namespace) -> VideoSample:
     """Make the sample a person asks about; it has no gold answer."""
-    options = letter_options(args.options)
+    options = tuple(args.options) if args.no_letters else letter_options(args.options)
     return VideoSample(
         id=args.video.name,
         problem=args.question,
@@ -143,7 +144,7 @@ def readable_answer(answer: str | None, options: Sequence[str]) -> str:
     if not answer:
         return "(no answer)"
     letters = option_letters(options)
-    choice = extract_choice(answer, options) if options else None
+    choice = extract_choice(answer, options) if options_are_lettered(options) else None
     return f"{choice}. {letters[choice]}" if choice in letters else answer
 
 

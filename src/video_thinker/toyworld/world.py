@@ -53,7 +53,7 @@ SEGMENT_SECONDS = (1, 2, 3)
 CLIP_SECONDS = (6, 7, 8)
 OOD_CLIP_SECONDS = (5, 9)
 QUESTION_COLORS = ("red", "green", "blue", "purple", "cyan", "orange")
-"""The colors of every split but the base's. The base also knows yellow and white, which it mistakes in unseen places."""
+"""The colors of every split but the base's, which has yellow and white too and mistakes them in unseen places."""
 
 FRAME_RATE = 4
 FRAME_SIZE = 112
