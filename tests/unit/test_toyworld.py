@@ -192,3 +192,15 @@ def test_lessons_hold_no_tags_and_grade_only_what_can_be_known():
         for piece in lessons.walk(clip, rng).pieces:
             if piece.graded:
                 assert piece.text in known.get(piece.graded, spans)
+
+
+def test_item_files_appear_only_when_all_clips_are_there(tmp_path, monkeypatch):
+    """A build that was killed half-way must not pass for a finished one."""
+
+    def stop(clip, path):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(build, "write_mp4", stop)
+    with pytest.raises(KeyboardInterrupt):
+        build.build_world(tmp_path, 0, sizes={"test_id": 5}, num_processes=1)
+    assert list(tmp_path.glob("*.jsonl")) == []

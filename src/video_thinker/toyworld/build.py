@@ -73,20 +73,25 @@ def build_split(split: str, num_questions: int, seed: int, p_wrong: float) -> tu
 def build_world(
     out_dir: Path, seed: int, *, p_wrong: float = 0.5, sizes: dict[str, int] | None = None, num_processes: int = 2
 ) -> None:
-    """Write every split of `sizes` (split -> number of questions) under `out_dir`."""
+    """Write every split of `sizes` (split -> number of questions) under `out_dir`: clips first, item files at the end.
+
+    So the item files are there only when all their clips are.
+    """
     (out_dir / "media").mkdir(parents=True, exist_ok=True)
     jobs: list[tuple[Clip, Path]] = []
+    items: dict[str, str] = {}
     for split, num_questions in (sizes or SPLIT_SIZES).items():
         rows, clips = build_split(split, num_questions, seed, p_wrong)
-        lines = "".join(json.dumps(row) + "\n" for row in rows)
-        (out_dir / f"{split}.jsonl").write_text(lines, encoding="utf-8")
+        items[split] = "".join(json.dumps(row) + "\n" for row in rows)
         jobs += [(clip, out_dir / "media" / f"{name}.mp4") for name, clip in clips.items()]
     if num_processes == 1:
         for clip, path in jobs:
             write_mp4(clip, path)
-        return
-    with ProcessPoolExecutor(num_processes) as pool:
-        list(pool.map(write_mp4, *zip(*jobs, strict=True), chunksize=16))
+    else:
+        with ProcessPoolExecutor(num_processes) as pool:
+            list(pool.map(write_mp4, *zip(*jobs, strict=True), chunksize=16))
+    for split, lines in items.items():
+        (out_dir / f"{split}.jsonl").write_text(lines, encoding="utf-8")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
