@@ -25,7 +25,7 @@ IGNORE_INDEX = -100
 MEDIA_FIELDS = ("pixel_values_videos", "video_grid_thw", "second_per_grid_ts", "pixel_values", "image_grid_thw")
 """Model inputs that are indexed by video, image or patch, not by row: they are concatenated, never padded."""
 
-PIXEL_FIELDS = ("pixel_values_videos", "pixel_values")
+PIXEL_FIELDS = frozenset({"pixel_values_videos", "pixel_values"})
 
 
 @dataclass(frozen=True)

@@ -19,14 +19,21 @@ import torch
 from trl import GRPOConfig, GRPOTrainer
 
 from video_thinker.config import DataArguments, ModelArguments, parse_config
-from video_thinker.data.collate import EncodedPrompt, SampleEncoder, blank_media, build_encoder, merge_media
+from video_thinker.data.collate import (
+    PIXEL_FIELDS,
+    EncodedPrompt,
+    SampleEncoder,
+    blank_media,
+    build_encoder,
+    merge_media,
+)
 from video_thinker.errors import ConfigError, DataError
 from video_thinker.modeling import check_model_path, freeze, load_processor, model_init_kwargs, vision_token_ids
 from video_thinker.rewards import load_reward_funcs
 from video_thinker.run_info import run_config
 from video_thinker.schema import VideoSample
 from video_thinker.training.arguments import RunArguments
-from video_thinker.training.canary import check_gap, log_prob_gap
+from video_thinker.training.canary import BlindCanary
 from video_thinker.training.checkpoints import CheckpointMixin, read_state
 from video_thinker.training.console import use_console
 from video_thinker.training.dataset import build_dataset, load_readable_samples
@@ -79,6 +86,7 @@ class VideoGRPOTrainer(CheckpointMixin, WatchedMixin, GRPOTrainer):
         self._prompts: list[EncodedPrompt] = []
         self._row_media: list[Media] = []
         super().__init__(args=args, processing_class=encoder.processor, **kwargs)
+        self.canary = BlindCanary(args.canary_steps, args.canary_min_gap, self.accelerator)
 
     def encode_prompts(self, samples: list[VideoSample]) -> list[EncodedPrompt]:
         """Encode each distinct sample once; equal samples share one object, in the order of `samples`.
@@ -209,22 +217,20 @@ class VideoGRPOTrainer(CheckpointMixin, WatchedMixin, GRPOTrainer):
 
     def _watch_canary(self, model: Any, inputs: dict[str, Any]) -> None:
         """Every `canary_steps` steps: score the micro-batch with blank frames, too, and compare."""
-        step, every = self.state.global_step, self.args.canary_steps
-        if not every or not self.model.training or step % every or getattr(self, "_canary_step", None) == step:
+        media = self._row_media
+        has_pixels = any(not PIXEL_FIELDS.isdisjoint(row) for row in media)
+        if not self.model.training or not self.canary.is_due(self.state.global_step, has_pixels):
             return
-        self._canary_step = step  # once per optimizer step, not once per micro-batch
         input_ids = torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], dim=1)
         attention_mask = torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], dim=1)
         logits_to_keep = inputs["completion_ids"].shape[1]
-        media = self._row_media
         with torch.no_grad():
             logps, *_ = self._get_per_token_logps_and_entropies(model, input_ids, attention_mask, logits_to_keep)
             self._row_media = [blank_media(row) for row in media]
             blank, *_ = self._get_per_token_logps_and_entropies(model, input_ids, attention_mask, logits_to_keep)
         self._row_media = media
-        gap = log_prob_gap(logps, blank, inputs["completion_mask"], self.accelerator)
+        gap = self.canary.check(logps, blank, inputs["completion_mask"], has_pixels, self.state.global_step)
         self._metrics["train"]["canary/log_prob_gap"].append(gap)
-        check_gap(gap, self.args.canary_min_gap, step)
 
     def _calculate_rewards(
         self, inputs: list[dict[str, Any]], prompts: Any, completions: Any, completion_ids_list: Any

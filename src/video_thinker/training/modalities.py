@@ -33,6 +33,9 @@ def find_vision_model(model: nn.Module) -> nn.Module:
 class EqualTowerCalls:
     """Hooks that make every forward of `model` call the tower once for each of `kinds`.
 
+    The blank calls come between the model's own and the language model: ranks gather weights in one order, forward and
+    backward.
+
     Args:
         model: A Qwen-VL model, or a wrapper of one.
         kinds: What some batches may lack: "image", "video".
@@ -41,35 +44,34 @@ class EqualTowerCalls:
     def __init__(self, model: nn.Module, kinds: Iterable[str]) -> None:
         """See the class."""
         self.kinds = sorted(kinds)
-        self._zero: torch.Tensor | None = None
-        module = find_vision_model(model)
-        module.register_forward_pre_hook(self._before, with_kwargs=True)
-        module.register_forward_hook(self._after)
+        self.num_missing = 0
+        self.vision_model: Any = find_vision_model(model)
+        self.vision_model.register_forward_pre_hook(self._count_missing, with_kwargs=True)
+        self.vision_model.language_model.register_forward_pre_hook(self._add_blank_calls, with_kwargs=True)
 
-    def _before(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def _count_missing(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         cache = kwargs.get("past_key_values")
-        if cache is not None and cache.get_seq_length() > 0:
-            return  # a decoding step: the media were read with the prompt
-        missing = [kind for kind in self.kinds if kwargs.get(PIXELS[kind]) is None]
-        zeros = [self._blank_call(module.visual) for _ in missing]
-        self._zero = sum(zeros[1:], zeros[0]) if zeros else None
+        decoding = cache is not None and cache.get_seq_length() > 0  # the media were read with the prompt
+        self.num_missing = 0 if decoding else sum(kwargs.get(PIXELS[kind]) is None for kind in self.kinds)
 
-    def _blank_call(self, tower: Any) -> torch.Tensor:
-        """Run the tower on one blank patch group; give its features' sum times zero, with their gradient path."""
+    def _add_blank_calls(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        """Add nothing to the embeddings (B, L, D), with a gradient path through the tower."""
+        embeddings = kwargs["inputs_embeds"]
+        for _ in range(self.num_missing):
+            embeddings = embeddings + self._blank_call(embeddings.device).to(embeddings.dtype)
+        self.num_missing = 0
+        return args, {**kwargs, "inputs_embeds": embeddings}
+
+    def _blank_call(self, device: torch.device) -> torch.Tensor:
+        """Run the tower on one blank patch group; give its features' sum times zero."""
+        tower = self.vision_model.visual
         config = tower.config
         size = config.spatial_merge_size
         width = config.in_channels * config.temporal_patch_size * config.patch_size**2
-        device = tower.patch_embed.proj.weight.device
         pixels = torch.zeros(size * size, width, dtype=tower.dtype, device=device)
         output = tower(pixels, grid_thw=torch.tensor([[1, size, size]], device=device))
         features = [output.pooler_output, *(getattr(output, "deepstack_features", None) or [])]
         return 0.0 * torch.stack([feature.float().sum() for feature in features]).sum()
-
-    def _after(self, module: Any, args: tuple[Any, ...], output: Any) -> Any:
-        if self._zero is not None:
-            output.last_hidden_state = output.last_hidden_state + self._zero.to(output.last_hidden_state.dtype)
-            self._zero = None
-        return output
 
 
 def equalize_tower_calls(models: Iterable[nn.Module | None], samples: Iterable[VideoSample]) -> None:

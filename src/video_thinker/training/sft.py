@@ -10,12 +10,12 @@ import torch
 from trl import SFTConfig, SFTTrainer
 
 from video_thinker.config import DataArguments, ModelArguments, parse_config
-from video_thinker.data.collate import SFTCollator, blank_media, build_encoder
+from video_thinker.data.collate import PIXEL_FIELDS, SFTCollator, blank_media, build_encoder
 from video_thinker.errors import ConfigError
 from video_thinker.modeling import check_model_path, freeze, load_model, load_processor
 from video_thinker.run_info import run_config
 from video_thinker.training.arguments import RunArguments
-from video_thinker.training.canary import check_gap, log_prob_gap
+from video_thinker.training.canary import BlindCanary
 from video_thinker.training.checkpoints import CheckpointMixin
 from video_thinker.training.console import use_console
 from video_thinker.training.dataset import build_dataset, load_readable_samples
@@ -45,6 +45,11 @@ class VideoSFTConfig(RunArguments, SFTConfig):
 class VideoSFTTrainer(CheckpointMixin, WatchedMixin, SFTTrainer):
     """TRL's `SFTTrainer` with the blind canary in its loss."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Build TRL's trainer, then the canary."""
+        super().__init__(*args, **kwargs)
+        self.canary = BlindCanary(self.args.canary_steps, self.args.canary_min_gap, self.accelerator)
+
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
@@ -58,16 +63,14 @@ class VideoSFTTrainer(CheckpointMixin, WatchedMixin, SFTTrainer):
         return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
 
     def _watch_canary(self, model: Any, inputs: dict[str, Any]) -> None:
-        step, every = self.state.global_step, self.args.canary_steps
-        if not every or not model.training or step % every or getattr(self, "_canary_step", None) == step:
+        has_pixels = not PIXEL_FIELDS.isdisjoint(inputs)
+        if not model.training or not self.canary.is_due(self.state.global_step, has_pixels):
             return
-        self._canary_step = step  # once per optimizer step, not once per micro-batch
         with torch.no_grad(), self.accelerator.autocast():
             seen = model(**inputs, fused_lm_head=True)
             blank = model(**blank_media(inputs), fused_lm_head=True)
-        gap = log_prob_gap(seen.log_probs, blank.log_probs, seen.label_mask, self.accelerator)
+        gap = self.canary.check(seen.log_probs, blank.log_probs, seen.label_mask, has_pixels, self.state.global_step)
         self._metrics["train"]["canary/log_prob_gap"].append(gap)
-        check_gap(gap, self.args.canary_min_gap, step)
 
 
 def main(argv: list[str]) -> int:

@@ -6,11 +6,11 @@ different collective, and the job burns its hours. Every process watches itself.
 
 from __future__ import annotations
 
-import faulthandler
 import os
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Sequence
 from typing import Any
 
@@ -55,8 +55,8 @@ class Watchdog(TrainerCallback):
     def _watch(self) -> None:
         while self._last_beat is not None:
             if time.monotonic() - self._last_beat > self.timeout_s:
-                sys.stderr.write(f"\nStuckError: {self.message()}\n")
-                faulthandler.dump_traceback(all_threads=True)
+                stack = traceback.format_stack(sys._current_frames()[threading.main_thread().ident or 0])
+                sys.stderr.write(f"\nStuckError: {self.message()}\nrank {self.rank} is here:\n{''.join(stack)}\n")
                 sys.stderr.flush()
                 os._exit(EXIT_STUCK)
             time.sleep(min(1.0, self.timeout_s / 10))
