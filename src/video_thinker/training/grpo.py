@@ -32,7 +32,7 @@ from video_thinker.modeling import check_model_path, freeze, load_processor, mod
 from video_thinker.rewards import load_reward_funcs
 from video_thinker.run_info import run_config
 from video_thinker.schema import VideoSample
-from video_thinker.training.arguments import RunArguments
+from video_thinker.training.arguments import RunArguments, launched_world_size
 from video_thinker.training.canary import BlindCanary
 from video_thinker.training.checkpoints import CheckpointMixin, read_state
 from video_thinker.training.console import use_console
@@ -61,6 +61,23 @@ class VideoGRPOConfig(RunArguments, GRPOConfig):
     max_prompt_length: int | None = field(
         default=8192, metadata={"help": "Longest prompt in tokens; a longer one is an error, never cut."}
     )
+
+    def __post_init__(self) -> None:
+        """Check that whole groups fit the batch, in the terms of the config.
+
+        Raises:
+            ConfigError: they do not.
+        """
+        processes = launched_world_size()
+        steps = self.steps_per_generation or self.gradient_accumulation_steps
+        completions = self.per_device_train_batch_size * processes * steps
+        if self.generation_batch_size is None and completions % self.num_generations:
+            raise ConfigError(
+                f"per_device_train_batch_size={self.per_device_train_batch_size} x {processes} processes x {steps} "
+                f"micro-batches a rollout = {completions} completions, which num_generations={self.num_generations} does "
+                "not divide: a rollout holds whole groups. Change one of them."
+            )
+        super().__post_init__()
 
 
 class VideoGRPOTrainer(CheckpointMixin, WatchedMixin, GRPOTrainer):
