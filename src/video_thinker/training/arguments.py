@@ -36,8 +36,8 @@ class RunArguments:
         deepspeed: Any = getattr(self, "deepspeed", None)
         if isinstance(deepspeed, str) and not Path(deepspeed).is_file():
             raise ConfigError(
-                f"deepspeed={deepspeed!r}: no such file, seen from {Path.cwd()}; name one of configs/deepspeed/*.json, or "
-                "start from the folder of the project."
+                f"deepspeed={deepspeed!r}: no such file, seen from {Path.cwd()}; name one of configs/deepspeed/*.json, "
+                "or start from the folder of the project."
             )
         super().__post_init__()  # type: ignore[misc]
 

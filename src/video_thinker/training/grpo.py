@@ -74,8 +74,8 @@ class VideoGRPOConfig(RunArguments, GRPOConfig):
         if self.generation_batch_size is None and completions % self.num_generations:
             raise ConfigError(
                 f"per_device_train_batch_size={self.per_device_train_batch_size} x {processes} processes x {steps} "
-                f"micro-batches a rollout = {completions} completions, which num_generations={self.num_generations} does "
-                "not divide: a rollout holds whole groups. Change one of them."
+                f"micro-batches a rollout = {completions} completions, which num_generations={self.num_generations} "
+                "does not divide: a rollout holds whole groups. Change one of them."
             )
         super().__post_init__()
 
