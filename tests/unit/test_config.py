@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import REPO
-from video_thinker.config import DataArguments, ModelArguments, VideoArguments, parse_config
+from video_thinker.config import DataArguments, ModelArguments, PeftArguments, VideoArguments, parse_config
 from video_thinker.errors import ConfigError
 
 
@@ -69,8 +69,8 @@ def test_every_shipped_config_parses(path, tmp_path):
         model_args, _, args = parse_config((ModelArguments, VideoArguments, EvalArguments), [str(path), *overrides])
         assert args.output_dir == str(tmp_path) and model_args.model_name_or_path
         return
-    model_args, data_args, args = parse_config(
-        (ModelArguments, DataArguments, Config), [str(path), *overrides, "use_cpu=true", "bf16=false"]
+    model_args, _, data_args, args = parse_config(
+        (ModelArguments, PeftArguments, DataArguments, Config), [str(path), *overrides, "use_cpu=true", "bf16=false"]
     )
     assert args.output_dir == str(tmp_path) and args.learning_rate < 1e-2
     assert model_args.model_name_or_path and data_args.train_file

@@ -15,16 +15,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from accelerate.utils import is_peft_model
 from trl import GRPOConfig, GRPOTrainer
 
-from video_thinker.config import DataArguments, ModelArguments, parse_config
+from video_thinker.adapters import check_peft_arguments, lora_config, quantization_config
+from video_thinker.config import DataArguments, ModelArguments, PeftArguments, parse_config
 from video_thinker.data.collate import EncodedPrompt, SampleEncoder, blank_media, build_encoder, merge_media
 from video_thinker.errors import ConfigError, DataError
-from video_thinker.modeling import check_model_path, freeze, load_processor, model_init_kwargs, vision_token_ids
+from video_thinker.modeling import check_model_path, load_model, load_processor, prepare_training, vision_token_ids
+from video_thinker.parts import REFERENCE_ADAPTER
 from video_thinker.rewards import load_reward_funcs
 from video_thinker.run_info import write_run_info
 from video_thinker.schema import VideoSample
-from video_thinker.training.canary import check_gap, log_prob_gap
+from video_thinker.training.canary import check_gap, log_prob_gap, without_dropout
 from video_thinker.training.console import use_console
 from video_thinker.training.dataset import build_dataset, load_readable_samples
 
@@ -46,6 +49,9 @@ class VideoGRPOConfig(GRPOConfig):
     )
     max_prompt_length: int | None = field(
         default=8192, metadata={"help": "Longest prompt in tokens; a longer one is an error, never cut."}
+    )
+    disable_dropout: bool = field(
+        default=True, metadata={"help": "Rollout, policy and reference are one model each only without LoRA's dropout."}
     )
     canary_steps: int = field(default=100, metadata={"help": "Blind canary every so many steps; 0 turns it off."})
     canary_min_gap: float = field(default=1e-6, metadata={"help": "Least log-prob gap in nats per token."})
@@ -73,6 +79,10 @@ class VideoGRPOTrainer(GRPOTrainer):
         self._prompts: list[EncodedPrompt] = []
         self._row_media: list[Media] = []
         super().__init__(args=args, processing_class=encoder.processor, **kwargs)
+        if is_peft_model(self.model) and REFERENCE_ADAPTER in self.model.peft_config:
+            # An adapter trained before: TRL's frozen copy of it is the reference of the KL term, and PEFT would save it
+            # in a folder of its own in every checkpoint, though a run that goes on makes it anew from its start.
+            self.model.save_pretrained = functools.partial(self.model.save_pretrained, selected_adapters=["default"])
 
     def encode_prompts(self, samples: list[VideoSample]) -> list[EncodedPrompt]:
         """Encode each distinct sample once; equal samples share one object, in the order of `samples`.
@@ -180,7 +190,7 @@ class VideoGRPOTrainer(GRPOTrainer):
         attention_mask = torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], dim=1)
         logits_to_keep = inputs["completion_ids"].shape[1]
         media = self._row_media
-        with torch.no_grad():
+        with torch.no_grad(), without_dropout(self.model):
             logps, *_ = self._get_per_token_logps_and_entropies(model, input_ids, attention_mask, logits_to_keep)
             self._row_media = [blank_media(row) for row in media]
             blank, *_ = self._get_per_token_logps_and_entropies(model, input_ids, attention_mask, logits_to_keep)
@@ -207,29 +217,39 @@ class VideoGRPOTrainer(GRPOTrainer):
 
 def main(argv: list[str]) -> int:
     """Run the GRPO stage."""
-    model_args, data_args, args = parse_config((ModelArguments, DataArguments, VideoGRPOConfig), argv)
+    model_args, peft_args, data_args, args = parse_config(
+        (ModelArguments, PeftArguments, DataArguments, VideoGRPOConfig), argv
+    )
     if not data_args.train_file:
         raise ConfigError("train_file is missing: name the JSON or JSONL file with the questions to train on.")
     check_model_path(model_args.model_name_or_path)
+    check_peft_arguments(model_args.model_name_or_path, peft_args)
     reward_funcs = load_reward_funcs(args.reward_funcs, args.reward_params)
     encoder = build_encoder(load_processor(model_args.model_name_or_path), data_args)
     train_samples = load_readable_samples(data_args.train_file, encoder, data_args, args.output_dir)
     eval_samples = (
         load_readable_samples(data_args.eval_file, encoder, data_args, args.output_dir) if data_args.eval_file else None
     )
-    init_kwargs = model_init_kwargs(model_args.dtype, model_args.attn_implementation)
-    args.model_init_kwargs = {**(args.model_init_kwargs or {}), **init_kwargs}
+    model = load_model(
+        model_args.model_name_or_path,
+        dtype=model_args.dtype,
+        attn_implementation=model_args.attn_implementation,
+        quantization_config=quantization_config(peft_args),
+        trainable=True,
+        **(args.model_init_kwargs or {}),
+    )
     trainer = VideoGRPOTrainer(
-        model=model_args.model_name_or_path,
+        model=model,
         encoder=encoder,
         args=args,
         reward_funcs=reward_funcs,
         train_dataset=build_dataset(train_samples, encoder),
         eval_dataset=build_dataset(eval_samples, encoder) if eval_samples else None,
+        peft_config=lora_config(model, peft_args),
     )
-    freeze(trainer.model, model_args.freeze)
+    prepare_training(trainer, model_args.freeze)
     use_console(trainer)
-    write_run_info(args.output_dir, model_args, data_args, args)
+    write_run_info(args.output_dir, model_args, peft_args, data_args, args)
     trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
     trainer.save_model()
     trainer.save_state()

@@ -9,12 +9,13 @@ from typing import Any
 import torch
 from trl import SFTConfig, SFTTrainer
 
-from video_thinker.config import DataArguments, ModelArguments, parse_config
+from video_thinker.adapters import check_peft_arguments, lora_config, quantization_config
+from video_thinker.config import DataArguments, ModelArguments, PeftArguments, parse_config
 from video_thinker.data.collate import SFTCollator, blank_media, build_encoder
 from video_thinker.errors import ConfigError
-from video_thinker.modeling import freeze, load_model, load_processor
+from video_thinker.modeling import load_model, load_processor, prepare_training
 from video_thinker.run_info import write_run_info
-from video_thinker.training.canary import check_gap, log_prob_gap
+from video_thinker.training.canary import check_gap, log_prob_gap, without_dropout
 from video_thinker.training.console import use_console
 from video_thinker.training.dataset import build_dataset, load_readable_samples
 
@@ -57,7 +58,7 @@ class VideoSFTTrainer(SFTTrainer):
         if not every or not model.training or step % every or getattr(self, "_canary_step", None) == step:
             return
         self._canary_step = step  # once per optimizer step, not once per micro-batch
-        with torch.no_grad(), self.accelerator.autocast():
+        with torch.no_grad(), without_dropout(model), self.accelerator.autocast():
             seen = model(**inputs, fused_lm_head=True)
             blank = model(**blank_media(inputs), fused_lm_head=True)
         gap = log_prob_gap(seen.log_probs, blank.log_probs, seen.label_mask, self.accelerator)
@@ -67,9 +68,12 @@ class VideoSFTTrainer(SFTTrainer):
 
 def main(argv: list[str]) -> int:
     """Run the SFT stage."""
-    model_args, data_args, args = parse_config((ModelArguments, DataArguments, VideoSFTConfig), argv)
+    model_args, peft_args, data_args, args = parse_config(
+        (ModelArguments, PeftArguments, DataArguments, VideoSFTConfig), argv
+    )
     if not data_args.train_file:
         raise ConfigError("train_file is missing: name the JSON or JSONL file with the traces to learn.")
+    check_peft_arguments(model_args.model_name_or_path, peft_args)
     processor = load_processor(model_args.model_name_or_path)
     encoder = build_encoder(processor, data_args)
     train_samples = load_readable_samples(data_args.train_file, encoder, data_args, args.output_dir)
@@ -77,9 +81,12 @@ def main(argv: list[str]) -> int:
         load_readable_samples(data_args.eval_file, encoder, data_args, args.output_dir) if data_args.eval_file else None
     )
     model = load_model(
-        model_args.model_name_or_path, dtype=model_args.dtype, attn_implementation=model_args.attn_implementation
+        model_args.model_name_or_path,
+        dtype=model_args.dtype,
+        attn_implementation=model_args.attn_implementation,
+        quantization_config=quantization_config(peft_args),
+        trainable=True,
     )
-    freeze(model, model_args.freeze)
     trainer = VideoSFTTrainer(
         model=model,
         args=args,
@@ -87,9 +94,11 @@ def main(argv: list[str]) -> int:
         eval_dataset=build_dataset(eval_samples, encoder) if eval_samples else None,
         data_collator=SFTCollator(encoder, args.max_length),
         processing_class=processor,
+        peft_config=lora_config(model, peft_args),
     )
+    prepare_training(trainer, model_args.freeze)
     use_console(trainer)
-    write_run_info(args.output_dir, model_args, data_args, args)
+    write_run_info(args.output_dir, model_args, peft_args, data_args, args)
     trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
     trainer.save_model()
     trainer.save_state()
