@@ -92,7 +92,7 @@ def quantization_config(args: PeftArguments) -> BitsAndBytesConfig | None:
         bnb_4bit_quant_type=args.bnb_4bit_quant_type,
         bnb_4bit_use_double_quant=args.use_bnb_nested_quant,
         bnb_4bit_compute_dtype=args.bnb_4bit_compute_dtype,
-        llm_int8_skip_modules=["visual", "lm_head"],  # despite its name, used for 4 bits, too
+        llm_int8_skip_modules=[r"(.*\.)?visual", "lm_head"],  # for 4 bits, too; matched from a module's full name on
     )
 
 

@@ -10,6 +10,7 @@ from transformers import (
     Qwen3VLConfig,
     Qwen3VLForConditionalGeneration,
 )
+from transformers.quantizers.quantizers_utils import should_convert_module
 
 from video_thinker.adapters import lora_config, quantization_config
 from video_thinker.config import PeftArguments
@@ -147,4 +148,7 @@ def test_quantization_is_qloras_and_leaves_the_vision_tower_alone():
     config = quantization_config(PeftArguments(use_peft=True, load_in_4bit=True))
     assert config.bnb_4bit_quant_type == "nf4" and config.bnb_4bit_use_double_quant
     assert config.bnb_4bit_compute_dtype == torch.bfloat16
-    assert config.llm_int8_skip_modules == ["visual", "lm_head"]
+    for kind in ("qwen2_5_vl", "qwen3_vl"):
+        linear = [name for name, module in build(kind).named_modules() if isinstance(module, torch.nn.Linear)]
+        quantized = {name for name in linear if should_convert_module(name, config.llm_int8_skip_modules)}
+        assert quantized == {name for name in linear if part_of(name) == "language_model"} != set()
