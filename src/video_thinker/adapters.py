@@ -37,7 +37,10 @@ def adapter_base(path: str) -> str | None:
     Raises:
         ConfigError: the adapter's config is damaged or does not name its base.
     """
-    config_file = find_adapter_config_file(path)
+    try:
+        config_file = find_adapter_config_file(path)
+    except OSError:  # no folder, and no name the hub could have: `check_model_path` says so
+        return None
     if config_file is None:
         return None
     try:

@@ -49,8 +49,7 @@ def merge_adapter(adapter: str, out: str | Path) -> None:
         )
     processor = load_processor(adapter)
     model = load_model(adapter)
-    dtype = model.dtype
-    merged = model.merge_and_unload(safe_merge=True).to(dtype)
+    merged = model.merge_and_unload(safe_merge=True)
     merged.save_pretrained(out)
     processor.save_pretrained(out)
     if (Path(adapter) / RUN_FILE).is_file():

@@ -418,6 +418,45 @@ def test_settings_that_cannot_train_are_refused(config, tmp_path, overrides, mes
         train(sft, config, output_dir=str(tmp_path / "out"), max_steps=1, **overrides)
 
 
+def test_qlora_without_gpu_is_refused_before_the_model_is_loaded(config, tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object() if name == "bitsandbytes" else None)
+    monkeypatch.setattr("torch.accelerator.is_available", lambda: False)
+    monkeypatch.setattr(sft, "load_model", lambda *_, **__: pytest.fail("the model was loaded"))
+    with pytest.raises(ConfigError, match="needs a GPU, and none is visible"):
+        train(sft, config, output_dir=str(tmp_path / "out"), use_peft=True, load_in_4bit=True)
+
+
+@pytest.mark.gpu
+def test_qlora_trains_the_adapter_on_a_4_bit_language_model(config, tmp_path):
+    pytest.importorskip("bitsandbytes")
+    if not torch.cuda.is_available():
+        pytest.skip("no GPU")
+    trainer = train(
+        sft,
+        config,
+        output_dir=str(tmp_path / "qlora"),
+        use_peft=True,
+        load_in_4bit=True,
+        use_cpu=False,
+        bf16=True,
+        dtype="bfloat16",
+        learning_rate=2e-2,
+        max_steps=5,
+    )
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    assert losses[-1] < losses[0] - 0.1
+    counts = count_parameters(trainer.model)
+    assert "4-bit" in counts["language model"].dtypes and "4-bit" not in counts["vision tower"].dtypes
+    assert merge([str(tmp_path / "qlora"), str(tmp_path / "merged")]) == 0
+
+
+def test_reference_adapter_has_the_type_of_the_policy(grpo_config, sft_dir, monkeypatch):
+    """Under ZeRO-3 an adapter has its base's type, and DeepSpeed does not gather weights of two types."""
+    monkeypatch.setattr("video_thinker.adapters.is_deepspeed_zero3_enabled", lambda: True)
+    trainer = train(grpo, grpo_config, model_name_or_path=str(sft_dir), dtype="bfloat16", bf16=True, max_steps=1)
+    assert {p.dtype for p in trainer.model.parameters()} == {torch.bfloat16}
+
+
 def test_a_new_adapter_on_an_adapter_is_refused(grpo_config, sft_dir):
     with pytest.raises(ConfigError, match="use_peft=true, but .* is an adapter"):
         train(grpo, grpo_config, model_name_or_path=str(sft_dir), use_peft=True)

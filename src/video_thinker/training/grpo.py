@@ -80,9 +80,19 @@ class VideoGRPOTrainer(GRPOTrainer):
         self._row_media: list[Media] = []
         super().__init__(args=args, processing_class=encoder.processor, **kwargs)
         if is_peft_model(self.model) and REFERENCE_ADAPTER in self.model.peft_config:
-            # An adapter trained before: TRL's frozen copy of it is the reference of the KL term, and PEFT would save it
-            # in a folder of its own in every checkpoint, though a run that goes on makes it anew from its start.
-            self.model.save_pretrained = functools.partial(self.model.save_pretrained, selected_adapters=["default"])
+            self._prepare_reference_adapter()
+
+    def _prepare_reference_adapter(self) -> None:
+        """Adjust TRL's frozen copy of an adapter trained before: the reference of the KL term is the SFT policy.
+
+        It gets the policy's type (TRL leaves float32, which ZeRO-3 cannot gather beside bfloat16), and no folder of its
+        own in every checkpoint: a run that goes on makes it anew from what it started with.
+        """
+        for name, parameter in self.model.named_parameters():
+            if f".{REFERENCE_ADAPTER}." in name:
+                policy = self.model.get_parameter(name.replace(f".{REFERENCE_ADAPTER}.", ".default."))
+                parameter.data = parameter.data.to(policy.dtype)
+        self.model.save_pretrained = functools.partial(self.model.save_pretrained, selected_adapters=["default"])
 
     def encode_prompts(self, samples: list[VideoSample]) -> list[EncodedPrompt]:
         """Encode each distinct sample once; equal samples share one object, in the order of `samples`.
