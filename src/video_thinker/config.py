@@ -27,6 +27,10 @@ class ModelArguments:
         default_factory=list, metadata={"help": "Parts not trained: vision_tower, merger, language_model."}
     )
 
+    def __post_init__(self) -> None:
+        """Take `freeze: merger` as `[merger]`."""
+        self.freeze = _as_list(self.freeze)
+
 
 @dataclass
 class PeftArguments:
@@ -62,6 +66,9 @@ class PeftArguments:
         Raises:
             ConfigError: a value is out of range, or a `lora_*` key is set that nothing would use.
         """
+        self.lora_parts = _as_list(self.lora_parts)
+        self.lora_target_modules = self.lora_target_modules and _as_list(self.lora_target_modules)
+        self.lora_modules_to_save = self.lora_modules_to_save and _as_list(self.lora_modules_to_save)
         check_choice("bnb_4bit_quant_type", self.bnb_4bit_quant_type, ("nf4", "fp4"))
         check_choice("bnb_4bit_compute_dtype", self.bnb_4bit_compute_dtype, ("bfloat16", "float16", "float32"))
         if self.lora_r < 1 or self.lora_alpha < 1 or not 0 <= self.lora_dropout < 1:
@@ -80,6 +87,10 @@ class PeftArguments:
                     f"{', '.join(unused)}: only a new adapter has these settings; set use_peft=true, or drop them (an "
                     "adapter folder as model_name_or_path brings its own)."
                 )
+
+
+def _as_list(value: str | list[str]) -> list[str]:
+    return [value] if isinstance(value, str) else list(value)
 
 
 def _default(of: dataclasses.Field[Any]) -> Any:

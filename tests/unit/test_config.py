@@ -56,6 +56,15 @@ def test_missing_file_and_missing_argument():
         parse_config((Args,), ["rate=2"])
 
 
+def test_one_name_is_a_list_of_one(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text("model_name_or_path: x\nfreeze: merger\nuse_peft: true\nlora_parts: vision_tower\n")
+    overrides = ["lora_target_modules=qkv", "lora_modules_to_save=[a, b]"]
+    model_args, peft_args = parse_config((ModelArguments, PeftArguments), [str(path), *overrides])
+    assert model_args.freeze == ["merger"] and peft_args.lora_parts == ["vision_tower"]
+    assert (peft_args.lora_target_modules, peft_args.lora_modules_to_save) == (["qkv"], ["a", "b"])
+
+
 @pytest.mark.parametrize("path", sorted((REPO / "configs").glob("*/*.yaml")), ids=lambda p: f"{p.parent.name}/{p.name}")
 def test_every_shipped_config_parses(path, tmp_path):
     overrides = [f"output_dir={tmp_path}"]
