@@ -166,7 +166,7 @@ def parse_config(dataclass_types: Sequence[type], argv: Sequence[str]) -> tuple[
         if not equals:
             raise ConfigError(f"override {item!r}: write key=value.")
         _check_keys([key], dataclass_types, f"override {item!r}")
-        config[key] = yaml.safe_load(text)
+        config[key] = text if text in ("no", "off", "yes", "on") else yaml.safe_load(text)
         if config[key] is None:
             raise ConfigError(f"override {item!r}: the value is empty.")
     parser = TrlParser(dataclass_types)
@@ -175,6 +175,8 @@ def parse_config(dataclass_types: Sequence[type], argv: Sequence[str]) -> tuple[
         return parser.parse_args_into_dataclasses(args=[])
     except SystemExit as error:  # argparse prints the cause and exits
         raise ConfigError(f"{path} with {list(argv[1:])}: a value has the wrong type or is missing.") from error
+    except (ValueError, FileNotFoundError) as error:  # a rule of TRL, transformers or DeepSpeed
+        raise ConfigError(f"{path} with {list(argv[1:])}: {' '.join(str(error).split())}") from error
 
 
 def check_choice(name: str, value: str, choices: Sequence[str]) -> None:

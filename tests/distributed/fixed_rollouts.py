@@ -1,0 +1,37 @@
+"""GRPO with completions that depend on the prompt and the row only, so that runs on one and two processes compare.
+
+`torchrun … -m tests.distributed.fixed_rollouts CONFIG [key=value …]`
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+
+from video_thinker.training import grpo
+
+
+def fixed_completion(prompt_ids: list[int], row: int, words: list[int], end: int) -> list[int]:
+    """Draw 3 to 9 ordinary tokens, seeded by the prompt and the row's place in its group."""
+    rng = random.Random(f"{prompt_ids}{row}")
+    return [*rng.choices(words, k=rng.randint(3, 9)), end]
+
+
+class FixedRollouts(grpo.VideoGRPOTrainer):
+    """Samples for real, so that generation runs under sharding, and then goes on with fixed completions."""
+
+    def _generate_single_turn(self, prompt_ids, *args, **kwargs):
+        sampled, logprobs, *rest = super()._generate_single_turn(prompt_ids, *args, **kwargs)
+        assert all(len(ids) > 0 for ids in sampled)
+        tokenizer = self.encoder.processor.tokenizer
+        words = tokenizer("Which color comes right after red green blue first last", add_special_tokens=False)
+        fixed = [
+            fixed_completion(prompt, row % self.num_generations, words["input_ids"], tokenizer.eos_token_id)
+            for row, prompt in enumerate(prompt_ids)
+        ]
+        return fixed, logprobs, *rest
+
+
+if __name__ == "__main__":
+    grpo.VideoGRPOTrainer = FixedRollouts
+    sys.exit(grpo.main(sys.argv[1:]))
