@@ -14,7 +14,7 @@ SOURCE = Path(__file__).resolve().parents[2] / "src" / PACKAGE
 LAYERS = [
     ["schema", "errors", "run_info"],
     ["prompts", "trace", "scoring", "grounding", "config"],
-    ["data", "rewards", "modeling"],
+    ["data", "rewards", "modeling", "adapters", "parts", "merge"],
     ["training", "evaluation", "synthesis", "spotlight", "toyworld"],
     ["cli"],
 ]

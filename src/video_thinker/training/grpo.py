@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import is_peft_model
 from trl import GRPOConfig, GRPOTrainer
 
-from video_thinker.config import DataArguments, ModelArguments, parse_config
+from video_thinker.adapters import check_peft_arguments, lora_config, quantization_config
+from video_thinker.config import DataArguments, ModelArguments, PeftArguments, parse_config
 from video_thinker.data.collate import (
     PIXEL_FIELDS,
     EncodedPrompt,
@@ -28,12 +30,13 @@ from video_thinker.data.collate import (
     merge_media,
 )
 from video_thinker.errors import ConfigError, DataError
-from video_thinker.modeling import check_model_path, freeze, load_processor, model_init_kwargs, vision_token_ids
+from video_thinker.modeling import check_model_path, load_model, load_processor, prepare_training, vision_token_ids
+from video_thinker.parts import REFERENCE_ADAPTER
 from video_thinker.rewards import load_reward_funcs
 from video_thinker.run_info import run_config
 from video_thinker.schema import VideoSample
 from video_thinker.training.arguments import RunArguments, launched_world_size
-from video_thinker.training.canary import BlindCanary
+from video_thinker.training.canary import BlindCanary, without_dropout
 from video_thinker.training.checkpoints import CheckpointMixin, read_state
 from video_thinker.training.console import use_console
 from video_thinker.training.dataset import build_dataset, load_readable_samples
@@ -60,6 +63,9 @@ class VideoGRPOConfig(RunArguments, GRPOConfig):
     )
     max_prompt_length: int | None = field(
         default=8192, metadata={"help": "Longest prompt in tokens; a longer one is an error, never cut."}
+    )
+    disable_dropout: bool = field(
+        default=True, metadata={"help": "Rollout, policy and reference are one model each only without LoRA's dropout."}
     )
 
     def __post_init__(self) -> None:
@@ -104,6 +110,20 @@ class VideoGRPOTrainer(CheckpointMixin, WatchedMixin, GRPOTrainer):
         self._row_media: list[Media] = []
         super().__init__(args=args, processing_class=encoder.processor, **kwargs)
         self.canary = BlindCanary(args.canary_steps, args.canary_min_gap, self.accelerator)
+        if is_peft_model(self.model) and REFERENCE_ADAPTER in self.model.peft_config:
+            self._prepare_reference_adapter()
+
+    def _prepare_reference_adapter(self) -> None:
+        """Adjust TRL's frozen copy of an adapter trained before: the reference of the KL term is the SFT policy.
+
+        It gets the policy's type (TRL leaves float32, which ZeRO-3 cannot gather beside bfloat16), and no folder of its
+        own in every checkpoint: a run that goes on makes it anew from what it started with.
+        """
+        for name, parameter in self.model.named_parameters():
+            if f".{REFERENCE_ADAPTER}." in name:
+                policy = self.model.get_parameter(name.replace(f".{REFERENCE_ADAPTER}.", ".default."))
+                parameter.data = parameter.data.to(policy.dtype)
+        self.model.save_pretrained = functools.partial(self.model.save_pretrained, selected_adapters=["default"])
 
     def encode_prompts(self, samples: list[VideoSample]) -> list[EncodedPrompt]:
         """Encode each distinct sample once; equal samples share one object, in the order of `samples`.
@@ -241,7 +261,7 @@ class VideoGRPOTrainer(CheckpointMixin, WatchedMixin, GRPOTrainer):
         input_ids = torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], dim=1)
         attention_mask = torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], dim=1)
         logits_to_keep = inputs["completion_ids"].shape[1]
-        with torch.no_grad():
+        with torch.no_grad(), without_dropout(self.model):
             logps, *_ = self._get_per_token_logps_and_entropies(model, input_ids, attention_mask, logits_to_keep)
             self._row_media = [blank_media(row) for row in media]
             blank, *_ = self._get_per_token_logps_and_entropies(model, input_ids, attention_mask, logits_to_keep)
@@ -268,11 +288,14 @@ class VideoGRPOTrainer(CheckpointMixin, WatchedMixin, GRPOTrainer):
 def main(argv: list[str]) -> int:
     """Run the GRPO stage."""
     join_process_group()
-    model_args, data_args, args = parse_config((ModelArguments, DataArguments, VideoGRPOConfig), argv)
+    model_args, peft_args, data_args, args = parse_config(
+        (ModelArguments, PeftArguments, DataArguments, VideoGRPOConfig), argv
+    )
     if not data_args.train_file:
         raise ConfigError("train_file is missing: name the JSON or JSONL file with the questions to train on.")
     check_model_path(model_args.model_name_or_path)
-    config = run_config(model_args, data_args, args, world_size=args.world_size)
+    check_peft_arguments(model_args.model_name_or_path, peft_args)
+    config = run_config(model_args, peft_args, data_args, args, world_size=args.world_size)
     checkpoint = find_resume_checkpoint(args, config)
     if checkpoint is not None and is_finished(checkpoint, args):
         return finish(checkpoint, args)
@@ -282,17 +305,24 @@ def main(argv: list[str]) -> int:
     eval_samples = (
         load_readable_samples(data_args.eval_file, encoder, data_args, args.output_dir) if data_args.eval_file else None
     )
-    init_kwargs = model_init_kwargs(model_args.dtype, model_args.attn_implementation)
-    args.model_init_kwargs = {**(args.model_init_kwargs or {}), **init_kwargs}
+    model = load_model(
+        model_args.model_name_or_path,
+        dtype=model_args.dtype,
+        attn_implementation=model_args.attn_implementation,
+        quantization_config=quantization_config(peft_args),
+        trainable=True,
+        **(args.model_init_kwargs or {}),
+    )
     trainer = VideoGRPOTrainer(
-        model=model_args.model_name_or_path,
+        model=model,
         encoder=encoder,
         args=args,
         reward_funcs=reward_funcs,
         train_dataset=build_dataset(train_samples, encoder),
         eval_dataset=build_dataset(eval_samples, encoder) if eval_samples else None,
+        peft_config=lora_config(model, peft_args),
     )
-    freeze(trainer.model, model_args.freeze)
+    prepare_training(trainer, model_args.freeze)
     use_console(trainer)
     if args.world_size > 1:
         samples = [*train_samples, *(eval_samples or [])]

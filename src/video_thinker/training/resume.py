@@ -42,7 +42,11 @@ FIXED = (
     "steps_per_generation",
     "use_peft",
     "lora_r",
+    "lora_alpha",
+    "lora_parts",
     "lora_target_modules",
+    "lora_modules_to_save",
+    "load_in_4bit",
     "freeze",
     "on_decode_error",
 )
