@@ -53,8 +53,12 @@ def merge_media(parts: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Ten
 
 
 def blank_media(media: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Replace all pixels by the processor's mean colour; grids and times stay, so only what is seen changes."""
-    return {name: torch.zeros_like(value) if name in PIXEL_FIELDS else value for name, value in media.items()}
+    """Replace all pixels by the processor's mean colour; grids and times stay, so only what is seen changes.
+
+    Features of the real pixels are left out.
+    """
+    kept = {name: value for name, value in media.items() if name not in FEATURE_FIELDS}
+    return {name: torch.zeros_like(value) if name in PIXEL_FIELDS else value for name, value in kept.items()}
 
 
 class SampleEncoder:
