@@ -19,10 +19,12 @@ const svg = (tag, props, ...children) => put(document.createElementNS("http://ww
 const LINE_COLORS = ["var(--accent)", "var(--wrong)", "var(--correct)", "var(--failed)", "var(--unanswered)"];
 const BOX = { width: 340, height: 190, left: 40, right: 8, top: 8, bottom: 22 };
 
-function niceTicks(low, high) {
-  const rough = (high - low) / 4;
-  const power = 10 ** Math.floor(Math.log10(rough));
-  const step = [1, 2, 2.5, 5, 10].map((factor) => factor * power).find((candidate) => candidate >= rough * 0.999);
+function niceStep(range) {
+  const power = 10 ** Math.floor(Math.log10(range / 4));
+  return [1, 2, 2.5, 5, 10].map((factor) => factor * power).find((step) => step >= range / 4 * 0.999);
+}
+
+function niceTicks(low, high, step) {
   const ticks = [];
   for (let tick = Math.ceil(low / step - 1e-9) * step; tick <= high + step * 1e-6; tick += step) ticks.push(Math.abs(tick) < step * 1e-6 ? 0 : tick);
   return ticks;
@@ -41,13 +43,16 @@ function drawChart(panel) {
   const values = lines.flatMap((line) => line.values);
   const least = Math.min(...values), most = Math.max(...values);
   let low = least >= 0 && least < 0.6 * most ? 0 : least;  // from 0, unless that would flatten the curve
-  let high = values.every((value) => value >= 0 && value <= 1) && most > 0.6 ? 1 : most;
+  let high = most;
   if (low === high) { low -= 0.5; high += 0.5; }
+  const tick = niceStep(high - low);
+  low = Math.floor(low / tick + 1e-9) * tick;
+  high = Math.ceil(high / tick - 1e-9) * tick;
   const first = Math.min(...steps), last = Math.max(...steps);
   const x = (step) => BOX.left + (last > first ? (step - first) / (last - first) : 0.5) * (BOX.width - BOX.left - BOX.right);
   const y = (value) => BOX.height - BOX.bottom - ((value - low) / (high - low)) * (BOX.height - BOX.top - BOX.bottom);
   const path = (line, key) => line.steps.map((step, i) => `${i ? "L" : "M"}${x(step).toFixed(1)},${y(line[key][i]).toFixed(1)}`).join("");
-  const grid = niceTicks(low, high).map((tick) => [
+  const grid = niceTicks(low, high, tick).map((tick) => [
     svg("line", { class: "grid", x1: BOX.left, x2: BOX.width - BOX.right, y1: y(tick), y2: y(tick) }),
     svg("text", { x: BOX.left - 6, y: y(tick) + 4, "text-anchor": "end" }, short(tick)),
   ]);

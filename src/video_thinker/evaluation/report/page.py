@@ -25,7 +25,7 @@ from video_thinker.evaluation.tables import COUNTS, EXTRA, SHARES, percent
 
 NAMED = {**SHARES, **EXTRA}
 SCRIPTS = ("charts.js", "samples.js", "keys.js")
-GROUPS = {"by_source": "By category", "by_category": "By category", "by_duration": "By duration"}
+GROUPS = {"by_source": "by source", "by_category": "by category", "by_duration": "by duration"}
 
 
 def render_page(

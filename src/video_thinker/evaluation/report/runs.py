@@ -55,18 +55,13 @@ def read_runs(folders: Sequence[Path]) -> tuple[list[EvalRun], list[TrainingRun]
     """
     if not folders:
         raise ConfigError("no RUN was given; give the output folders of evaluations, and of SFT or GRPO runs.")
-    evaluations, trainings = [], []
-    for folder, label in zip(folders, make_labels(folders), strict=True):
-        state = find_trainer_state(folder)
-        if any((folder / "predictions").glob("*.jsonl")):
-            evaluations.append(read_eval_run(folder, label))
-        elif state is not None:
-            trainings.append(TrainingRun(folder, label, read_history(state)))
-        else:
-            raise ConfigError(
-                f"{folder}: holds neither predictions/*.jsonl of an evaluation nor trainer_state.json of a training run; "
-                "give the output_dir of `video-thinker eval`, `sft` or `grpo`."
-            )
+    evaluated = [folder for folder in folders if any((folder / "predictions").glob("*.jsonl"))]
+    trained = [folder for folder in folders if folder not in evaluated]
+    evaluations = [read_eval_run(*pair) for pair in zip(evaluated, make_labels(evaluated), strict=True)]
+    trainings = [
+        TrainingRun(folder, label, read_history(find_trainer_state(folder)))
+        for folder, label in zip(trained, make_labels(trained), strict=True)
+    ]
     return evaluations, trainings
 
 
@@ -79,7 +74,7 @@ def make_labels(folders: Sequence[Path]) -> list[str]:
         ConfigError: a folder was given twice.
     """
     parts = [folder.resolve().parts for folder in folders]
-    for depth in range(1, max(map(len, parts)) + 1):
+    for depth in range(1, max(map(len, parts), default=1) + 1):
         labels = ["/".join(names[-depth:]) for names in parts]
         if len(set(labels)) == len(labels):
             return labels
@@ -87,12 +82,21 @@ def make_labels(folders: Sequence[Path]) -> list[str]:
     raise ConfigError(f"{twice}: was given twice; give each RUN once.")
 
 
-def find_trainer_state(folder: Path) -> Path | None:
-    """Find a training run's log: in the folder, or for an unfinished run in its last checkpoint."""
+def find_trainer_state(folder: Path) -> Path:
+    """Find a training run's log: in the folder, or for an unfinished run in its last checkpoint.
+
+    Raises:
+        ConfigError: there is none.
+    """
     if (folder / "trainer_state.json").is_file():
         return folder / "trainer_state.json"
     checkpoints = [path for path in folder.glob("checkpoint-*/trainer_state.json") if _step(path.parent) >= 0]
-    return max(checkpoints, key=lambda path: _step(path.parent), default=None)
+    if not checkpoints:
+        raise ConfigError(
+            f"{folder}: holds neither predictions/*.jsonl of an evaluation nor trainer_state.json of a training run; "
+            "give the output_dir of `video-thinker eval`, `sft` or `grpo`."
+        )
+    return max(checkpoints, key=lambda path: _step(path.parent))
 
 
 def _step(checkpoint: Path) -> int:

@@ -2,6 +2,7 @@
 
 const $ = (id) => document.getElementById(id);
 const ROW = 60;  // px, --row of the style sheet
+const TICK_WIDTH = 56;  // px that the label of a tick needs
 const MARKS = { correct: "✓", partial: "◐", wrong: "✗", unanswered: "?", unscorable: "–", failed: "!", missing: "·" };
 const EXPLAIN = {
   correct: "correct", partial: "partly correct", wrong: "wrong", unanswered: "no readable answer",
@@ -132,7 +133,7 @@ function drawDetail(sample) {
       h("span", { class: "id" }, sample.id), sample.category && h("span", {}, sample.category), h("span", {}, sample.split),
       sample.duration && h("span", {}, `${Number(sample.duration.toFixed(1))} s`)),
     h("p", { class: "problem" }, sample.problem), drawOptions(sample, models), drawMedia(sample, models),
-    h("div", { class: "models" }, models.map(drawModel)));
+    h("div", { class: "models" }, models.map((model) => drawModel(sample, model))));
   link(detail);
 }
 
@@ -146,9 +147,9 @@ function drawOptions(sample, models) {
 function drawMedia(sample, models) {
   const strips = sample.media.map((number) => data.media[number]);
   const errors = strips.filter((strip) => strip.error).map((strip) => h("p", { class: "unread" }, `No frames: ${strip.error}`));
-  if (sample.duration) return [errors, drawTime(sample, models, strips[0])];
-  return [errors, strips.filter((strip) => strip.image).map((strip) => h("div", { class: `time ${strip.num_frames === 1 ? "still" : ""}` },
-    strip.num_frames > 1 && h("span"), drawStrip(strip)))];
+  if (sample.duration) return h("div", {}, errors, drawTime(sample, models, strips[0]));
+  return h("div", {}, errors, strips.filter((strip) => strip.image).map((strip) => h("div", { class: `time ${strip.num_frames === 1 ? "still" : ""}` },
+    strip.num_frames > 1 && h("span"), drawStrip(strip))));
 }
 
 function drawStrip(strip) {
@@ -160,7 +161,9 @@ function drawStrip(strip) {
 
 function drawTime(sample, models, strip) {
   const ticks = [];
-  for (let time = 0; time <= sample.duration * 1.0001; time += sample.tick) {
+  const room = Math.max(2, Math.floor(($("detail").clientWidth - 60) / TICK_WIDTH));
+  const every = Math.ceil(sample.duration / sample.tick / room);
+  for (let time = 0; time <= sample.duration * 1.0001; time += sample.tick * every) {
     ticks.push(h("span", { class: time > sample.duration * 0.96 && "end", style: `left:${time / sample.duration * 100}%` }, clock(time)));
   }
   const lanes = models.map(({ letter, prediction }) => [
@@ -168,7 +171,7 @@ function drawTime(sample, models, strip) {
     drawLanes(sample, prediction.moments, letter, prediction.error ? "failed" : "no segment"),
   ]);
   const gold = sample.segments.length > 0 && [h("span", { class: "gutter" }, "gold"), drawLanes(sample, sample.segments, "gold", "")];
-  return h("div", { class: "time" }, h("span", { class: "gutter" }), strip.image ? drawStrip(strip) : h("div", { class: "strip", "--n": 1 }, h("div", { class: "veil" })),
+  return h("div", { class: "time" }, h("span", { class: "gutter" }), strip.image ? drawStrip(strip) : h("div", { class: "strip none" }, h("div", { class: "veil" })),
     h("span", { class: "gutter" }), h("div", { class: "ticks" }, ticks), lanes, gold, h("div", { class: "card", hidden: true }));
 }
 
@@ -196,17 +199,23 @@ function drawSegment(sample, segment, index, owner) {
   const node = h("button", {
     type: "button", class: `seg ${isGold ? "gold-seg" : ""} ${cut ? "cut" : ""}`, "aria-label": label, "data-owner": owner, "data-index": index,
     style: `left:${left}%;width:${right - left}%;top:${3 + segment.row * 30}px`, ...(isGold ? {} : colorOf(index)),
-  }, !isGold && h("b", {}, index + 1), h("span", {}, segment.caption));
+  }, !isGold && h("b", {}, index + 1), h("span", { class: "text" }, segment.caption));
   shown.segments.push({ node, segment, index, owner, left, right, cut });
   return node;
 }
 
-function drawModel({ letter, entry, prediction }) {
-  const answer = prediction.error ? h("p", { class: "unread" }, prediction.error)
-    : prediction.status === "missing" ? h("p", { class: "nothing" }, "No prediction for this sample.")
-      : h("p", { class: "answer" }, prediction.answer ?? "no answer", prediction.status === "partial" && h("small", {}, `score ${prediction.score.toFixed(2)}`));
+function drawAnswer(sample, prediction) {
+  if (prediction.error) return h("p", { class: "unread" }, prediction.error);
+  if (prediction.status === "missing") return h("p", { class: "nothing" }, "No prediction for this sample.");
+  const option = sample.options[prediction.choice];
+  return h("p", { class: "answer" }, option ?? prediction.answer ?? "no answer",
+    option && option !== prediction.answer && h("small", {}, `written as “${prediction.answer}”`),
+    prediction.status === "partial" && h("small", {}, `score ${prediction.score.toFixed(2)}, gold “${sample.answer}”`));
+}
+
+function drawModel(sample, { letter, entry, prediction }) {
   const body = prediction.error || prediction.status === "missing" ? null : [
-    prediction.moments.length > 0 && [h("h4", {}, "Moments"), h("ol", { class: "moments" }, prediction.moments.map((moment, index) => drawMoment(moment, index, letter)))],
+    prediction.moments.length > 0 && [h("h4", {}, "Moments"), h("ol", { class: "moments" }, prediction.moments.map((moment, index) => drawMoment(sample, moment, index, letter)))],
     prediction.reasoning && [h("h4", {}, "Reasoning"), h("p", { class: "reasoning" }, prediction.reasoning)],
     h("p", { class: "facts" }, [
       prediction.miou !== null && h("span", { class: prediction.lost && "bad" }, `mIoU ${prediction.miou.toFixed(2)}${prediction.lost ? ", lost grounding" : ""}`),
@@ -217,12 +226,12 @@ function drawModel({ letter, entry, prediction }) {
   return h("section", { class: "model", "data-model": letter },
     h("header", {}, h("span", { class: `badge ${letter.toLowerCase()}` }, letter), h("span", { class: "name", title: data.entries[entry] }, data.entries[entry]),
       h("span", { class: `verdict ${prediction.status}` }, glyph(prediction.status), EXPLAIN[prediction.status])),
-    answer, body);
+    drawAnswer(sample, prediction), body);
 }
 
-function drawMoment(moment, index, letter) {
+function drawMoment(sample, moment, index, letter) {
   return h("li", { "data-owner": letter, "data-index": index }, h("span", { class: "num", ...colorOf(index) }, index + 1), h("div", {},
-    h("div", { class: "when" }, h("span", {}, span(moment), moment.row === null && " · not on the axis"), moment.iou !== null && h("span", {}, `IoU ${moment.iou.toFixed(2)}`)),
+    h("div", { class: "when" }, h("span", {}, span(moment), sample.duration && moment.row === null && " · outside of the video"), moment.iou !== null && h("span", {}, `IoU ${moment.iou.toFixed(2)}`)),
     h("div", {}, moment.caption), moment.think && h("div", { class: "think" }, moment.think)));
 }
 
@@ -262,5 +271,5 @@ function placeCard(card, time, { node, segment, index, owner, cut }) {
   card.hidden = false;
   const area = time.getBoundingClientRect(), place = node.getBoundingClientRect();
   card.style.left = `${Math.max(4, Math.min(place.left - area.left, area.width - card.offsetWidth - 4))}px`;
-  card.style.top = `${place.bottom - area.top + 7}px`;
+  card.style.top = `${area.height + 4}px`;  // under the lanes, so that the other model and the gold stay in sight
 }

@@ -22,7 +22,7 @@ from video_thinker.schema import Media
 MAX_PIXELS = 112 * 64
 """Most height x width of one frame: about 112x64 of a wide video, some 2 kB each."""
 JPEG_QUALITY = 72
-ANY_FPS = 1000.0  # more than any video has, so that `max_frames` decides
+MAX_FPS = 4.0  # a short video gets fewer frames than it may have
 SIZE_FACTOR = 2  # JPEG halves the resolution of color; the 28 of a model would distort a thumbnail
 
 
@@ -43,7 +43,7 @@ class Strip:
 
 def make_strip(media: Media, media_root: Path, num_frames: int) -> Strip:
     """Read a video or image as a strip. One that cannot be read gives a strip that says so."""
-    sampling = VideoSampling(fps=ANY_FPS, min_frames=2, max_frames=num_frames, max_pixels=MAX_PIXELS)
+    sampling = VideoSampling(fps=MAX_FPS, min_frames=2, max_frames=num_frames, max_pixels=MAX_PIXELS)
     path = media_root / media.path
     try:
         if media.kind == "image":
