@@ -1,8 +1,8 @@
 """Results -> HTML. Figures are written by the template, samples and curves by the page's own script.
 
-All text reaches the page in one of two ways: through Jinja2 with autoescape, or inside of one JSON island whose "<", ">"
-and "&" are written as escapes, from which the script makes text nodes and never markup. A content security policy with
-the hash of the script lets nothing else run, and nothing be fetched.
+All text reaches the page in one of two ways: through Jinja2 with autoescape, or inside of one JSON island whose "<",
+">" and "&" are written as escapes, from which the script makes text nodes and never markup. A content security policy
+with the hash of the script lets nothing else run, and nothing be fetched.
 """
 
 from __future__ import annotations
@@ -124,8 +124,8 @@ def page_notes(
     different = [row["key"] for row in settings_table(runs) if row["differs"] and row["key"] in made]
     notes = [f"These runs differ in more than their model: {', '.join(different)}."] if different else []
     notes += [
-        f"{result.run.label}, {result.key}: metrics.json is not up to date ({result.stale}). The figures here are computed "
-        "from the stored predictions."
+        f"{result.run.label}, {result.key}: metrics.json is not up to date ({result.stale}). The figures here are "
+        "computed from the stored predictions."
         for result in results
         if result.stale
     ]

@@ -113,7 +113,7 @@ def read_eval_run(folder: Path, label: str) -> EvalRun:
     """
     manifest = read_json(folder / "manifest.json")
     if "splits" not in manifest:
-        raise ConfigError(f"{folder}: has predictions but no manifest.json with the splits they answer; evaluate again.")
+        raise ConfigError(f"{folder}: has predictions but no manifest.json with their splits; evaluate again.")
     files = sorted((folder / "predictions").glob("*.jsonl"))
     predictions = {file.stem: read_predictions(file) for file in files}
     return EvalRun(folder, label, manifest, read_json(folder / "metrics.json"), predictions)
