@@ -44,6 +44,7 @@ def open_page(browser):
 
     def open_file(path: Path, anchor: str = "", **settings):
         context = browser.new_context(**{"viewport": {"width": 1300, "height": 850}, **settings})
+        context.set_default_timeout(5000)
         contexts.append(context)
         page = context.new_page()
         page.on("console", lambda message: complaints.append(f"{message.type}: {message.text}"))
