@@ -223,6 +223,8 @@ def test_training_curves(page):
     heights = [float(y) for y in re.findall(r",([\d.]+)", chart.locator("path.line").get_attribute("d"))]
     assert heights == sorted(heights) and heights[-1] - heights[0] > 50  # the loss falls, y grows downwards
     chart.locator("svg").hover(position={"x": 100, "y": 60})
+    left = chart.locator("svg").bounding_box()["x"]
+    assert chart.locator(".cross").bounding_box()["x"] == pytest.approx(left + 100, abs=2)
     assert re.search(r"training [\d.]+ at step \d+0\b", chart.locator(".readout").inner_text())
 
 

@@ -47,7 +47,7 @@ function drawChart(panel) {
   if (low === high) { low -= 0.5; high += 0.5; }
   const tick = niceStep(high - low);
   low = Math.floor(low / tick + 1e-9) * tick;
-  high = Math.ceil(high / tick - 1e-9) * tick;
+  if (high / tick % 1 > 0.3) high = Math.ceil(high / tick) * tick;  // a curve that barely passes a line needs no more
   const first = Math.min(...steps), last = Math.max(...steps);
   const x = (step) => BOX.left + (last > first ? (step - first) / (last - first) : 0.5) * (BOX.width - BOX.left - BOX.right);
   const y = (value) => BOX.height - BOX.bottom - ((value - low) / (high - low)) * (BOX.height - BOX.top - BOX.bottom);

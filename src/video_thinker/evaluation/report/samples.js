@@ -209,7 +209,7 @@ function drawAnswer(sample, prediction) {
   if (prediction.status === "missing") return h("p", { class: "nothing" }, "No prediction for this sample.");
   const option = sample.options[prediction.choice];
   return h("p", { class: "answer" }, option ?? prediction.answer ?? "no answer",
-    option && option !== prediction.answer && h("small", {}, `written as “${prediction.answer}”`),
+    option && !option.startsWith(prediction.answer) && h("small", {}, `written as “${prediction.answer}”`),
     prediction.status === "partial" && h("small", {}, `score ${prediction.score.toFixed(2)}, gold “${sample.answer}”`));
 }
 
