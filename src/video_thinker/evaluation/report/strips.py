@@ -20,7 +20,7 @@ from video_thinker.errors import DecodeError
 from video_thinker.schema import Media
 
 MAX_PIXELS = 112 * 64
-"""Most height x width of one frame: about 112x64 of a wide video, some 2 kB each."""
+"""Most height x width of one frame: about 112x64 of a wide video, some 1.5 kB each."""
 JPEG_QUALITY = 72
 MAX_FPS = 4.0  # a short video gets fewer frames than it may have
 SIZE_FACTOR = 2  # JPEG halves the resolution of color; the 28 of a model would distort a thumbnail
