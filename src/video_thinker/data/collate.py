@@ -17,6 +17,7 @@ from transformers.video_utils import VideoMetadata
 
 from video_thinker.config import VideoArguments
 from video_thinker.data.conversation import build_messages, build_target, media_path
+from video_thinker.data.frame_cache import FrameCache
 from video_thinker.data.video import SampledVideo, VideoSampling, load_image, load_video, resolve_backend
 from video_thinker.errors import DataError
 from video_thinker.schema import VideoSample
@@ -73,7 +74,8 @@ class SampleEncoder:
         prompt_style: A key of `PROMPT_STYLES`.
         media_root: Folder that the samples' paths are relative to.
         backend: Video decoder; "auto" picks the first installed one.
-        cache_mib: Size of the frame cache in MiB; 0 turns it off.
+        cache_mib: Size of the in-memory frame cache in MiB; 0 turns it off.
+        frame_cache: Frames on disk, behind the one in memory.
     """
 
     def __init__(
@@ -85,8 +87,10 @@ class SampleEncoder:
         media_root: str | Path | None = None,
         backend: str = "auto",
         cache_mib: int = 256,
+        frame_cache: FrameCache | None = None,
     ) -> None:
         """See the class."""
+        self.frame_cache = frame_cache
         self.processor = processor
         self.sampling = sampling
         self.prompt_style = prompt_style
@@ -106,9 +110,8 @@ class SampleEncoder:
         """
         video = self._frames.get(path)
         if video is None:
-            video = load_video(
-                path, self.sampling, sample_id=sample_id, backend=self.backend, factor=self.resize_factor
-            )
+            load = load_video if self.frame_cache is None else self.frame_cache.load_video
+            video = load(path, self.sampling, sample_id=sample_id, backend=self.backend, factor=self.resize_factor)
             if video.frames.nbytes <= self._frames.maxsize:
                 self._frames[path] = video
         return video
@@ -196,6 +199,7 @@ def build_encoder(processor: ProcessorMixin, args: VideoArguments) -> SampleEnco
         media_root=args.media_root,
         backend=args.video_backend,
         cache_mib=args.media_cache_mib,
+        frame_cache=FrameCache(args.frame_cache_dir, args.frame_cache_gib) if args.frame_cache_dir else None,
     )
 
 
