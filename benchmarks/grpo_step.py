@@ -371,10 +371,10 @@ def main() -> int:
     cases = []
     with tempfile.TemporaryDirectory() as folder:
         for case in cases_for(args.device, args.shape, args.quick)[: args.cases]:
+            peaks = {} if cases else {name: peak_memory(case, args.device, name) for name in ("stock", "all")}
             figures = run_case(case, args.device, args.repeats, Path(folder))
-            if not cases:
-                figures["peak_gib"] = {name: peak_memory(case, args.device, name) for name in ("stock", "all")}
-            cases.append(figures)
+            cases.append(figures | ({"peak_gib": peaks} if peaks else {}))
+            figures = cases[-1]
             sys.stdout.write(show(figures) + "\n\n")
             sys.stdout.flush()
     if args.json:
