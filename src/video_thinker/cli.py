@@ -13,6 +13,7 @@ COMMANDS = {
     "sft": ("video_thinker.training.sft", "CONFIG [key=value …]: supervised fine-tuning on traces"),
     "grpo": ("video_thinker.training.grpo", "CONFIG [key=value …]: GRPO on outcome and format rewards"),
     "eval": ("video_thinker.evaluation.runner", "CONFIG [key=value …]: evaluate a model on splits of items"),
+    "prepare": ("video_thinker.evaluation.prepare", "NAME --raw FILE --out FILE: turn a benchmark's file into items"),
     "ask": ("video_thinker.evaluation.ask", 'VIDEO "question" --model DIR: print the trace, draw the timeline'),
     "validate": ("video_thinker.data.validate", "FILE … --media-root DIR: check every row and every media file"),
     "toy build": ("video_thinker.toyworld.build", "--out DIR --seed S: make the clips and items of the toy world"),
