@@ -110,6 +110,8 @@ def main(argv: list[str]) -> int:
     if not conversion.samples:
         console.print("FAILED: there is nothing to write.")
         return 1
+    if media and media.missing:
+        console.print("Items whose video is missing are kept: an evaluation counts them as failed, never as wrong.")
     write_items(conversion.samples, args.out)
     console.print(f"Wrote {len(conversion.samples)} items to {args.out}")
     return 0

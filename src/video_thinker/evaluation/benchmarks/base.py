@@ -214,8 +214,9 @@ def finish(item: Item, record: Record) -> VideoSample:
     Raises:
         DataError: the item breaks the schema, its gold is no answer, or a segment lies outside of the video.
     """
-    if item.get("segments"):
-        item["segments"] = list(_usable_segments(item["segments"], item.get("duration_s"), record))
+    segments = item.get("segments")
+    if isinstance(segments, list):
+        item = {**item, "segments": list(_usable_segments(segments, item.get("duration_s"), record))}
     sample = parse_row(item, record.location)
     for finding in check_sample(sample):
         if finding.severity == "error":
@@ -223,16 +224,17 @@ def finish(item: Item, record: Record) -> VideoSample:
     return sample
 
 
-def _usable_segments(segments: Sequence[Item], duration_s: float | None, record: Record) -> Iterator[Item]:
-    """Leave out points in time, and end a segment with its video; say so. What else is wrong is left to `parse_row`."""
+def _usable_segments(segments: Sequence[object], duration_s: object, record: Record) -> Iterator[object]:
+    """Leave out points in time, end a segment with its video, and say so. What else is wrong is left to `parse_row`."""
     for segment in segments:
-        start_s, end_s = segment["start_s"], segment["end_s"]
-        numbers = is_time(start_s) and is_time(end_s)
-        if numbers and start_s == end_s:
+        start_s, end_s = (segment.get(key) if isinstance(segment, dict) else None for key in ("start_s", "end_s"))
+        if not (isinstance(segment, dict) and is_time(start_s) and is_time(end_s)):
+            yield segment
+        elif start_s == end_s:
             record.note(f"{start_s:g}-{end_s:g} s is a point in time; it is not kept as a gold segment")
-        elif numbers and duration_s and start_s < duration_s < end_s - TIME_TOLERANCE_S:
+        elif is_time(duration_s) and start_s < duration_s < end_s - TIME_TOLERANCE_S:
             record.note(
-                f"{start_s:g}-{end_s:g} s ends after the video of {duration_s:g} s; the gold segment is cut there"
+                f"{start_s:g}-{end_s:g} s goes beyond the video, {duration_s:g} s; the gold segment is cut there"
             )
             yield {**segment, "end_s": duration_s}
         else:

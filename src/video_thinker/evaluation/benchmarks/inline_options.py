@@ -7,7 +7,7 @@ import string
 
 from video_thinker.evaluation.benchmarks.base import Record
 
-_OPTION_LINE = re.compile(r"^[ \t]*\(?([A-Z])[.):][ \t]+", re.MULTILINE)
+_OPTION_LINE = re.compile(r"^[ \t]*(?:\((?P<a>[A-Z])\)[ \t]*|(?P<b>[A-Z])[.):][ \t]+)", re.MULTILINE)
 _HEADING = re.compile(r"\s*(?:options|choices):?\s*$", re.IGNORECASE)
 
 
@@ -20,14 +20,15 @@ def split_inline_options(record: Record, text: str) -> tuple[str, dict[str, str]
         DataError: there are no options, they are not lettered from A on, or there is no question before them.
     """
     marks = list(_OPTION_LINE.finditer(text))
-    letters = "".join(match.group(1) for match in marks)
-    if len(marks) < 2 or letters != string.ascii_uppercase[: len(marks)]:
+    letters = [match["a"] or match["b"] for match in marks]
+    if len(marks) < 2 or letters != list(string.ascii_uppercase[: len(marks)]):
         raise record.error(
-            f"option letters {letters or '(none)'} in {text[:120]!r}", "the options are lines lettered from A on"
+            f"option letters {''.join(letters) or '(none)'} in {text[:120]!r}",
+            "options are lines lettered from A on",
         )
     problem = _HEADING.sub("", text[: marks[0].start()]).strip()
     if not problem:
         raise record.error(f"only options in {text[:120]!r}", "the question stands before its options")
     ends = [match.start() for match in marks[1:]] + [len(text)]
-    options = {m.group(1): text[m.end() : end].strip() for m, end in zip(marks, ends, strict=True)}
-    return problem, options
+    texts = [text[mark.end() : end].strip() for mark, end in zip(marks, ends, strict=True)]
+    return problem, dict(zip(letters, texts, strict=True))

@@ -28,7 +28,9 @@ from video_thinker.evaluation.benchmarks.base import (
 def convert(record: Record) -> Item:
     """Turn one question into an item."""
     question_id, video = record.text("question_id"), record.text("video_id")
-    choices = [record.part(f"choice {index}", choice) for index, choice in enumerate(record.sequence("choices"))]
+    choices = [
+        record.part(f"choice {index}", choice) for index, choice in enumerate(record.sequence("choices"), start=1)
+    ]
     if all("choice_id" in choice.fields for choice in choices):
         choices.sort(key=lambda choice: choice.get("choice_id", int, "a whole number"))
     options = lettered([choice.text("choice") for choice in choices])
