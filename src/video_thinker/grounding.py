@@ -30,11 +30,11 @@ def set_iou(pred: Sequence[Interval], gold: Sequence[Interval]) -> float:
     With one interval on each side this is the temporal IoU. Intervals of one set that overlap count once, so naming
     more of them costs where they miss. Intervals that do not start before they end cover nothing.
     """
-    pred_s, gold_s = _covered_s(pred), _covered_s(gold)
-    shared_s = pred_s + gold_s - _covered_s([*pred, *gold])
-    # The difference of sums leaves rounding errors; a set compared with itself must give exactly 1.
-    union_s = round(pred_s + gold_s - shared_s, 9)
-    return min(1.0, max(0.0, round(shared_s, 9) / union_s)) if union_s > 0 else 0.0
+    pred, gold = _merged(pred), _merged(gold)
+    shared_s = sum(max(0.0, min(end, e) - max(start, s)) for start, end in pred for s, e in gold)
+    pred_s, gold_s = (sum(end - start for start, end in spans) for spans in (pred, gold))
+    union_s = pred_s + gold_s - shared_s  # of a set with itself: exactly what is shared
+    return shared_s / union_s if shared_s > 0 else 0.0
 
 
 def mean_best_iou(pred: Sequence[Span], gold: Sequence[Span]) -> float | None:
@@ -51,13 +51,15 @@ def recall_at(pred: Sequence[Span], gold: Sequence[Span], k: float) -> float | N
     return sum(iou >= k for iou in _best_ious(pred, gold)) / len(gold)
 
 
-def _covered_s(intervals: Sequence[Interval]) -> float:
-    covered, reached = 0.0, float("-inf")
-    for start, end in sorted(intervals):
-        if end > max(start, reached):
-            covered += end - max(start, reached)
-            reached = end
-    return covered
+def _merged(intervals: Sequence[Interval]) -> list[Interval]:
+    """Join intervals that overlap; sorted, without those that do not start before they end."""
+    merged: list[Interval] = []
+    for start, end in sorted(interval for interval in intervals if interval[0] < interval[1]):
+        if merged and start <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+        else:
+            merged.append((start, end))
+    return merged
 
 
 def _best_ious(pred: Sequence[Span], gold: Sequence[Span]) -> list[float]:

@@ -129,12 +129,12 @@ def extract_choice(answer: str, options: Sequence[str]) -> str | None:
     need not be one of the options: then the answer is wrong, not missing.
     """
     letters = option_letters(options)
-    answer = unicodedata.normalize("NFKC", answer)
-    choice = _letter_of_text(_plain(answer), letters)  # an option may itself read like a statement of the answer
-    for text in _places_of_a_choice(answer):
+    for text in _places_of_a_choice(unicodedata.normalize("NFKC", answer)):
         bare = _ANSWER_PHRASE.sub("", text)
-        choice = choice or _letter_of_text(text, letters) or _letter_of_text(bare, letters) or _leading_letter(bare)
-    return choice
+        choice = _letter_of_text(text, letters) or _letter_of_text(bare, letters) or _leading_letter(bare)
+        if choice is not None:
+            return choice
+    return None
 
 
 def parse_number(text: str) -> float | None:

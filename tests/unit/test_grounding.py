@@ -46,8 +46,14 @@ def test_iou_of_sets_of_intervals(a, b, iou):
 
 def test_a_set_of_intervals_against_itself_is_exactly_one():
     for start in range(300):
-        spans = [(start / 7, start / 7 + 0.1), (start / 3 + 200.3, start / 3 + 201.6)]
-        assert set_iou(spans, spans) == 1.0
+        spans = [(start / 7 + 3.3 * step, start / 7 + 3.3 * step + 0.1 * step) for step in range(1, 9)]
+        assert set_iou(spans, spans) == set_iou(spans, spans[::-1]) == 1.0
+
+
+def test_sets_of_intervals_that_do_not_meet_are_exactly_zero():
+    for start in range(300):
+        times = [start / 7 + step / 3 for step in range(8)]
+        assert set_iou([(times[0], times[1]), (times[4], times[5])], [(times[2], times[3]), (times[6], times[7])]) == 0
 
 
 GOLD = [Segment(0, 4), Segment(10, 14)]
