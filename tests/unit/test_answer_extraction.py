@@ -147,7 +147,7 @@ def test_choice_of_a_completion(text, choice):
         score = score_completion(text, sample(gold))
         status = "unanswered" if choice is None else "correct" if choice == gold else "wrong"
         assert (score.status, score.value) == (status, float(status == "correct"))
-    assert time.perf_counter() - start < 1.0
+    assert time.perf_counter() - start < 2.0
 
 
 def published_choice(text):
