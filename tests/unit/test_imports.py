@@ -27,6 +27,7 @@ TORCH_FREE = [
     "scoring",
     "grounding",
     "prompts",
+    "completions",
     "rewards",
     "data",
     "data.annotations",
