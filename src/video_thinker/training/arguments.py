@@ -39,7 +39,9 @@ class RunArguments:
 
     report_to: None | str | list[str] = field(
         default="tensorboard",
-        metadata={"help": "Where metrics go: tensorboard, wandb, trackio, … (one or a list), all that are installed, none."},
+        metadata={
+            "help": "Where metrics go: tensorboard, wandb, trackio, … (one or a list), all that are installed, none."
+        },
     )
     telemetry: bool = field(
         default=True, metadata={"help": "Log speed, seconds per phase and memory (perf/, time/, data/, memory/)."}
