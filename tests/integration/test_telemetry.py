@@ -293,7 +293,7 @@ def test_a_missing_reporter_is_named_before_the_model_is_loaded(run, monkeypatch
 
 def test_two_processes_add_up(run, tmp_path):
     """Tokens and samples are those of both ranks, and the log has completions of both."""
-    config = run.write("grpo", "two", max_steps=2, num_logged_completions=2 * G, per_device_train_batch_size=G)
+    config = run.write("grpo", "two", max_steps=2, num_logged_completions=4 * G)
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone"]
     done = subprocess.run(
         [*command, "-m", "video_thinker.cli", "grpo", str(config)],
@@ -309,8 +309,8 @@ def test_two_processes_add_up(run, tmp_path):
         assert entry["perf/samples_per_s"] * entry["time/step"] == pytest.approx(2 * 2 * G)
         assert sum(entry[f"time/{phase}"] for phase in PHASES) == pytest.approx(entry["time/step"], rel=1e-4)
         rows = [row for row in read_rows(tmp_path / "two" / "completions.jsonl") if row["step"] == step]
-        assert len(rows) == 2 * G
-        rewards = torch.tensor([sum(row["rewards"].values()) for row in rows]).view(2, G)
+        assert len(rows) == 4 * G
+        rewards = torch.tensor([sum(row["rewards"].values()) for row in rows]).view(4, G)
         scaled = (rewards - rewards.mean(1, keepdim=True)) / (rewards.std(1, keepdim=True) + 1e-4)
         assert [row["advantage"] for row in rows] == pytest.approx(scaled.flatten().tolist(), abs=1e-5)
-    assert rewards[1].std() > 0  # else the second process would be right by chance
+    assert rewards[2:].std() > 0 and (rewards[:2] != rewards[2:]).any()  # else the second process is right by chance

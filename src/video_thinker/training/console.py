@@ -24,8 +24,8 @@ SHOWN = {
     "perf/mfu": "MFU {:.0%}",
     "data/wait_share": "wait {:.0%}",
 }
-"""What a line shows, in this order, where it was logged; at most 160 columns in all. `mixed` is the share of groups with
-right and wrong answers, `wait` that of the time spent waiting for data."""
+"""What a line shows, in this order, where it was logged; at most 160 columns in all. `mixed` is the share of groups
+with right and wrong answers, `wait` that of the time spent waiting for data."""
 
 
 def format_logs(logs: dict[str, Any], step: int, max_steps: int) -> str:
