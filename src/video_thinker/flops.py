@@ -4,8 +4,8 @@ Counted are matrix products, a multiply-add as 2: a forward costs 2 per weight a
 backward 2 for the gradient of the input and 2 for that of the weight, so 6 in full training (Kaplan et al., arXiv
 2001.08361, section 2.1; PaLM, arXiv 2204.02311, appendix B). A weight without a gradient, frozen or under LoRA, lacks
 its last 2; parts below the first trainable weight have no backward at all. Attention adds 4 x width per layer for each
-pair of a query and a key it may see, so half a square for causal text. Recomputation (gradient checkpointing) and padding
-are not work.
+pair of a query and a key it may see, so half a square for causal text. Recomputation (gradient checkpointing) and
+padding are not work.
 """
 
 from __future__ import annotations
