@@ -22,7 +22,7 @@ if [ "$command" = eval ] || { [ "$gpus" -eq 0 ] && [ -z "${NUM_PROCESSES:-}" ] &
   exec "$python" -m video_thinker.cli "$command" "$@"
 fi
 if [ "$nodes" -gt 1 ]; then
-  : "${NODE_RANK:?NNODES=$nodes needs NODE_RANK, this machine\'s number from 0}"
+  : "${NODE_RANK:?NNODES=$nodes needs NODE_RANK, the number of this machine, from 0}"
   : "${MASTER_ADDR:?NNODES=$nodes needs MASTER_ADDR, the address of the machine with NODE_RANK=0}"
   where=(--nnodes "$nodes" --node_rank "$NODE_RANK" --master_addr "$MASTER_ADDR" --master_port "${MASTER_PORT:-29500}")
 elif [ -n "${MASTER_PORT:-}" ]; then

@@ -19,6 +19,8 @@ from typing import Any
 
 from torch import nn
 
+from video_thinker.parts import part_of
+
 PEAK_TFLOPS = {
     "B200": 2250.0,
     "GH200": 989.4,
@@ -66,6 +68,25 @@ def causal_pairs(lengths: Iterable[int]) -> int:
 def text_work(lengths: Sequence[int]) -> Work:
     """Count one causal forward over sequences of these lengths."""
     return Work(tokens=sum(lengths), token_pairs=causal_pairs(lengths))
+
+
+def packed_work(segments: Iterable[Sequence[int]]) -> Work:
+    """Count one forward over rows in which completions share a prompt (`training.shared_prefix`).
+
+    Args:
+        segments: For each token of each row: 0 for the prompt, 1, 2, … for its completions, negative for padding. A
+            completion sees the prompt and itself.
+    """
+    work = Work()
+    for row in segments:
+        lengths = Counter(segment for segment in row if segment >= 0)
+        prompt = lengths.pop(0, 0)
+        completions = list(lengths.values())
+        work.update(
+            tokens=prompt + sum(completions),
+            token_pairs=causal_pairs([prompt, *completions]) + prompt * sum(completions),
+        )
+    return work
 
 
 def decoding_work(prompt_lengths: Sequence[int], completion_lengths: Sequence[int]) -> Work:
@@ -155,12 +176,12 @@ def model_cost(model: nn.Module, config: Any) -> ModelCost | None:
 
 
 def _part_of(name: str) -> str:
-    steps = set(name.split("."))
-    if "visual" in steps:
-        if "patch_embed" in steps:
-            return "patch_embed"
-        return "merger" if steps & {"merger", "deepstack_merger_list"} else "blocks"
-    return "head" if "lm_head" in steps else "layers"
+    part = part_of(name)
+    if part == "vision_tower":
+        return "patch_embed" if "patch_embed" in name.split(".") else "blocks"
+    if part == "merger":
+        return "merger"
+    return "head" if "lm_head" in name.split(".") else "layers"
 
 
 def _num_weights(module: nn.Module) -> int:

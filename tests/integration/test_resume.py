@@ -196,7 +196,8 @@ def test_sigterm_saves_and_the_next_run_continues(config, tmp_path):
     with subprocess.Popen(command, cwd=REPO, env=env, start_new_session=True, **pipes) as run:
         for line in run.stdout:
             if "step 2/60" in line:
-                os.killpg(run.pid, signal.SIGTERM)  # as SLURM does: the data worker gets it, too
+                os.killpg(run.pid, signal.SIGTERM)  # as SLURM does: the data worker gets it, too,
+                run.send_signal(signal.SIGTERM)  # and the launcher passes its own on
                 break
         said = run.stdout.read()
     assert run.returncode == EXIT_SIGTERM, said

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -22,10 +23,11 @@ from tests.conftest import REPO
 from video_thinker.completions import read_rows
 from video_thinker.data.collate import SampleEncoder
 from video_thinker.errors import ConfigError
-from video_thinker.flops import Work, causal_pairs
+from video_thinker.flops import Work, causal_pairs, text_work, vision_work
 from video_thinker.training import grpo, sft
 from video_thinker.training.grpo import VideoGRPOConfig, VideoGRPOTrainer
 from video_thinker.training.sft import VideoSFTConfig
+from video_thinker.training.sharing import SharingMixin
 from video_thinker.training.telemetry import PHASES, WorkMeter
 
 pytestmark = pytest.mark.integration
@@ -160,7 +162,7 @@ SEAMS = {
     "decode": (SampleEncoder, "load_video"),
     "vision": (Qwen2_5_VisionTransformerPretrainedModel, "forward"),
     "generation": (GenerationMixin, "generate"),
-    "scoring": (grpo.GRPOTrainer, "_get_per_token_logps_and_entropies"),
+    "scoring": (SharingMixin, "_score_packed"),
     "reward": (grpo.GRPOTrainer, "_calculate_rewards"),
     "forward": (grpo.GRPOTrainer, "_compute_loss"),
     "backward": (torch.Tensor, "backward"),
@@ -175,7 +177,7 @@ def test_what_takes_longer_shows_in_its_phase(run, monkeypatch, phase):
     slow(monkeypatch, *SEAMS[phase], 0.3)
     (after,) = run("grpo", "after", **options)
     grown = {other for other in PHASES if after[f"time/{other}"] > before[f"time/{other}"] + 0.25}
-    # TRL scores the reference and the policy through one method.
+    # The reference and the policy are scored by one method.
     assert grown == ({"scoring", "forward"} if phase == "scoring" else {phase})
     assert (after["data/wait_share"] > 0.5) == (phase == "decode")
 
@@ -188,7 +190,7 @@ def test_workers_that_are_slow_show_as_waiting(run, monkeypatch):
 
 
 def test_the_canary_is_not_measured_as_training(run, monkeypatch):
-    slow(monkeypatch, grpo.GRPOTrainer, "_get_per_token_logps_and_entropies", 0.3)
+    slow(monkeypatch, SharingMixin, "_score_packed", 0.3)
     options = {"max_steps": 1, "gradient_accumulation_steps": 1, "beta": 0.0}
     (without,) = run("grpo", "without", **options, canary_steps=0)
     (entry,) = run("grpo", "with", **options, canary_steps=1)
@@ -205,7 +207,8 @@ def test_sft_counts_the_tokens_trl_counts(run):
     assert samples == [4, 2, 4]  # 6 items in batches of 2 x 2
 
 
-def test_grpo_counts_the_work_of_every_pass(run, monkeypatch, tmp_path):
+@pytest.mark.parametrize("shared", ["nothing", "prompts", "prompts and features"])
+def test_grpo_counts_the_work_of_every_pass(run, monkeypatch, tmp_path, shared):
     """One step of one group: prefill and decoding, old policy and reference, and the policy that is trained."""
     taken, prompts = [], []
     take, encode = WorkMeter.take, VideoGRPOTrainer.encode_prompts
@@ -214,35 +217,43 @@ def test_grpo_counts_the_work_of_every_pass(run, monkeypatch, tmp_path):
         VideoGRPOTrainer, "encode_prompts", lambda self, samples: prompts.extend(p := encode(self, samples)) or p
     )
     options = {"steps_per_generation": 1, "num_iterations": 2, "gradient_accumulation_steps": 1, "max_steps": 1}
+    if shared == "nothing":
+        options |= {"share_prefix": False, "share_prefill": False}
+    if shared == "prompts and features":
+        options["freeze"] = ["vision_tower", "merger"]
     (entry,) = run("grpo", **options)
+    ((once, trained),) = [(work[False], work[True]) for work in taken]
+
     prompt = len(prompts[0].input_ids)
     completions = [row["num_tokens"] for row in read_rows(tmp_path / "run" / "completions.jsonl")]
     lengths = [prompt + completion for completion in completions]
-    ((once, trained),) = [(work[False], work[True]) for work in taken]
-    grid = prompts[0].media["video_grid_thw"]
-    patches = int(grid.prod()) * G
-    assert trained == Work(
-        tokens=sum(lengths),
-        token_pairs=causal_pairs(lengths),
-        scored=sum(completions),
-        patches=patches,
-        merged=patches // 4,
-        frame_pairs=G * int(grid[0, 0] * (grid[0, 1] * grid[0, 2]) ** 2),
-        window_pairs=trained["window_pairs"],
+    sampled = text_work(lengths) + Work(scored=sum(completions))
+    scored = text_work(lengths) + Work(scored=sum(completions))
+    sampled["tokens"] -= G  # the last token is not read again
+    sampled["token_pairs"] -= sum(lengths)
+    if shared != "nothing":
+        sampled -= Work(tokens=(G - 1) * prompt, token_pairs=(G - 1) * causal_pairs([prompt]))
+        # Packed rows read the prompt but its last token once, and no completion's last token.
+        scored -= Work(
+            tokens=(G - 1) * (prompt - 1) + G, token_pairs=(G - 1) * causal_pairs([prompt - 1]) + sum(lengths)
+        )
+    grid = prompts[0].media["video_grid_thw"].tolist()
+    vision = vision_work(
+        grid * (G if shared == "nothing" else 1), SimpleNamespace(patch_size=14, spatial_merge_size=2, window_size=112)
     )
-    sampled = [length - 1 for length in lengths]  # the last token is not read again
-    assert once == Work(
-        tokens=sum(sampled) + 2 * sum(lengths),
-        token_pairs=causal_pairs(sampled) + 2 * causal_pairs(lengths),
-        scored=3 * sum(completions),
-        **{unit: 3 * trained[unit] for unit in ("patches", "merged", "frame_pairs", "window_pairs")},
-    )
+    if shared == "prompts and features":
+        assert once == sampled + scored + scored + vision
+        assert trained == scored
+    else:
+        assert once == sampled + scored + scored + vision + vision + vision
+        assert trained == scored + vision
     assert entry["perf/samples_per_s"] * entry["time/step"] == pytest.approx(G)
+    assert entry["perf/tokens_per_s"] * entry["time/step"] == pytest.approx(scored["tokens"])
 
 
 def test_completions_are_what_trl_rewards(run, monkeypatch, tmp_path):
     logged, sampled = [], []
-    log, generate = grpo.GRPOTrainer.log, grpo.GRPOTrainer._generate_single_turn
+    log, generate = grpo.GRPOTrainer.log, SharingMixin._generate_single_turn
 
     def spy_log(self, logs, *args):
         log(self, logs, *args)
@@ -255,7 +266,7 @@ def test_completions_are_what_trl_rewards(run, monkeypatch, tmp_path):
         return result
 
     monkeypatch.setattr(grpo.GRPOTrainer, "log", spy_log)
-    monkeypatch.setattr(grpo.GRPOTrainer, "_generate_single_turn", spy_generate)
+    monkeypatch.setattr(SharingMixin, "_generate_single_turn", spy_generate)
     run("grpo", max_steps=3, log_completions_steps=2, num_logged_completions=6)
     rows = list(read_rows(tmp_path / "run" / "completions.jsonl"))
     assert [row["step"] for row in rows] == [1] * 6 + [2] * 6

@@ -11,7 +11,16 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 from transformers.vision_utils import get_vision_window_index
 
-from video_thinker.flops import Work, causal_pairs, decoding_work, model_cost, peak_tflops, text_work, vision_work
+from video_thinker.flops import (
+    Work,
+    causal_pairs,
+    decoding_work,
+    model_cost,
+    packed_work,
+    peak_tflops,
+    text_work,
+    vision_work,
+)
 
 GRID = [[2, 12, 10], [1, 8, 4]]  # not a multiple of the 8 x 8 windows
 LENGTH = 80
@@ -138,6 +147,16 @@ def test_generation_is_prefill_and_one_forward_per_further_token():
     assert work["tokens"] == 5 + 3 and work["scored"] == 4
     assert work["token_pairs"] == causal_pairs([8])  # the same pairs as one forward over the eight tokens
     assert decoding_work([5], [0]) == Work(tokens=0, token_pairs=0, scored=0)
+
+
+def test_completions_in_one_row_read_the_prompt_once():
+    prompt, completions = 4, [3, 2]
+    work = packed_work([[0] * prompt + [1] * 3 + [2] * 2 + [-1] * 6])
+    assert work["tokens"] == 9
+    # Each completion alone would be a row of its own, with the prompt's pairs in each.
+    alone = causal_pairs(prompt + completion for completion in completions)
+    assert work["token_pairs"] == alone - causal_pairs([prompt])
+    assert packed_work([[1, 1, 1]]) == text_work([3])
 
 
 def test_experts_are_not_guessed(model):

@@ -14,7 +14,7 @@ SOURCE = Path(__file__).resolve().parents[2] / "src" / PACKAGE
 LAYERS = [
     ["schema", "errors", "run_info"],
     ["prompts", "trace", "scoring", "grounding", "config", "completions"],
-    ["data", "rewards", "modeling", "flops"],
+    ["data", "rewards", "modeling", "adapters", "parts", "merge", "flops"],
     ["training", "evaluation", "synthesis", "spotlight", "toyworld"],
     ["cli"],
 ]

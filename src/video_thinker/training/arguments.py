@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
@@ -64,6 +67,21 @@ class RunArguments:
     )
 
     def __post_init__(self) -> None:
-        """Check what Trainer would only find after the model is loaded."""
+        """Check what TRL and transformers would say less clearly, then let them check the rest.
+
+        Raises:
+            ConfigError: the DeepSpeed file is missing, or a reporter of `report_to`.
+        """
+        deepspeed: Any = getattr(self, "deepspeed", None)
+        if isinstance(deepspeed, str) and not Path(deepspeed).is_file():
+            raise ConfigError(
+                f"deepspeed={deepspeed!r}: no such file, seen from {Path.cwd()}; name one of configs/deepspeed/*.json, "
+                "or start from the folder of the project."
+            )
         super().__post_init__()  # type: ignore[misc]
         check_report_to(self.report_to or ())
+
+
+def launched_world_size() -> int:
+    """Number of processes the launcher started, before any process group is there."""
+    return int(os.environ.get("WORLD_SIZE", "1"))

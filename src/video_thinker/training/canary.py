@@ -8,6 +8,8 @@ ones. A gap of zero means that the run is blind, and stops it.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from accelerate import Accelerator
@@ -15,6 +17,17 @@ from accelerate import Accelerator
 from video_thinker.errors import BlindModelError
 
 logger = logging.getLogger(__name__)
+
+
+@contextmanager
+def without_dropout(model: torch.nn.Module) -> Iterator[None]:
+    """Compare forwards without dropout: LoRA's would make two forwards differ though neither sees the video."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
 
 
 class BlindCanary:

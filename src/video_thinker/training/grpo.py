@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import is_peft_model
 from trl import GRPOConfig, GRPOTrainer
 
-from video_thinker.config import DataArguments, ModelArguments, parse_config
+from video_thinker.adapters import check_peft_arguments, lora_config, quantization_config
+from video_thinker.config import DataArguments, ModelArguments, PeftArguments, parse_config
 from video_thinker.data.collate import (
     PIXEL_FIELDS,
     EncodedPrompt,
@@ -28,12 +30,13 @@ from video_thinker.data.collate import (
     merge_media,
 )
 from video_thinker.errors import ConfigError, DataError
-from video_thinker.modeling import check_model_path, freeze, load_processor, model_init_kwargs, vision_token_ids
+from video_thinker.modeling import check_model_path, load_model, load_processor, prepare_training, vision_token_ids
+from video_thinker.parts import REFERENCE_ADAPTER
 from video_thinker.rewards import load_reward_funcs
 from video_thinker.run_info import run_config
 from video_thinker.schema import VideoSample
-from video_thinker.training.arguments import RunArguments
-from video_thinker.training.canary import BlindCanary
+from video_thinker.training.arguments import RunArguments, launched_world_size
+from video_thinker.training.canary import BlindCanary, without_dropout
 from video_thinker.training.checkpoints import CheckpointMixin, read_state
 from video_thinker.training.completion_log import CompletionLogMixin
 from video_thinker.training.console import use_console
@@ -41,7 +44,9 @@ from video_thinker.training.dataset import build_dataset, load_readable_samples
 from video_thinker.training.distributed import join_process_group
 from video_thinker.training.modalities import equalize_tower_calls
 from video_thinker.training.resume import find_resume_checkpoint, finish, is_finished, run_training
+from video_thinker.training.sharing import SharingArguments, SharingMixin
 from video_thinker.training.telemetry import GRPOTelemetryMixin
+from video_thinker.training.vision_once import model_media
 from video_thinker.training.watchdog import WatchedMixin
 
 logger = logging.getLogger(__name__)
@@ -50,7 +55,7 @@ Media = dict[str, torch.Tensor]
 
 
 @dataclass
-class VideoGRPOConfig(RunArguments, GRPOConfig):
+class VideoGRPOConfig(RunArguments, SharingArguments, GRPOConfig):
     """TRL's `GRPOConfig` with the rewards of Video-Thinker."""
 
     reward_funcs: list[str] = field(
@@ -69,9 +74,31 @@ class VideoGRPOConfig(RunArguments, GRPOConfig):
     num_logged_completions: int = field(
         default=8, metadata={"help": "How many each time; a multiple of num_generations shows whole groups."}
     )
+    disable_dropout: bool = field(
+        default=True, metadata={"help": "Rollout, policy and reference are one model each only without LoRA's dropout."}
+    )
+
+    def __post_init__(self) -> None:
+        """Check that whole groups fit the batch, in the terms of the config.
+
+        Raises:
+            ConfigError: they do not.
+        """
+        processes = launched_world_size()
+        steps = self.steps_per_generation or self.gradient_accumulation_steps
+        completions = self.per_device_train_batch_size * processes * steps
+        if self.generation_batch_size is None and completions % self.num_generations:
+            raise ConfigError(
+                f"per_device_train_batch_size={self.per_device_train_batch_size} x {processes} processes x {steps} "
+                f"micro-batches a rollout = {completions} completions, which num_generations={self.num_generations} "
+                "does not divide: a rollout holds whole groups. Change one of them."
+            )
+        super().__post_init__()
 
 
-class VideoGRPOTrainer(CompletionLogMixin, GRPOTelemetryMixin, CheckpointMixin, WatchedMixin, GRPOTrainer):
+class VideoGRPOTrainer(
+    CompletionLogMixin, GRPOTelemetryMixin, SharingMixin, CheckpointMixin, WatchedMixin, GRPOTrainer
+):
     """TRL's `GRPOTrainer` that sees video, in the rollout and in every log-probability.
 
     The data set's rows hold `sample` (a `VideoSample`) beside TRL's `prompt`. Reward functions get `sample` and
@@ -95,6 +122,20 @@ class VideoGRPOTrainer(CompletionLogMixin, GRPOTelemetryMixin, CheckpointMixin, 
         self._row_media: list[Media] = []
         super().__init__(args=args, processing_class=encoder.processor, **kwargs)
         self.canary = BlindCanary(args.canary_steps, args.canary_min_gap, self.accelerator)
+        if is_peft_model(self.model) and REFERENCE_ADAPTER in self.model.peft_config:
+            self._prepare_reference_adapter()
+
+    def _prepare_reference_adapter(self) -> None:
+        """Adjust TRL's frozen copy of an adapter trained before: the reference of the KL term is the SFT policy.
+
+        It gets the policy's type (TRL leaves float32, which ZeRO-3 cannot gather beside bfloat16), and no folder of its
+        own in every checkpoint: a run that goes on makes it anew from what it started with.
+        """
+        for name, parameter in self.model.named_parameters():
+            if f".{REFERENCE_ADAPTER}." in name:
+                policy = self.model.get_parameter(name.replace(f".{REFERENCE_ADAPTER}.", ".default."))
+                parameter.data = parameter.data.to(policy.dtype)
+        self.model.save_pretrained = functools.partial(self.model.save_pretrained, selected_adapters=["default"])
 
     def encode_prompts(self, samples: list[VideoSample]) -> list[EncodedPrompt]:
         """Encode each distinct sample once; equal samples share one object, in the order of `samples`.
@@ -128,12 +169,15 @@ class VideoGRPOTrainer(CompletionLogMixin, GRPOTelemetryMixin, CheckpointMixin, 
         output = super()._generate_and_score_completions(rows)
         output["row_media"] = self._row_media
         output["row_ids"] = [sample.id for sample in samples]
+        output["row_number"] = list(range(len(samples)))
         return output
 
     def _tokenize_prompts(self, prompts: list[Any]) -> tuple[list[list[int]], None, dict[str, Any]]:
         """Seam 2: prompts as the encoder made them, with the fields generation needs."""
         fields: dict[str, Any] = {"mm_token_type_ids": [p.mm_token_type_ids for p in self._prompts]}
-        return [p.input_ids for p in self._prompts], None, {**fields, **merge_media(self._row_media)}
+        if not self._shares_prefill():  # which reads them by itself, without a copy for every row
+            fields |= merge_media(self._row_media)
+        return [p.input_ids for p in self._prompts], None, fields
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
         """Seam 3: the rows of this micro-batch bring their own media. The blind canary looks here."""
@@ -175,8 +219,22 @@ class VideoGRPOTrainer(CompletionLogMixin, GRPOTelemetryMixin, CheckpointMixin, 
         parts = []
         for start in range(0, len(input_ids), batch_size):
             rows = slice(start, start + batch_size)
-            media = {k: v.to(input_ids.device) for k, v in merge_media(self._row_media[rows]).items()}
             token_types = self._token_types(input_ids[rows], logits_to_keep)
+            row_media = self._row_media[rows]
+            if self.shares_prefix and not kwargs.get("compute_aux_loss"):
+                compute_entropy = kwargs.get("compute_entropy", False)
+                scored = self._score_packed(
+                    model,
+                    input_ids[rows],
+                    attention_mask[rows],
+                    token_types,
+                    logits_to_keep,
+                    row_media,
+                    compute_entropy,
+                )
+                parts.append((*scored, None))
+                continue
+            media = model_media(merge_media(row_media), input_ids.device, self._uses_features())
             with_video = functools.partial(model, **media, mm_token_type_ids=token_types)
             parts.append(
                 super()._get_per_token_logps_and_entropies(
@@ -190,13 +248,13 @@ class VideoGRPOTrainer(CompletionLogMixin, GRPOTelemetryMixin, CheckpointMixin, 
             torch.stack(aux_losses).mean() if aux_losses[0] is not None else None,
         )
 
-    def _token_types(self, input_ids: torch.Tensor, logits_to_keep: int) -> torch.Tensor:
+    def _token_types(self, input_ids: torch.Tensor, logits_to_keep: int = 0) -> torch.Tensor:
         """Mark image (1) and video (2) pads of the prompts, (B, L); a completion is text whatever it holds."""
         processor = self.encoder.processor
         token_types = torch.zeros_like(input_ids)
         token_types[input_ids == processor.image_token_id] = 1
         token_types[input_ids == processor.video_token_id] = 2
-        token_types[:, -logits_to_keep:] = 0
+        token_types[:, input_ids.shape[1] - logits_to_keep :] = 0
         return token_types
 
     def save_extra_state(self, checkpoint: Path) -> None:
@@ -234,11 +292,12 @@ class VideoGRPOTrainer(CompletionLogMixin, GRPOTelemetryMixin, CheckpointMixin, 
         input_ids = torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], dim=1)
         attention_mask = torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], dim=1)
         logits_to_keep = inputs["completion_ids"].shape[1]
-        with torch.no_grad():
+        with torch.no_grad(), without_dropout(self.model):
             logps, *_ = self._get_per_token_logps_and_entropies(model, input_ids, attention_mask, logits_to_keep)
-            self._row_media = [blank_media(row) for row in media]
+            blank_by_prompt = {id(row): blank_media(row) for row in media}
+            self._row_media, self._blank = [blank_by_prompt[id(row)] for row in media], True
             blank, *_ = self._get_per_token_logps_and_entropies(model, input_ids, attention_mask, logits_to_keep)
-        self._row_media = media
+        self._row_media, self._blank = media, False
         gap = self.canary.check(logps, blank, inputs["completion_mask"], has_pixels, self.state.global_step)
         self._metrics["train"]["canary/log_prob_gap"].append(gap)
 
@@ -261,11 +320,14 @@ class VideoGRPOTrainer(CompletionLogMixin, GRPOTelemetryMixin, CheckpointMixin, 
 def main(argv: list[str]) -> int:
     """Run the GRPO stage."""
     join_process_group()
-    model_args, data_args, args = parse_config((ModelArguments, DataArguments, VideoGRPOConfig), argv)
+    model_args, peft_args, data_args, args = parse_config(
+        (ModelArguments, PeftArguments, DataArguments, VideoGRPOConfig), argv
+    )
     if not data_args.train_file:
         raise ConfigError("train_file is missing: name the JSON or JSONL file with the questions to train on.")
     check_model_path(model_args.model_name_or_path)
-    config = run_config(model_args, data_args, args, world_size=args.world_size)
+    check_peft_arguments(model_args.model_name_or_path, peft_args)
+    config = run_config(model_args, peft_args, data_args, args, world_size=args.world_size)
     checkpoint = find_resume_checkpoint(args, config)
     if checkpoint is not None and is_finished(checkpoint, args):
         return finish(checkpoint, args)
@@ -275,17 +337,24 @@ def main(argv: list[str]) -> int:
     eval_samples = (
         load_readable_samples(data_args.eval_file, encoder, data_args, args.output_dir) if data_args.eval_file else None
     )
-    init_kwargs = model_init_kwargs(model_args.dtype, model_args.attn_implementation)
-    args.model_init_kwargs = {**(args.model_init_kwargs or {}), **init_kwargs}
+    model = load_model(
+        model_args.model_name_or_path,
+        dtype=model_args.dtype,
+        attn_implementation=model_args.attn_implementation,
+        quantization_config=quantization_config(peft_args),
+        trainable=True,
+        **(args.model_init_kwargs or {}),
+    )
     trainer = VideoGRPOTrainer(
-        model=model_args.model_name_or_path,
+        model=model,
         encoder=encoder,
         args=args,
         reward_funcs=reward_funcs,
         train_dataset=build_dataset(train_samples, encoder),
         eval_dataset=build_dataset(eval_samples, encoder) if eval_samples else None,
+        peft_config=lora_config(model, peft_args),
     )
-    freeze(trainer.model, model_args.freeze)
+    prepare_training(trainer, model_args.freeze)
     use_console(trainer)
     if args.world_size > 1:
         samples = [*train_samples, *(eval_samples or [])]

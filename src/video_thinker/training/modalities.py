@@ -47,14 +47,20 @@ class EqualTowerCalls:
         self.num_missing = 0
         self.vision_model: Any = find_vision_model(model)
         self.vision_model.register_forward_pre_hook(self._count_missing, with_kwargs=True)
-        self.vision_model.language_model.register_forward_pre_hook(self._add_blank_calls, with_kwargs=True)
+        # First of all hooks: DeepSpeed's fetches the language model, which the model's own calls of the tower precede.
+        self.vision_model.language_model.register_forward_pre_hook(
+            self._add_blank_calls, with_kwargs=True, prepend=True
+        )
 
     def _count_missing(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         cache = kwargs.get("past_key_values")
         decoding = cache is not None and cache.get_seq_length() > 0  # the media were read with the prompt
-        self.num_missing = 0 if decoding else sum(kwargs.get(PIXELS[kind]) is None for kind in self.kinds)
+        encoded = kwargs.get("mm_encoder_outputs") is not None  # on every rank, or on none
+        self.num_missing = 0 if decoding or encoded else sum(kwargs.get(PIXELS[kind]) is None for kind in self.kinds)
 
-    def _add_blank_calls(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    def _add_blank_calls(
+        self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Any, dict[str, Any]]:
         """Add nothing to the embeddings (B, L, D), with a gradient path through the tower."""
         embeddings = kwargs["inputs_embeds"]
         for _ in range(self.num_missing):

@@ -42,7 +42,11 @@ FIXED = (
     "steps_per_generation",
     "use_peft",
     "lora_r",
+    "lora_alpha",
+    "lora_parts",
     "lora_target_modules",
+    "lora_modules_to_save",
+    "load_in_4bit",
     "freeze",
     "on_decode_error",
 )
@@ -145,9 +149,10 @@ class PreemptionCallback(TrainerCallback):
         self.stopped = False
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:
-        logger.warning("SIGTERM: the step in progress is finished and saved")
+        # The signal may come twice, from SLURM and from the launcher.
+        if not self.requested:
+            logger.warning("SIGTERM: the step in progress is finished and saved")
         self.requested = True
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a second one ends the process at once
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

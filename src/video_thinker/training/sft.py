@@ -9,13 +9,14 @@ from typing import Any
 import torch
 from trl import SFTConfig, SFTTrainer
 
-from video_thinker.config import DataArguments, ModelArguments, parse_config
+from video_thinker.adapters import check_peft_arguments, lora_config, quantization_config
+from video_thinker.config import DataArguments, ModelArguments, PeftArguments, parse_config
 from video_thinker.data.collate import PIXEL_FIELDS, SFTCollator, blank_media, build_encoder
 from video_thinker.errors import ConfigError
-from video_thinker.modeling import check_model_path, freeze, load_model, load_processor
+from video_thinker.modeling import check_model_path, load_model, load_processor, prepare_training
 from video_thinker.run_info import run_config
 from video_thinker.training.arguments import RunArguments
-from video_thinker.training.canary import BlindCanary
+from video_thinker.training.canary import BlindCanary, without_dropout
 from video_thinker.training.checkpoints import CheckpointMixin
 from video_thinker.training.console import use_console
 from video_thinker.training.dataset import build_dataset, load_readable_samples
@@ -68,7 +69,7 @@ class VideoSFTTrainer(TelemetryMixin, CheckpointMixin, WatchedMixin, SFTTrainer)
         has_pixels = not PIXEL_FIELDS.isdisjoint(inputs)
         if not model.training or not self.canary.is_due(self.state.global_step, has_pixels):
             return
-        with torch.no_grad(), self.accelerator.autocast():
+        with torch.no_grad(), without_dropout(model), self.accelerator.autocast():
             seen = model(**inputs, fused_lm_head=True)
             blank = model(**blank_media(inputs), fused_lm_head=True)
         gap = self.canary.check(seen.log_probs, blank.log_probs, seen.label_mask, has_pixels, self.state.global_step)
@@ -78,11 +79,14 @@ class VideoSFTTrainer(TelemetryMixin, CheckpointMixin, WatchedMixin, SFTTrainer)
 def main(argv: list[str]) -> int:
     """Run the SFT stage."""
     join_process_group()
-    model_args, data_args, args = parse_config((ModelArguments, DataArguments, VideoSFTConfig), argv)
+    model_args, peft_args, data_args, args = parse_config(
+        (ModelArguments, PeftArguments, DataArguments, VideoSFTConfig), argv
+    )
     if not data_args.train_file:
         raise ConfigError("train_file is missing: name the JSON or JSONL file with the traces to learn.")
     check_model_path(model_args.model_name_or_path)
-    config = run_config(model_args, data_args, args, world_size=args.world_size)
+    check_peft_arguments(model_args.model_name_or_path, peft_args)
+    config = run_config(model_args, peft_args, data_args, args, world_size=args.world_size)
     checkpoint = find_resume_checkpoint(args, config)
     if checkpoint is not None and is_finished(checkpoint, args):
         return finish(checkpoint, args)
@@ -93,9 +97,12 @@ def main(argv: list[str]) -> int:
         load_readable_samples(data_args.eval_file, encoder, data_args, args.output_dir) if data_args.eval_file else None
     )
     model = load_model(
-        model_args.model_name_or_path, dtype=model_args.dtype, attn_implementation=model_args.attn_implementation
+        model_args.model_name_or_path,
+        dtype=model_args.dtype,
+        attn_implementation=model_args.attn_implementation,
+        quantization_config=quantization_config(peft_args),
+        trainable=True,
     )
-    freeze(model, model_args.freeze)
     trainer = VideoSFTTrainer(
         model=model,
         args=args,
@@ -103,7 +110,9 @@ def main(argv: list[str]) -> int:
         eval_dataset=build_dataset(eval_samples, encoder) if eval_samples else None,
         data_collator=SFTCollator(encoder, args.max_length),
         processing_class=processor,
+        peft_config=lora_config(model, peft_args),
     )
+    prepare_training(trainer, model_args.freeze)
     use_console(trainer)
     if args.world_size > 1:
         equalize_tower_calls([model], [*train_samples, *(eval_samples or [])])

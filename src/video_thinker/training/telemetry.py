@@ -19,7 +19,17 @@ from accelerate import Accelerator
 from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from video_thinker.flops import ModelCost, Work, decoding_work, model_cost, peak_tflops, text_work, vision_work
+from video_thinker.flops import (
+    ModelCost,
+    Work,
+    decoding_work,
+    model_cost,
+    packed_work,
+    peak_tflops,
+    text_work,
+    vision_work,
+)
+from video_thinker.training.modalities import find_vision_model
 from video_thinker.training.timeline import OTHER, Timeline
 
 logger = logging.getLogger(__name__)
@@ -42,6 +52,7 @@ class WorkMeter:
         self.timeline = timeline
         self.work = {False: Work(), True: Work()}
         self._pending: list[tuple[bool, Callable[[], Work]]] = []
+        self._segments: torch.Tensor | None = None
 
     def add(self, work: Work, *, training: bool) -> None:
         """Count work that is known already."""
@@ -63,13 +74,12 @@ class WorkMeter:
     @contextmanager
     def hooked(self, model: nn.Module) -> Iterator[None]:
         """Watch a model: the trainer's own or the reference, wrapped by PEFT or not."""
-        inner = next(module for module in model.modules() if {"visual", "language_model"} <= module._modules.keys())
-        tower, text = inner._modules["visual"], inner._modules["language_model"]
+        backbone: Any = find_vision_model(model)
         handles = [
             model.register_forward_pre_hook(self._count_labels, with_kwargs=True),
-            tower.register_forward_pre_hook(self._enter_tower, with_kwargs=True),
-            tower.register_forward_hook(lambda *_: self.timeline.leave()),
-            text.register_forward_pre_hook(self._count_text, with_kwargs=True),
+            backbone.visual.register_forward_pre_hook(self._enter_tower, with_kwargs=True),
+            backbone.visual.register_forward_hook(lambda *_: self.timeline.leave()),
+            backbone.language_model.register_forward_pre_hook(self._count_text, with_kwargs=True),
         ]
         try:
             yield
@@ -79,9 +89,11 @@ class WorkMeter:
 
     def _count_labels(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """TRL's output layer is applied to the positions before a label only."""
-        labels = kwargs.get("labels")
+        labels = kwargs.get("shift_labels")
+        if labels is None and kwargs.get("labels") is not None:
+            labels = kwargs["labels"][:, 1:]
         if labels is not None:
-            count = (labels[:, 1:] != -100).sum()
+            count = (labels != -100).sum()
             self._add_later(lambda: Work(scored=int(count)))
 
     def _enter_tower(self, tower: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -89,20 +101,22 @@ class WorkMeter:
         grid_thw = kwargs["grid_thw"] if "grid_thw" in kwargs else args[1]
         self._add_later(lambda: vision_work(grid_thw.tolist(), tower.config))
 
+    def expect_packed(self, segments: torch.Tensor) -> None:
+        """Announce that the next forward's rows are packed groups, (R, L); its mask does not tell their padding."""
+        self._segments = segments
+
     def _count_text(self, text: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Count the tokens (B, L) of a forward; decoding, one token at a time, is counted by its result."""
+        segments, self._segments = self._segments, None
         batch, length = kwargs["inputs_embeds"].shape[:2]
         mask = kwargs.get("attention_mask")
-        if length == 1:
-            return
-        if not isinstance(mask, torch.Tensor):
-            self._add_later(lambda: text_work([length] * batch))
-        elif mask.dim() == 2:  # (B, L), 1 for a token and 0 for padding
-            lengths = mask.sum(dim=1)
+        if segments is not None:
+            self._add_later(lambda: packed_work(segments.tolist()))
+        elif length > 1 and isinstance(mask, torch.Tensor) and mask.dim() == 2:
+            lengths = mask.sum(dim=1)  # 1 for a token and 0 for padding
             self._add_later(lambda: text_work(lengths.tolist()))
-        else:  # (B, 1, L, L), true where a query sees a key
-            pairs, tokens = mask.sum(), mask.diagonal(dim1=-2, dim2=-1).sum()
-            self._add_later(lambda: Work(tokens=int(tokens), token_pairs=int(pairs)))
+        elif length > 1:
+            self._add_later(lambda: text_work([length] * batch))
 
 
 class Telemetry(TrainerCallback):
@@ -276,7 +290,7 @@ class TelemetryMixin:
 
 
 class GRPOTelemetryMixin(TelemetryMixin):
-    """The phases of `GRPOTrainer` in which completions are sampled, scored and rewarded."""
+    """The phases in which `GRPOTrainer` samples, scores and rewards completions. Put it before `SharingMixin`."""
 
     def _generate_single_turn(self, prompt_ids: Sequence[Sequence[int]], *args: Any, **kwargs: Any) -> Any:
         with self.telemetry.phase("generation"):
@@ -288,6 +302,10 @@ class GRPOTelemetryMixin(TelemetryMixin):
     def _get_per_token_logps_and_entropies(self, *args: Any, **kwargs: Any) -> Any:
         with self.telemetry.phase("forward" if torch.is_grad_enabled() else "scoring"):
             return super()._get_per_token_logps_and_entropies(*args, **kwargs)
+
+    def _score_packed(self, *args: Any, **kwargs: Any) -> Any:
+        with self.telemetry.phase("forward" if torch.is_grad_enabled() else "scoring"):
+            return super()._score_packed(*args, **kwargs)
 
     def _calculate_rewards(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         with self.telemetry.phase("reward"):
