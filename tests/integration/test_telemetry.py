@@ -302,6 +302,18 @@ def test_a_missing_reporter_is_named_before_the_model_is_loaded(run, monkeypatch
         run(stage, report_to="tensorbored", model_name_or_path="nowhere/at-all")
 
 
+def test_an_adapter_does_the_same_work_at_a_lower_cost(run, monkeypatch):
+    taken = []
+    take = WorkMeter.take
+    monkeypatch.setattr(WorkMeter, "take", lambda self: taken.append(take(self)) or taken[-1])
+    (full,) = run("sft", "full", max_steps=1)
+    (lora,) = run("sft", "lora", max_steps=1, use_peft=True, lora_r=2)
+    assert taken[0] == taken[1] and taken[0][True]["scored"] > 0
+    tflop = [entry["perf/tflops"] * entry["time/step"] for entry in (full, lora)]
+    assert 0.3 < tflop[1] / tflop[0] < 0.7  # the tower has no backward, the language model no gradient of its weights
+
+
+@pytest.mark.distributed
 def test_two_processes_add_up(run, tmp_path):
     """Tokens and samples are those of both ranks, and the log has completions of both."""
     config = run.write("grpo", "two", max_steps=2, num_logged_completions=4 * G)
