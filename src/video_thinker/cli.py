@@ -16,6 +16,7 @@ COMMANDS = {
     "report": ("video_thinker.evaluation.report.command", "RUN … --out FILE: one page about evaluations and training"),
     "prepare": ("video_thinker.evaluation.prepare", "NAME --raw FILE --out FILE: turn a benchmark's file into items"),
     "ask": ("video_thinker.evaluation.ask", 'VIDEO "question" --model DIR: print the trace, draw the timeline'),
+    "completions": ("video_thinker.completions", "FILE [--step N] [--sample ID] [--wrong]: read what GRPO sampled"),
     "merge": ("video_thinker.merge", "ADAPTER OUT: merge a LoRA adapter into its base, a plain checkpoint"),
     "validate": ("video_thinker.data.validate", "FILE … --media-root DIR: check every row and every media file"),
     "toy build": ("video_thinker.toyworld.build", "--out DIR --seed S: make the clips and items of the toy world"),

@@ -13,8 +13,8 @@ SOURCE = Path(__file__).resolve().parents[2] / "src" / PACKAGE
 # Bottom to top: a module imports from its own layer and from those below. A package's name stands for all its modules.
 LAYERS = [
     ["schema", "errors", "run_info"],
-    ["prompts", "trace", "scoring", "grounding", "config"],
-    ["data", "rewards", "modeling", "adapters", "parts", "merge"],
+    ["prompts", "trace", "scoring", "grounding", "config", "completions"],
+    ["data", "rewards", "modeling", "adapters", "parts", "merge", "flops"],
     ["training", "evaluation", "synthesis", "spotlight", "toyworld"],
     ["cli"],
 ]
@@ -27,6 +27,7 @@ TORCH_FREE = [
     "scoring",
     "grounding",
     "prompts",
+    "completions",
     "rewards",
     "data",
     "data.annotations",

@@ -415,7 +415,7 @@ ADVERSARIAL = [
 
 
 def test_long_adversarial_texts_take_linear_time():
-    start = time.perf_counter()
+    start = time.process_time()
     for text in ADVERSARIAL:
         assert len(text) >= 15000
         for variant in (text, f"<answer>{text}</answer>"):
@@ -423,4 +423,4 @@ def test_long_adversarial_texts_take_linear_time():
             parse_trace(variant, strict=True)
             format_violations(variant, 5.0)
             extract_answer(variant)
-    assert time.perf_counter() - start < 2.0
+    assert time.process_time() - start < 5.0  # of this process; quadratic parsing takes minutes

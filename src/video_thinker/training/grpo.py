@@ -38,12 +38,14 @@ from video_thinker.schema import VideoSample
 from video_thinker.training.arguments import RunArguments, launched_world_size
 from video_thinker.training.canary import BlindCanary, without_dropout
 from video_thinker.training.checkpoints import CheckpointMixin, read_state
+from video_thinker.training.completion_log import CompletionLogMixin
 from video_thinker.training.console import use_console
 from video_thinker.training.dataset import build_dataset, load_readable_samples
 from video_thinker.training.distributed import join_process_group
 from video_thinker.training.modalities import equalize_tower_calls
 from video_thinker.training.resume import find_resume_checkpoint, finish, is_finished, run_training
 from video_thinker.training.sharing import SharingArguments, SharingMixin
+from video_thinker.training.telemetry import GRPOTelemetryMixin
 from video_thinker.training.vision_once import model_media
 from video_thinker.training.watchdog import WatchedMixin
 
@@ -65,6 +67,12 @@ class VideoGRPOConfig(RunArguments, SharingArguments, GRPOConfig):
     )
     max_prompt_length: int | None = field(
         default=8192, metadata={"help": "Longest prompt in tokens; a longer one is an error, never cut."}
+    )
+    log_completions_steps: int = field(
+        default=10, metadata={"help": "Write sampled completions to completions.jsonl every so many steps; 0 is off."}
+    )
+    num_logged_completions: int = field(
+        default=8, metadata={"help": "How many each time; a multiple of num_generations shows whole groups."}
     )
     disable_dropout: bool = field(
         default=True, metadata={"help": "Rollout, policy and reference are one model each only without LoRA's dropout."}
@@ -88,7 +96,9 @@ class VideoGRPOConfig(RunArguments, SharingArguments, GRPOConfig):
         super().__post_init__()
 
 
-class VideoGRPOTrainer(SharingMixin, CheckpointMixin, WatchedMixin, GRPOTrainer):
+class VideoGRPOTrainer(
+    CompletionLogMixin, GRPOTelemetryMixin, SharingMixin, CheckpointMixin, WatchedMixin, GRPOTrainer
+):
     """TRL's `GRPOTrainer` that sees video, in the rollout and in every log-probability.
 
     The data set's rows hold `sample` (a `VideoSample`) beside TRL's `prompt`. Reward functions get `sample` and
@@ -151,7 +161,8 @@ class VideoGRPOTrainer(SharingMixin, CheckpointMixin, WatchedMixin, GRPOTrainer)
         """Seam 1: encode the batch's media once, and let them travel with the rows through TRL's shuffle and split."""
         samples = [row["sample"] for row in inputs]
         self.watchdog.beat("reading media", [sample.id for sample in samples])
-        self._prompts = self.encode_prompts(samples)
+        with self.telemetry.phase("decode"):
+            self._prompts = self.encode_prompts(samples)
         self.watchdog.beat("generating and scoring completions")
         self._row_media = [prompt.media for prompt in self._prompts]
         rows = [{**row, "duration_s": p.duration_s} for row, p in zip(inputs, self._prompts, strict=True)]
@@ -172,7 +183,8 @@ class VideoGRPOTrainer(SharingMixin, CheckpointMixin, WatchedMixin, GRPOTrainer)
         """Seam 3: the rows of this micro-batch bring their own media. The blind canary looks here."""
         self._row_media = inputs["row_media"]
         self.watchdog.beat("forward and backward", inputs["row_ids"])
-        self._watch_canary(model, inputs)
+        with self.telemetry.paused():
+            self._watch_canary(model, inputs)
         return super()._compute_loss(model, inputs)
 
     def _get_per_token_logps_and_entropies(

@@ -74,7 +74,8 @@ def keep_groups_whole(batches: list[dict[str, Any]]) -> list[dict[str, Any]]:
 class SharingMixin:
     """Shares work over the groups of a `GRPOTrainer`. Put it before the trainer class.
 
-    It reads `_row_media`, the media of the rows at hand, in which rows of one prompt share one object.
+    It reads `_row_media`, the media of the rows at hand, in which rows of one prompt share one object, and tells
+    `telemetry` how rows are packed.
     """
 
     _row_media: list[Media]
@@ -167,6 +168,7 @@ class SharingMixin:
         """Score rows, packed by prompt: log-probabilities (B, C), and entropies (B, C) if asked for."""
         packed = pack_groups(self._backbone, input_ids, attention_mask, token_types, logits_to_keep, row_media)
         mask = packed_attention_mask(packed.segments, self._attention, self._backbone.dtype)
+        self.telemetry.meter.expect_packed(packed.segments)  # type: ignore[attr-defined]
         with self.accelerator.autocast():  # type: ignore[attr-defined]
             outputs = model(
                 input_ids=packed.input_ids,
