@@ -1,4 +1,4 @@
-"""Fixtures shared by all tests: a tiny random model of each family, generated clips, items on them. No network, no GPU."""
+"""Fixtures shared by all tests: tiny random models, generated clips, and items on them. No network, no GPU."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def make_tiny_qwen2_5_vl(tokenizer):
 
 
 def make_tiny_qwen3_vl(tokenizer):
-    """Make a random Qwen3-VL of 0.2M parameters and its processor: patches of 16, a deepstack merger per tower layer."""
+    """Make a random Qwen3-VL of 0.2M parameters, with deepstack features of both tower layers, and its processor."""
     from transformers import (
         Qwen2VLImageProcessor,
         Qwen3VLConfig,
@@ -173,7 +173,8 @@ def make_tiny_qwen3_vl(tokenizer):
     )
     config = tiny_config(processor)
     rope = {"rope_type": "default", "mrope_section": [4, 2, 2], "mrope_interleaved": True, "rope_theta": 1e4}
-    config["text_config"] |= {"head_dim": 16, "rope_parameters": rope}
+    # One layer above those that get deepstack features: added to the last one they would reach no loss.
+    config["text_config"] |= {"head_dim": 16, "rope_parameters": rope, "num_hidden_layers": 3}
     deepstack = {"patch_size": 16, "num_position_embeddings": 16, "deepstack_visual_indexes": [0, 1]}
     config = Qwen3VLConfig(**config, vision_config={**TINY_VISION, **deepstack})
     return Qwen3VLForConditionalGeneration(config), processor

@@ -58,10 +58,10 @@ def blank_media(media: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 def render_prompt(processor: ProcessorMixin, messages: list[Message]) -> str:
     """Write messages as text, with the generation prompt and one placeholder for each video and image.
 
-    Qwen3-VL's processor gives every frame pair vision tokens of its own, behind its time: `<0.3 seconds><|vision_start|>
-    ...<|vision_end|>`. The processor it was released with (transformers 4.57) puts them in the place of the pair that
-    the chat template writes around a video; transformers 5 puts them inside it. Here the template's pair goes, so that
-    a checkpoint reads what it was trained on.
+    Qwen3-VL's processor writes the time of every frame pair and vision tokens around each pair, `<0.3 seconds>
+    <|vision_start|>…<|vision_end|>`. The processor it was released with (transformers 4.57) puts all that in the place
+    of the vision tokens that the chat template writes around a video; transformers 5 puts it between them. Here those
+    of the template are taken out, so that prompts have the released form.
     """
     text: str = processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     if isinstance(processor, Qwen3VLProcessor):

@@ -27,7 +27,7 @@ from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
 
 from video_thinker.errors import ConfigError, DecodeError
 
-IMAGE_FACTOR = 28  # patch size 14 x spatial merge 2 of Qwen2.5-VL; that of the model at hand: `SampleEncoder.resize_factor`
+IMAGE_FACTOR = 28  # patch size 14 x spatial merge 2 of Qwen2.5-VL; of the model at hand: `SampleEncoder.resize_factor`
 
 
 @dataclass(frozen=True, slots=True)
