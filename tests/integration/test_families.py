@@ -13,6 +13,7 @@ import torch
 from tests.conftest import every_family, qwen3_vl_only, write_clip
 from video_thinker.config import VideoArguments
 from video_thinker.data.collate import SampleEncoder, SFTCollator, build_encoder, frame_metadata, merge_media
+from video_thinker.data.conversation import build_target
 from video_thinker.data.video import SampledVideo
 from video_thinker.errors import ConfigError
 from video_thinker.evaluation.backend import pad_left
@@ -198,9 +199,11 @@ def test_metadata_gives_both_the_rate_and_the_stored_times():
 # A batch
 
 
-def forward(model, prompt) -> torch.Tensor:
-    """Logits (L, vocabulary) of one prompt alone."""
-    ids, types = torch.tensor([prompt.input_ids]), torch.tensor([prompt.mm_token_type_ids])
+def forward(model, prompt, target: list[int] | None = None) -> torch.Tensor:
+    """Logits (L, vocabulary) of one prompt alone, and of the target behind it."""
+    target = target or []
+    ids = torch.tensor([prompt.input_ids + target])
+    types = torch.tensor([prompt.mm_token_type_ids + [0] * len(target)])
     return model(input_ids=ids, mm_token_type_ids=types, **prompt.media).logits[0]
 
 
@@ -218,17 +221,14 @@ def test_a_batch_of_all_layouts_equals_its_rows_alone(encoder, model, order):
 
 @every_family
 def test_an_sft_batch_of_all_layouts_equals_its_rows_alone(encoder, model):
-    collate = SFTCollator(encoder)
-    rows = [{"sample": make_sample(*paths, name=name)} for name, paths in LAYOUTS.items()]
-
-    def logits(rows: list[dict]) -> torch.Tensor:
-        batch = collate(rows)
-        return model(**{name: value for name, value in batch.items() if name != "sample_ids"}).logits
-
+    samples = [make_sample(*paths, name=name) for name, paths in LAYOUTS.items()]
+    batch = SFTCollator(encoder)([{"sample": sample} for sample in samples])
+    del batch["sample_ids"]
     with torch.no_grad():
-        for together, row in zip(logits(rows), rows, strict=True):
-            alone = logits([row])[0]
-            torch.testing.assert_close(together[: len(alone)], alone, atol=1e-5, rtol=1e-4)
+        for row, sample in zip(model(**batch).logits, samples, strict=True):
+            target = encoder.processor.tokenizer(f"{build_target(sample)}<|im_end|>").input_ids
+            alone = forward(model, encoder.encode_prompt(sample), target)
+            torch.testing.assert_close(row[: len(alone)], alone, atol=1e-5, rtol=1e-4)
 
 
 @every_family
