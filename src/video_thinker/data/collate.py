@@ -25,6 +25,9 @@ IGNORE_INDEX = -100
 MEDIA_FIELDS = ("pixel_values_videos", "video_grid_thw", "second_per_grid_ts", "pixel_values", "image_grid_thw")
 """Model inputs that are indexed by video, image or patch, not by row: they are concatenated, never padded."""
 
+FEATURE_FIELDS = ("video_features", "image_features", "video_deepstack", "image_deepstack")
+"""What a frozen vision tower makes of the pixels; see `training/vision_once.py`."""
+
 PIXEL_FIELDS = frozenset({"pixel_values_videos", "pixel_values"})
 
 
@@ -46,13 +49,17 @@ class EncodedPrompt:
 
 def merge_media(parts: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
     """Concatenate the media of several rows in row order; fields that no row has are left out."""
-    names = [name for name in MEDIA_FIELDS if any(name in part for part in parts)]
+    names = [name for name in (*MEDIA_FIELDS, *FEATURE_FIELDS) if any(name in part for part in parts)]
     return {name: torch.cat([part[name] for part in parts if name in part]) for name in names}
 
 
 def blank_media(media: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Replace all pixels by the processor's mean colour; grids and times stay, so only what is seen changes."""
-    return {name: torch.zeros_like(value) if name in PIXEL_FIELDS else value for name, value in media.items()}
+    """Replace all pixels by the processor's mean colour; grids and times stay, so only what is seen changes.
+
+    Features of the real pixels are left out.
+    """
+    kept = {name: value for name, value in media.items() if name not in FEATURE_FIELDS}
+    return {name: torch.zeros_like(value) if name in PIXEL_FIELDS else value for name, value in kept.items()}
 
 
 def render_prompt(processor: ProcessorMixin, messages: list[Message]) -> str:
