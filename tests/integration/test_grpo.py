@@ -72,8 +72,13 @@ def rollout(trainer: VideoGRPOTrainer, num_prompts: int = 2) -> dict:
     return trainer._generate_and_score_completions(rows)
 
 
-def by_hand(model, prompt, completion_ids, temperature: float = 1.0) -> torch.Tensor:
+def by_hand(model, encoder, sample, completion_ids, temperature: float) -> torch.Tensor:
     """Log-probabilities (C,) of a completion, from a plain forward of one row with its video."""
+    return score(model, encoder.encode_prompt(sample), completion_ids, temperature)
+
+
+def score(model, prompt, completion_ids, temperature: float) -> torch.Tensor:
+    """Log-probabilities (C,) of a completion of an encoded prompt."""
     ids = torch.tensor([[*prompt.input_ids, *completion_ids]])
     types = torch.tensor([prompt.mm_token_type_ids + [0] * len(completion_ids)])
     logits = model(input_ids=ids, mm_token_type_ids=types, **prompt.media).logits[0, -len(completion_ids) - 1 : -1]
@@ -93,10 +98,10 @@ def test_log_probs_of_policy_and_reference_equal_a_forward_by_hand(make_trainer,
         policy, *_ = trainer._get_per_token_logps_and_entropies(trainer.model, input_ids, mask, 12, batch_size=3)
         reference = load_model(str(tiny_model_dir), dtype="float32").eval()
         for row in range(2 * G):
-            prompt = trainer.encoder.encode_prompt(trainer.train_dataset[row // G]["sample"])
+            sample = trainer.train_dataset[row // G]["sample"]
             ids = output["completion_ids"][row][output["completion_mask"][row].bool()].tolist()
             for model, logps in ((trainer.model, policy[row]), (reference, output["ref_per_token_logps"][row])):
-                expected = by_hand(model, prompt, ids, trainer.temperature)
+                expected = by_hand(model, trainer.encoder, sample, ids, trainer.temperature)
                 torch.testing.assert_close(logps[: len(ids)], expected, atol=1e-5, rtol=0)
         trainer._row_media = [blank_media(media) for media in trainer._row_media]
         blind, *_ = trainer._get_per_token_logps_and_entropies(trainer.model, input_ids, mask, 12)
@@ -122,8 +127,8 @@ def test_rollout_sees_the_video_at_the_same_times_as_scoring(make_trainer):
             assert logits[len(prompt.input_ids) - 1 : -1].argmax(dim=-1).tolist() == ids
             (video,), _ = trainer.encoder.load_media(sample)
             slow = replace(video, timestamps_s=tuple(2 * time_s for time_s in video.timestamps_s))
-            slow_prompt = trainer.encoder.encode_frames(sample, [slow])
-            assert (by_hand(trainer.model, slow_prompt, ids) - by_hand(trainer.model, prompt, ids)).abs().max() > 1e-3
+            at_half_speed = score(trainer.model, trainer.encoder.encode_frames(sample, [slow]), ids, 1.0)
+            assert (at_half_speed - score(trainer.model, prompt, ids, 1.0)).abs().max() > 1e-3
 
 
 @every_family
@@ -259,8 +264,8 @@ def test_prompts_with_no_one_and_several_media_are_scored_in_one_batch(make_trai
         output = rollout(trainer, num_prompts=len(items))
         for row in range(len(items) * G):
             ids = output["completion_ids"][row][output["completion_mask"][row].bool()].tolist()
-            prompt = trainer.encoder.encode_prompt(trainer.train_dataset[row // G]["sample"])
-            expected = by_hand(trainer.ref_model, prompt, ids, trainer.temperature)
+            sample = trainer.train_dataset[row // G]["sample"]
+            expected = by_hand(trainer.ref_model, trainer.encoder, sample, ids, trainer.temperature)
             torch.testing.assert_close(output["ref_per_token_logps"][row][: len(ids)], expected, atol=1e-5, rtol=0)
 
 
