@@ -1,0 +1,404 @@
+"""Predicted memory of a training run on each GPU, phase by phase.
+
+What is exact: parameters, gradients and optimizer states (counted on the meta device), activations (`activations`). What
+is arithmetic, from the sources named: the output layer of TRL (`trl/kernels/chunked_logprob.py`), the KV cache of
+transformers' `DynamicCache`, ZeRO's partitions (Rajbhandari et al., arXiv 1910.02054, section 5) with DeepSpeed's
+buffers. What is a guess: `reserve`, the CUDA context and the allocator's fragmentation.
+
+Letters: A all parameters, P trainable ones, n GPUs.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from dataclasses import dataclass, field
+
+import torch
+from transformers import PretrainedConfig
+
+from video_thinker.activations import Batch, Footprint, trace_inference, trace_training
+from video_thinker.errors import ConfigError
+from video_thinker.modeling import freeze
+from video_thinker.shapes import (
+    Adapter,
+    ModelShape,
+    ParameterCount,
+    add_adapter,
+    build_meta_model,
+    count_parameters,
+    video_tokens,
+)
+
+GIB = 2**30
+FP32 = 4
+TILE_TOKENS, TILE_VOCABULARY = 4096, 32768
+"""Tile of TRL's fused output layer: `TOKEN_CHUNK_SIZE` and `_CHUNKED_LOGPROB_CHUNK_SIZE` of TRL 1.16."""
+
+NF4_BYTES = (4 + (8 + 32 / 256) / 64) / 8
+"""Bytes per weight in 4 bits with double quantization: one 8-bit scale per 64 weights, one fp32 scale per 256 of them
+(Dettmers et al., arXiv 2305.14314, section 3)."""
+
+OPTIMIZER_STATES = {
+    "adamw_torch": 2.0,
+    "adamw_torch_fused": 2.0,
+    "adafactor": 0.0,
+    "sgd": 0.0,
+    "adamw_8bit": 0.5,
+    "adamw_bnb_8bit": 0.5,
+    "paged_adamw_8bit": 0.5,
+    "paged_adamw_32bit": 2.0,
+}
+"""States in fp32 units per trainable parameter, by `optim`; paged ones may move to host memory, which is not counted."""
+
+
+@dataclass(frozen=True)
+class Zero:
+    """DeepSpeed ZeRO: what of its JSON file matters for memory. Sizes are in parameters."""
+
+    stage: int
+    offload_optimizer: bool = False
+    offload_parameters: bool = False
+    reduce_bucket: int | None = None
+    max_live: int = 10**9
+    sub_group: int = 10**9
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training run, as far as its memory depends on it.
+
+    Attributes:
+        stage: "sft" or "grpo".
+        shape: The model.
+        dtype: Type the weights are held in.
+        autocast: Type of mixed precision, or `None` (DeepSpeed casts the weights instead).
+        eager_attention: Attention that keeps its L x L matrix; all other implementations do not.
+        frozen: Parts without gradients.
+        adapter: LoRA adapter that is trained.
+        load_in_4bit: QLoRA.
+        gradient_checkpointing: Recompute each layer in backward.
+        optim: Optimizer, by its name in transformers.
+        rows: Sequences of a micro-batch on each GPU.
+        accumulation: Micro-batches per optimizer step.
+        grid: Largest video in patches.
+        prompt_text: Text tokens of the longest prompt.
+        target: Tokens of the longest trace (SFT) or completion (GRPO).
+        rollout_rows: Completions sampled at a time on each GPU; 0 for SFT.
+        reference: "model", "adapter" or "" (no reference policy of its own).
+        scores: Whether log-probabilities are computed without gradient, too.
+        gpus: n.
+        zero: ZeRO, or `None` for one GPU without DeepSpeed.
+        gather_for_generation: Whether ZeRO-3 puts the whole model on each GPU for a rollout.
+    """
+
+    stage: str
+    shape: ModelShape
+    dtype: torch.dtype
+    autocast: torch.dtype | None
+    eager_attention: bool
+    frozen: tuple[str, ...]
+    adapter: Adapter | None
+    load_in_4bit: bool
+    gradient_checkpointing: bool
+    optim: str
+    rows: int
+    accumulation: int
+    grid: tuple[int, int, int]
+    prompt_text: int
+    target: int
+    rollout_rows: int
+    reference: str
+    scores: bool
+    gpus: int
+    zero: Zero | None
+    gather_for_generation: bool
+
+    @property
+    def vision_tokens(self) -> int:
+        """Vision tokens of one sequence."""
+        return video_tokens(self.shape.config, self.grid)
+
+    @property
+    def prompt(self) -> int:
+        """Prompt tokens of one sequence."""
+        return self.vision_tokens + self.prompt_text
+
+    @property
+    def length(self) -> int:
+        """Tokens of one sequence."""
+        return self.prompt + self.target
+
+    @property
+    def padded(self) -> bool:
+        """Whether rows differ in length, so that attention gets a mask."""
+        return self.rows > 1
+
+    def build(self, config: PretrainedConfig) -> torch.nn.Module:
+        """Build the model as it is trained, on the meta device, for any depth."""
+        attention = "eager" if self.eager_attention else "sdpa"
+        model = build_meta_model(config, dtype=self.dtype, attn_implementation=attention)
+        logging.getLogger(freeze.__module__).setLevel(logging.WARNING)  # it announces each model, shallow ones, too
+        if self.adapter is not None:
+            model = add_adapter(model, self.adapter)
+            if self.zero is not None:
+                model = model.to(self.dtype)  # DeepSpeed holds all weights in one type
+        else:
+            freeze(model, list(self.frozen))
+        if self.gradient_checkpointing:
+            model.gradient_checkpointing_enable()
+            if self.adapter is not None:
+                model.enable_input_require_grads()
+        return model
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One phase of a step: bytes by component, at the moment when their sum is largest, and what that moment is."""
+
+    name: str
+    moment: str
+    parts: dict[str, int]
+
+    @property
+    def total(self) -> int:
+        """Bytes allocated."""
+        return sum(self.parts.values())
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Memory of a run.
+
+    Attributes:
+        run: The run.
+        parameters: Counted parameters.
+        phases: In the order of a step.
+        host: Bytes of host memory that offloading takes, all GPUs of the run together.
+    """
+
+    run: Run
+    parameters: ParameterCount
+    phases: list[Phase] = field(default_factory=list)
+    host: int = 0
+
+    @property
+    def peak(self) -> Phase:
+        """The phase that takes most; compare its total with `torch.cuda.max_memory_allocated`."""
+        return max(self.phases, key=lambda phase: phase.total)
+
+    @property
+    def reserve(self) -> int:
+        """What a GPU needs beyond allocations: 1 GiB of CUDA context and workspaces, 1 GiB of NCCL, 5% fragmentation."""
+        return (GIB if self.run.gpus == 1 else 2 * GIB) + self.peak.total // 20
+
+
+@functools.lru_cache(maxsize=256)
+def _count(run: Run) -> tuple[ParameterCount, int, int]:
+    """Count parameters, those of the output layer if it is trained, and linear ones that QLoRA quantizes."""
+    model = run.build(run.shape.config)
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    head = base.get_output_embeddings().weight
+    quantized = sum(
+        module.weight.numel()
+        for name, module in base.named_modules()
+        if isinstance(module, torch.nn.Linear) and "language_model." in name and "lora_" not in name
+    )
+    return count_parameters(model), head.numel() if head.requires_grad else 0, quantized
+
+
+@functools.lru_cache(maxsize=256)
+def _trace_training(run: Run, batch: Batch) -> tuple[Footprint, Footprint]:
+    return trace_training(run.build, run.shape.config, batch, padded=run.padded, autocast=run.autocast)
+
+
+@functools.lru_cache(maxsize=256)
+def _trace_inference(run: Run, batch: Batch) -> int:
+    padded = batch.rows > 1
+    return trace_inference(run.build, run.shape.config, batch, padded=padded, autocast=run.autocast)
+
+
+class _Memory:
+    """The arithmetic of one run."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.text = run.shape.config.text_config
+        self.parameters, self.head, self.quantized = _count(run)
+        self.width = run.dtype.itemsize  # bytes of a weight and of its gradient
+        self.n = run.gpus if run.zero is not None else 1
+        self.stage = run.zero.stage if run.zero is not None else 0
+
+    def sharded(self, size: int, from_stage: int) -> int:
+        """Bytes on each GPU of something that ZeRO partitions from a stage on."""
+        return -(-size // self.n) if self.stage >= from_stage else size
+
+    def weights(self) -> int:
+        size = self.parameters.bytes
+        if self.run.load_in_4bit:
+            size -= int(self.quantized * (self.width - NF4_BYTES))
+        offloaded = self.run.zero is not None and self.run.zero.offload_parameters
+        return 0 if offloaded else self.sharded(size, 3)
+
+    def gathered(self) -> int:
+        """Weights that ZeRO-3 has put together for the layers at work."""
+        if self.stage < 3 or self.run.zero is None:
+            return 0
+        return min(self.parameters.total, self.run.zero.max_live) * self.width
+
+    def reference(self) -> int:
+        if self.run.reference == "model":
+            return self.sharded((self.parameters.total - self.parameters.adapter) * self.width, 3)
+        return self.sharded(self.parameters.adapter * self.width, 3) if self.run.reference == "adapter" else 0
+
+    def gradients(self) -> int:
+        zero = self.run.zero
+        if zero is not None and zero.offload_optimizer and self.stage >= 2:
+            return 0  # they go to host memory bucket by bucket
+        return self.sharded(self.parameters.trainable_bytes, 2)
+
+    def buckets(self) -> int:
+        """DeepSpeed's two buffers for reducing gradients while backward goes on."""
+        if self.run.zero is None:
+            return 0
+        bucket = self.run.zero.reduce_bucket or self.text.hidden_size**2  # "auto", as transformers fills it in
+        return 2 * min(bucket, self.parameters.trainable) * self.width
+
+    def optimizer(self) -> int:
+        if self.run.optim not in OPTIMIZER_STATES:
+            known = ", ".join(OPTIMIZER_STATES)
+            raise ConfigError(f"optim={self.run.optim!r}: its memory is not known here; known are {known}.")
+        states = OPTIMIZER_STATES[self.run.optim]
+        if self.run.zero is None:
+            scale = self.parameters.trainable_bytes if states >= 1 else self.parameters.trainable * FP32
+            return int(states * scale)
+        if self.run.zero.offload_optimizer:
+            return 0
+        return self.sharded(int((1 + states) * FP32 * self.parameters.trainable), 1)  # with the fp32 master weights
+
+    def static(self, *, gradients: bool) -> dict[str, int]:
+        """Bytes that stay from step to step."""
+        return {
+            "weights": self.weights(),
+            "reference policy": self.reference(),
+            "gradients": self.gradients() if gradients else 0,
+            "optimizer states": self.optimizer(),
+            "ZeRO buffers": self.buckets(),
+        }
+
+    @property
+    def keeps_gradients(self) -> bool:
+        """Whether gradients are there before the first backward of a step is over."""
+        return self.run.accumulation > 1 or self.run.zero is not None
+
+    def pixels(self, rows: int) -> int:
+        batch = Batch(rows, self.run.length, self.run.grid)
+        patches, values = batch.patch_shape(self.run.shape.config.vision_config)
+        return patches * values * FP32
+
+    def head_tile(self, tokens: int) -> int:
+        """TRL's output layer: one tile of logits, and the hidden states it picks out."""
+        compute = (self.run.autocast or self.run.dtype).itemsize
+        return min(tokens, TILE_TOKENS) * TILE_VOCABULARY * compute + tokens * self.text.hidden_size * compute
+
+    def head_backward(self, tokens: int) -> int:
+        """The same with its gradients, which it sums up in fp32."""
+        hidden = tokens * self.text.hidden_size * (FP32 + self.width)
+        return self.head_tile(tokens) + hidden + self.head * (FP32 + self.width)
+
+    def kv_cache(self, tokens: int) -> int:
+        """Keys and values of all layers for `tokens` of each rollout row."""
+        text = self.text
+        head_dim = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+        values = 2 * text.num_hidden_layers * text.num_key_value_heads * head_dim
+        return self.run.rollout_rows * tokens * values * (self.run.autocast or self.run.dtype).itemsize
+
+    def rollout(self) -> Phase:
+        run = self.run
+        static = self.static(gradients=run.zero is not None)
+        whole = self.stage == 3 and run.gather_for_generation
+        static["ZeRO buffers"] += self.parameters.total * self.width if whole else self.gathered()
+        static["pixels"] = self.pixels(run.rollout_rows)
+        full, layers = self.kv_cache(run.length), self.text.num_hidden_layers
+        # Each new token copies one layer's cache into a longer one; with a mask, attention repeats it for all heads.
+        heads_per_key = self.text.num_attention_heads // self.text.num_key_value_heads
+        copies = full // layers * (1 + (heads_per_key if run.rollout_rows > 1 else 0))
+        sampler = run.rollout_rows * self.text.vocab_size * 5 * FP32
+        prefill = _trace_inference(run, Batch(run.rollout_rows, run.prompt, run.grid))
+        moments = {
+            "prefill": {"KV cache": self.kv_cache(run.prompt), "activations": prefill},
+            "last token": {"KV cache": full, "activations": copies, "logits": sampler},
+        }
+        return _largest("rollout", static, moments)
+
+    def scoring(self) -> Phase:
+        run = self.run
+        static = self.static(gradients=run.zero is not None)
+        static["ZeRO buffers"] += self.gathered()
+        moment = {
+            "pixels": self.pixels(run.rows),
+            "activations": _trace_inference(run, Batch(run.rows, run.length, run.grid)),
+            "logits": self.head_tile(run.rows * run.target),
+        }
+        return _largest("scoring", static, {"forward": moment})
+
+    def backward(self) -> Phase:
+        run = self.run
+        vision, language = _trace_training(run, Batch(run.rows, run.length, run.grid))
+        static = self.static(gradients=self.keeps_gradients)
+        static["ZeRO buffers"] += self.gathered()
+        static["pixels"] = self.pixels(run.rows)
+        tokens = run.rows * run.target
+        saved = vision.saved + language.saved
+        moments = {
+            "output layer": {"activations": saved, "logits": self.head_backward(tokens)},
+            "language model": {"activations": saved + language.transient},
+        }
+        if not self.keeps_gradients:  # they grow while activations are freed
+            share = self.parameters.language_trainable / max(1, self.parameters.trainable)
+            of_language = int(share * self.gradients())
+            moments["language model"]["gradients"] = self.head * self.width
+            moments["language model, end"] = {
+                "activations": vision.saved + language.transient,
+                "gradients": of_language,
+            }
+            moments["vision tower"] = {"activations": vision.peak, "gradients": of_language}
+            moments["vision tower, end"] = {"activations": vision.transient, "gradients": self.gradients()}
+        return _largest("backward", static, moments)
+
+    def step(self) -> Phase:
+        static = self.static(gradients=True)
+        zero, moment = self.run.zero, {}
+        if zero is not None and not zero.offload_optimizer:
+            largest = min(-(-self.parameters.trainable // self.n), zero.sub_group if self.stage == 3 else 10**15)
+            moment = {"fp32 gradients": FP32 * largest}
+        elif zero is None and self.run.optim == "adamw_torch":
+            moment = {"fp32 gradients": self.parameters.trainable_bytes}  # the temporaries of its `foreach` kernels
+        return _largest("optimizer", static, {"step": moment})
+
+    def host(self) -> int:
+        zero, size = self.run.zero, 0
+        if zero is not None and zero.offload_optimizer:
+            size += (1 + 1 + 2) * FP32 * self.parameters.trainable  # master weights, gradients, two states
+        if zero is not None and zero.offload_parameters:
+            size += self.parameters.bytes
+        return size
+
+
+def _largest(name: str, static: dict[str, int], moments: dict[str, dict[str, int]]) -> Phase:
+    moment = max(moments, key=lambda key: sum(moments[key].values()))
+    parts = {part: static.get(part, 0) + moments[moment].get(part, 0) for part in {**static, **moments[moment]}}
+    return Phase(name, moment, {part: size for part, size in parts.items() if size})
+
+
+def predict(run: Run) -> Prediction:
+    """Predict a run's memory on each GPU.
+
+    Raises:
+        ConfigError: the optimizer is unknown, or a part or module name in the config is.
+    """
+    memory = _Memory(run)
+    phases = [memory.rollout()] if run.rollout_rows else []
+    phases += [memory.scoring()] if run.scores else []
+    phases += [memory.backward(), memory.step()]
+    return Prediction(run, memory.parameters, phases, memory.host())
