@@ -6,8 +6,8 @@ are counted, not estimated, for whatever transformers and PEFT build.
 
 from __future__ import annotations
 
+import functools
 import json
-import logging
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -23,8 +23,6 @@ from video_thinker.errors import ConfigError
 if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PretrainedConfig, PreTrainedModel
-
-logger = logging.getLogger(__name__)
 
 _QWEN2_5_VISION = {
     "depth": 32,
@@ -136,7 +134,7 @@ class Adapter:
     parts: tuple[str, ...] = ("language_model",)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ModelShape:
     """What is known of a model before its weights are there.
 
@@ -151,6 +149,7 @@ class ModelShape:
     adapter: Adapter | None = None
 
 
+@functools.lru_cache
 def load_shape(path: str) -> ModelShape:
     """Find a model's shape without a network: its folder's `config.json`, or the table of public checkpoints.
 

@@ -22,7 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 from transformers import PretrainedConfig
 
-from video_thinker.shapes import with_depth
+from video_thinker.planning.shapes import with_depth
 
 DEPTHS = (3, 4)
 """Layers of the two shallow models. Three are the least: Qwen3-VL takes features from three layers of its tower."""

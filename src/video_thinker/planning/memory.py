@@ -11,24 +11,14 @@ Letters: A all parameters, P trainable ones, n GPUs.
 from __future__ import annotations
 
 import functools
-import logging
 from dataclasses import dataclass, field
 
 import torch
-from transformers import PretrainedConfig
 
-from video_thinker.activations import Batch, Footprint, trace_inference, trace_training
 from video_thinker.errors import ConfigError
-from video_thinker.modeling import freeze
-from video_thinker.shapes import (
-    Adapter,
-    ModelShape,
-    ParameterCount,
-    add_adapter,
-    build_meta_model,
-    count_parameters,
-    video_tokens,
-)
+from video_thinker.planning.activations import Batch, Footprint, trace_inference, trace_training
+from video_thinker.planning.run import Policy, Run
+from video_thinker.planning.shapes import ParameterCount, count_parameters
 
 GIB = 2**30
 FP32 = 4
@@ -50,106 +40,6 @@ OPTIMIZER_STATES = {
     "paged_adamw_32bit": 2.0,
 }
 """States in fp32 units per trainable parameter, by `optim`; paged ones may move to host memory, which is not counted."""
-
-
-@dataclass(frozen=True)
-class Zero:
-    """DeepSpeed ZeRO: what of its JSON file matters for memory. Sizes are in parameters."""
-
-    stage: int
-    offload_optimizer: bool = False
-    offload_parameters: bool = False
-    reduce_bucket: int | None = None
-    max_live: int = 10**9
-    sub_group: int = 10**9
-
-
-@dataclass(frozen=True)
-class Run:
-    """A training run, as far as its memory depends on it.
-
-    Attributes:
-        stage: "sft" or "grpo".
-        shape: The model.
-        dtype: Type the weights are held in.
-        autocast: Type of mixed precision, or `None` (DeepSpeed casts the weights instead).
-        eager_attention: Attention that keeps its L x L matrix; all other implementations do not.
-        frozen: Parts without gradients.
-        adapter: LoRA adapter that is trained.
-        load_in_4bit: QLoRA.
-        gradient_checkpointing: Recompute each layer in backward.
-        optim: Optimizer, by its name in transformers.
-        rows: Sequences of a micro-batch on each GPU.
-        accumulation: Micro-batches per optimizer step.
-        grid: Largest video in patches.
-        prompt_text: Text tokens of the longest prompt.
-        target: Tokens of the longest trace (SFT) or completion (GRPO).
-        rollout_rows: Completions sampled at a time on each GPU; 0 for SFT.
-        reference: "model", "adapter" or "" (no reference policy of its own).
-        scores: Whether log-probabilities are computed without gradient, too.
-        gpus: n.
-        zero: ZeRO, or `None` for one GPU without DeepSpeed.
-        gather_for_generation: Whether ZeRO-3 puts the whole model on each GPU for a rollout.
-    """
-
-    stage: str
-    shape: ModelShape
-    dtype: torch.dtype
-    autocast: torch.dtype | None
-    eager_attention: bool
-    frozen: tuple[str, ...]
-    adapter: Adapter | None
-    load_in_4bit: bool
-    gradient_checkpointing: bool
-    optim: str
-    rows: int
-    accumulation: int
-    grid: tuple[int, int, int]
-    prompt_text: int
-    target: int
-    rollout_rows: int
-    reference: str
-    scores: bool
-    gpus: int
-    zero: Zero | None
-    gather_for_generation: bool
-
-    @property
-    def vision_tokens(self) -> int:
-        """Vision tokens of one sequence."""
-        return video_tokens(self.shape.config, self.grid)
-
-    @property
-    def prompt(self) -> int:
-        """Prompt tokens of one sequence."""
-        return self.vision_tokens + self.prompt_text
-
-    @property
-    def length(self) -> int:
-        """Tokens of one sequence."""
-        return self.prompt + self.target
-
-    @property
-    def padded(self) -> bool:
-        """Whether rows differ in length, so that attention gets a mask."""
-        return self.rows > 1
-
-    def build(self, config: PretrainedConfig) -> torch.nn.Module:
-        """Build the model as it is trained, on the meta device, for any depth."""
-        attention = "eager" if self.eager_attention else "sdpa"
-        model = build_meta_model(config, dtype=self.dtype, attn_implementation=attention)
-        logging.getLogger(freeze.__module__).setLevel(logging.WARNING)  # it announces each model, shallow ones, too
-        if self.adapter is not None:
-            model = add_adapter(model, self.adapter)
-            if self.zero is not None:
-                model = model.to(self.dtype)  # DeepSpeed holds all weights in one type
-        else:
-            freeze(model, list(self.frozen))
-        if self.gradient_checkpointing:
-            model.gradient_checkpointing_enable()
-            if self.adapter is not None:
-                model.enable_input_require_grads()
-        return model
 
 
 @dataclass(frozen=True)
@@ -193,11 +83,11 @@ class Prediction:
         return (GIB if self.run.gpus == 1 else 2 * GIB) + self.peak.total // 20
 
 
-@functools.lru_cache(maxsize=256)
-def _count(run: Run) -> tuple[ParameterCount, int, int]:
+@functools.lru_cache(maxsize=64)
+def _count(policy: Policy) -> tuple[ParameterCount, int, int]:
     """Count parameters, those of the output layer if it is trained, and linear ones that QLoRA quantizes."""
-    model = run.build(run.shape.config)
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    model = policy.build(policy.shape.config)
+    base = model.get_base_model() if policy.adapter is not None else model
     head = base.get_output_embeddings().weight
     quantized = sum(
         module.weight.numel()
@@ -208,14 +98,15 @@ def _count(run: Run) -> tuple[ParameterCount, int, int]:
 
 
 @functools.lru_cache(maxsize=256)
-def _trace_training(run: Run, batch: Batch) -> tuple[Footprint, Footprint]:
-    return trace_training(run.build, run.shape.config, batch, padded=run.padded, autocast=run.autocast)
+def _trace_training(policy: Policy, batch: Batch) -> tuple[Footprint, Footprint]:
+    config, padded = policy.shape.config, batch.rows > 1  # rows of different lengths: attention gets a mask
+    return trace_training(policy.build, config, batch, padded=padded, autocast=policy.autocast)
 
 
 @functools.lru_cache(maxsize=256)
-def _trace_inference(run: Run, batch: Batch) -> int:
-    padded = batch.rows > 1
-    return trace_inference(run.build, run.shape.config, batch, padded=padded, autocast=run.autocast)
+def _trace_inference(policy: Policy, batch: Batch) -> int:
+    config, padded = policy.shape.config, batch.rows > 1
+    return trace_inference(policy.build, config, batch, padded=padded, autocast=policy.autocast)
 
 
 class _Memory:
@@ -223,9 +114,9 @@ class _Memory:
 
     def __init__(self, run: Run) -> None:
         self.run = run
-        self.text = run.shape.config.text_config
-        self.parameters, self.head, self.quantized = _count(run)
-        self.width = run.dtype.itemsize  # bytes of a weight and of its gradient
+        self.text = run.config.text_config
+        self.parameters, self.head, self.quantized = _count(run.policy)
+        self.width = run.policy.dtype.itemsize  # bytes of a weight and of its gradient
         self.n = run.gpus if run.zero is not None else 1
         self.stage = run.zero.stage if run.zero is not None else 0
 
@@ -293,12 +184,12 @@ class _Memory:
 
     def pixels(self, rows: int) -> int:
         batch = Batch(rows, self.run.length, self.run.grid)
-        patches, values = batch.patch_shape(self.run.shape.config.vision_config)
+        patches, values = batch.patch_shape(self.run.config.vision_config)
         return patches * values * FP32
 
     def head_tile(self, tokens: int) -> int:
         """TRL's output layer: one tile of logits, and the hidden states it picks out."""
-        compute = (self.run.autocast or self.run.dtype).itemsize
+        compute = self.run.policy.compute_dtype.itemsize
         return min(tokens, TILE_TOKENS) * TILE_VOCABULARY * compute + tokens * self.text.hidden_size * compute
 
     def head_backward(self, tokens: int) -> int:
@@ -311,7 +202,7 @@ class _Memory:
         text = self.text
         head_dim = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
         values = 2 * text.num_hidden_layers * text.num_key_value_heads * head_dim
-        return self.run.rollout_rows * tokens * values * (self.run.autocast or self.run.dtype).itemsize
+        return self.run.rollout_rows * tokens * values * self.run.policy.compute_dtype.itemsize
 
     def rollout(self) -> Phase:
         run = self.run
@@ -324,7 +215,7 @@ class _Memory:
         heads_per_key = self.text.num_attention_heads // self.text.num_key_value_heads
         copies = full // layers * (1 + (heads_per_key if run.rollout_rows > 1 else 0))
         sampler = run.rollout_rows * self.text.vocab_size * 5 * FP32
-        prefill = _trace_inference(run, Batch(run.rollout_rows, run.prompt, run.grid))
+        prefill = _trace_inference(run.policy, Batch(run.rollout_rows, run.prompt, run.grid))
         moments = {
             "prefill": {"KV cache": self.kv_cache(run.prompt), "activations": prefill},
             "last token": {"KV cache": full, "activations": copies, "logits": sampler},
@@ -337,14 +228,14 @@ class _Memory:
         static["ZeRO buffers"] += self.gathered()
         moment = {
             "pixels": self.pixels(run.rows),
-            "activations": _trace_inference(run, Batch(run.rows, run.length, run.grid)),
+            "activations": _trace_inference(run.policy, Batch(run.rows, run.length, run.grid)),
             "logits": self.head_tile(run.rows * run.target),
         }
         return _largest("scoring", static, {"forward": moment})
 
     def backward(self) -> Phase:
         run = self.run
-        vision, language = _trace_training(run, Batch(run.rows, run.length, run.grid))
+        vision, language = _trace_training(run.policy, Batch(run.rows, run.length, run.grid))
         static = self.static(gradients=self.keeps_gradients)
         static["ZeRO buffers"] += self.gathered()
         static["pixels"] = self.pixels(run.rows)
