@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Start a `video-thinker` command: scripts/launch.sh COMMAND CONFIG [key=value …]
-#   NUM_PROCESSES     processes on this machine (default: one per GPU, one without GPUs); evaluation uses one
-#   DEEPSPEED_CONFIG  DeepSpeed JSON for several GPUs (default: configs/deepspeed/zero3.json)
-#   PYTHON            interpreter (default: the project's .venv if it is there, else python)
+#   NUM_PROCESSES  processes on this machine (default: one per GPU, one without GPUs); evaluation uses one
+#   NNODES, NODE_RANK, MASTER_ADDR, MASTER_PORT   several machines: the same command on each, with its own NODE_RANK
+#   PYTHON         interpreter (default: the project's .venv if it is there, else python)
+# Sharding is the config's business: `deepspeed: configs/deepspeed/zero3.json`. Without GPUs the processes talk over gloo.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 python=${PYTHON:-$([ -x "$root/.venv/bin/python" ] && echo "$root/.venv/bin/python" || echo python)}
@@ -13,12 +14,23 @@ fi
 command=$1
 shift
 gpus=$( (nvidia-smi --list-gpus 2>/dev/null || true) | wc -l)
-processes=${NUM_PROCESSES:-$gpus}
 if [ "$gpus" -eq 0 ]; then
   export DS_ACCELERATOR=${DS_ACCELERATOR:-cpu}
 fi
-if [ "$command" = eval ] || [ "$processes" -le 1 ]; then
+nodes=${NNODES:-1}
+if [ "$command" = eval ] || { [ "$gpus" -eq 0 ] && [ -z "${NUM_PROCESSES:-}" ] && [ "$nodes" -eq 1 ]; }; then
   exec "$python" -m video_thinker.cli "$command" "$@"
 fi
-exec "$python" -m torch.distributed.run --standalone --nproc_per_node "$processes" \
-  -m video_thinker.cli "$command" "$@" deepspeed="${DEEPSPEED_CONFIG:-$root/configs/deepspeed/zero3.json}"
+if [ "$nodes" -gt 1 ]; then
+  : "${NODE_RANK:?NNODES=$nodes needs NODE_RANK, the number of this machine, from 0}"
+  : "${MASTER_ADDR:?NNODES=$nodes needs MASTER_ADDR, the address of the machine with NODE_RANK=0}"
+  where=(--nnodes "$nodes" --node_rank "$NODE_RANK" --master_addr "$MASTER_ADDR" --master_port "${MASTER_PORT:-29500}")
+elif [ -n "${MASTER_PORT:-}" ]; then
+  where=(--nnodes 1 --master_addr "${MASTER_ADDR:-127.0.0.1}" --master_port "$MASTER_PORT")
+else
+  where=(--standalone)
+fi
+# SIGTERM reaches the processes, which finish their step and save: give them time for it.
+export TORCH_ELASTIC_SHUTDOWN_TIMEOUT=${TORCH_ELASTIC_SHUTDOWN_TIMEOUT:-600}
+exec "$python" -m torch.distributed.run "${where[@]}" --nproc_per_node "${NUM_PROCESSES:-$((gpus > 0 ? gpus : 1))}" \
+  -m video_thinker.cli "$command" "$@"

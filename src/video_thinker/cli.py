@@ -14,6 +14,7 @@ COMMANDS = {
     "grpo": ("video_thinker.training.grpo", "CONFIG [key=value …]: GRPO on outcome and format rewards"),
     "eval": ("video_thinker.evaluation.runner", "CONFIG [key=value …]: evaluate a model on splits of items"),
     "ask": ("video_thinker.evaluation.ask", 'VIDEO "question" --model DIR: print the trace, draw the timeline'),
+    "merge": ("video_thinker.merge", "ADAPTER OUT: merge a LoRA adapter into its base, a plain checkpoint"),
     "validate": ("video_thinker.data.validate", "FILE … --media-root DIR: check every row and every media file"),
     "toy build": ("video_thinker.toyworld.build", "--out DIR --seed S: make the clips and items of the toy world"),
     "toy summary": ("video_thinker.evaluation.quickstart", "RUN_DIR --seed S: the quickstart's table and picture"),

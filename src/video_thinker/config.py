@@ -18,14 +18,83 @@ from video_thinker.errors import ConfigError
 class ModelArguments:
     """Which model, and how it is loaded."""
 
-    model_name_or_path: str = field(metadata={"help": "Checkpoint folder or hub name."})
+    model_name_or_path: str = field(metadata={"help": "Checkpoint or adapter, a folder or hub name."})
     dtype: str = field(default="auto", metadata={"help": "Weights' type: auto, float32, bfloat16 or float16."})
     attn_implementation: str = field(
         default="auto", metadata={"help": "auto: FlashAttention-2 if importable on a GPU, else SDPA."}
     )
     freeze: list[str] = field(
-        default_factory=list, metadata={"help": "Parts without gradients: vision_tower, merger, language_model."}
+        default_factory=list, metadata={"help": "Parts not trained: vision_tower, merger, language_model."}
     )
+
+    def __post_init__(self) -> None:
+        """Take `freeze: merger` as `[merger]`."""
+        self.freeze = _as_list(self.freeze)
+
+
+@dataclass
+class PeftArguments:
+    """LoRA and QLoRA in the training stages; where TRL's `ModelConfig` has a name for a key, it is this one."""
+
+    use_peft: bool = field(default=False, metadata={"help": "Train a new LoRA adapter on a frozen checkpoint."})
+    lora_r: int = field(default=16, metadata={"help": "Rank."})
+    lora_alpha: int = field(default=32, metadata={"help": "The update is scaled by lora_alpha / lora_r."})
+    lora_dropout: float = field(default=0.05, metadata={"help": "Dropout before the adapter; GRPO turns it off."})
+    lora_parts: list[str] = field(
+        default_factory=lambda: ["language_model"],
+        metadata={"help": "Parts with adapters: vision_tower, merger, language_model."},
+    )
+    lora_target_modules: list[str] | None = field(
+        default=None,
+        metadata={"help": "Names of the linear layers in these parts, e.g. [q_proj, v_proj]; default: all of them."},
+    )
+    lora_modules_to_save: list[str] | None = field(
+        default=None, metadata={"help": "Modules trained in full and saved with the adapter, e.g. [merger]."}
+    )
+    load_in_4bit: bool = field(
+        default=False, metadata={"help": "QLoRA: the frozen language model in 4 bits; needs a GPU and bitsandbytes."}
+    )
+    bnb_4bit_quant_type: str = field(default="nf4", metadata={"help": "nf4 or fp4."})
+    use_bnb_nested_quant: bool = field(default=True, metadata={"help": "Quantize the scales, too (double quant)."})
+    bnb_4bit_compute_dtype: str = field(
+        default="bfloat16", metadata={"help": "Type of the matrix products: bfloat16, float16 or float32."}
+    )
+
+    def __post_init__(self) -> None:
+        """Check what argparse cannot.
+
+        Raises:
+            ConfigError: a value is out of range, or a `lora_*` key is set that nothing would use.
+        """
+        self.lora_parts = _as_list(self.lora_parts)
+        self.lora_target_modules = self.lora_target_modules and _as_list(self.lora_target_modules)
+        self.lora_modules_to_save = self.lora_modules_to_save and _as_list(self.lora_modules_to_save)
+        check_choice("bnb_4bit_quant_type", self.bnb_4bit_quant_type, ("nf4", "fp4"))
+        check_choice("bnb_4bit_compute_dtype", self.bnb_4bit_compute_dtype, ("bfloat16", "float16", "float32"))
+        if self.lora_r < 1 or self.lora_alpha < 1 or not 0 <= self.lora_dropout < 1:
+            raise ConfigError(
+                f"lora_r={self.lora_r}, lora_alpha={self.lora_alpha}, lora_dropout={self.lora_dropout}: rank and alpha "
+                "must be at least 1, dropout in [0, 1)."
+            )
+        if not self.use_peft:
+            unused = [
+                f"{f.name}={value!r}"
+                for f in dataclasses.fields(self)
+                if f.name.startswith("lora_") and (value := getattr(self, f.name)) != _default(f)
+            ]
+            if unused:
+                raise ConfigError(
+                    f"{', '.join(unused)}: only a new adapter has these settings; set use_peft=true, or drop them (an "
+                    "adapter folder as model_name_or_path brings its own)."
+                )
+
+
+def _as_list(value: str | list[str]) -> list[str]:
+    return [value] if isinstance(value, str) else list(value)
+
+
+def _default(of: dataclasses.Field[Any]) -> Any:
+    return of.default if of.default_factory is dataclasses.MISSING else of.default_factory()
 
 
 @dataclass
@@ -95,7 +164,7 @@ def read_config(dataclass_types: Sequence[type], argv: Sequence[str]) -> dict[st
         if not equals:
             raise ConfigError(f"override {item!r}: write key=value.")
         _check_keys([key], dataclass_types, f"override {item!r}")
-        config[key] = yaml.safe_load(text)
+        config[key] = text if text in ("no", "off", "yes", "on") else yaml.safe_load(text)
         if config[key] is None:
             raise ConfigError(f"override {item!r}: the value is empty.")
     return config
@@ -116,6 +185,8 @@ def parse_config(dataclass_types: Sequence[type], argv: Sequence[str]) -> tuple[
         return parser.parse_args_into_dataclasses(args=[])
     except SystemExit as error:  # argparse prints the cause and exits
         raise ConfigError(f"{argv[0]} with {list(argv[1:])}: a value has the wrong type or is missing.") from error
+    except (ValueError, FileNotFoundError) as error:  # a rule of TRL, transformers or DeepSpeed
+        raise ConfigError(f"{argv[0]} with {list(argv[1:])}: {' '.join(str(error).split())}") from error
 
 
 def check_choice(name: str, value: str, choices: Sequence[str]) -> None:

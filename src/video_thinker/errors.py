@@ -24,3 +24,7 @@ class ConfigError(VideoThinkerError):
 
 class BlindModelError(VideoThinkerError):
     """The model's log-probabilities do not depend on the video: it would be trained blind."""
+
+
+class CheckpointError(VideoThinkerError):
+    """A checkpoint could not be written, or is not one that a run can continue from."""

@@ -1,25 +1,28 @@
-"""Loading a model and its processor, freezing parts of it, and the attention implementation that serves it."""
+"""Loading a model or an adapter with its base, and the processor; freezing parts; the attention implementation."""
 
 from __future__ import annotations
 
 import importlib.util
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
+from video_thinker.adapters import adapter_base, load_adapter
 from video_thinker.errors import ConfigError
+from video_thinker.parts import PARTS, belongs_to, is_adapter_weight, num_parameters, parameter_table
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, ProcessorMixin
+    from peft import PeftModel
+    from transformers import PreTrainedModel, ProcessorMixin, Trainer
 
 logger = logging.getLogger(__name__)
 
 VISION_TOKENS = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>")
 ATTENTION_IMPLEMENTATIONS = ("auto", "sdpa", "eager", "flash_attention_2", "flash_attention_3", "flex_attention")
-FREEZABLE = {"vision_tower": "visual.", "merger": "visual.merger.", "language_model": "language_model."}
+PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
 LOCAL_FOLDERS = ("runs", "outputs", "data", "checkpoints")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
@@ -50,39 +53,58 @@ def resolve_attn_implementation(name: str) -> str:
     return chosen
 
 
-def check_model_path(path: str) -> None:
+def check_model_path(path: str) -> str:
     """Refuse a path that looks local and does not exist, before anything is loaded.
 
+    Returns:
+        The full checkpoint: `path` itself, or the base of the adapter that lies there.
+
     Raises:
-        ConfigError: no `config.json` at a path that cannot be a hub name (`owner/name`), or in a folder that exists.
+        ConfigError: no `config.json` at a path that cannot be a hub name (`owner/name`), or in a folder that exists;
+            or no such base.
     """
-    folder = Path(path)
-    looks_local = path.startswith((".", "/", "~")) or path.count("/") > 1 or path.split("/")[0] in LOCAL_FOLDERS
-    if (looks_local or folder.exists()) and not (folder / "config.json").is_file():
+    base = adapter_base(path)
+    if base is not None and not _may_be_checkpoint(base):
+        raise ConfigError(
+            f"model_name_or_path={path!r} is an adapter on base_model_name_or_path={base!r}, and no config.json is "
+            f"there; put its base there, or correct the path in {Path(path) / 'adapter_config.json'}."
+        )
+    if base is None and not _may_be_checkpoint(path):
         raise ConfigError(
             f"model_name_or_path={path!r}: no config.json there; give a checkpoint folder (has the stage before this "
-            "one been run?) or a hub name such as Qwen/Qwen2.5-VL-7B-Instruct."
+            "one been run?), an adapter folder, or a hub name such as Qwen/Qwen2.5-VL-7B-Instruct."
         )
+    return path if base is None else base
+
+
+def _may_be_checkpoint(path: str) -> bool:
+    folder = Path(path)
+    looks_local = path.startswith((".", "/", "~")) or path.count("/") > 1 or path.split("/")[0] in LOCAL_FOLDERS
+    return (folder / "config.json").is_file() or not (looks_local or folder.exists())
 
 
 def load_processor(path: str) -> ProcessorMixin:
-    """Load the processor that belongs to a checkpoint.
+    """Load the processor that belongs to a checkpoint; that of an adapter without one is its base's.
 
     Raises:
         ConfigError: nothing can be loaded from `path`, or the checkpoint has no video processor, so it is not a
             video-language model.
     """
-    check_model_path(path)
+    base = check_model_path(path)
+    source = path if any((Path(path) / name).is_file() for name in PROCESSOR_FILES) else base
     try:
-        processor = AutoProcessor.from_pretrained(path)
+        processor = AutoProcessor.from_pretrained(source)
     except OSError as error:
-        cause = " ".join(str(error).split())[:200]
-        raise ConfigError(
-            f"model_name_or_path={path!r}: neither a folder here nor a model the hub gave ({cause})."
-        ) from error
+        raise _not_found(path, source, error) from error
     if not hasattr(processor, "video_processor"):
         raise ConfigError(f"model_name_or_path={path!r}: its {type(processor).__name__} has no video processor.")
     return processor
+
+
+def _not_found(path: str, source: str, error: OSError) -> ConfigError:
+    what = "" if source == path else f"its base {source!r} is "
+    cause = " ".join(str(error).split())[:200]
+    return ConfigError(f"model_name_or_path={path!r}: {what}neither a folder here nor a model the hub gave ({cause}).")
 
 
 def model_init_kwargs(dtype: str, attn_implementation: str) -> dict[str, str]:
@@ -96,37 +118,65 @@ def model_init_kwargs(dtype: str, attn_implementation: str) -> dict[str, str]:
     return {"dtype": dtype, "attn_implementation": resolve_attn_implementation(attn_implementation)}
 
 
-def load_model(path: str, *, dtype: str = "auto", attn_implementation: str = "auto") -> PreTrainedModel:
-    """Load a video-language model.
+def load_model(
+    path: str, *, dtype: str = "auto", attn_implementation: str = "auto", trainable: bool = False, **init_kwargs: Any
+) -> PreTrainedModel | PeftModel:
+    """Load a video-language model, or an adapter together with its base.
+
+    Args:
+        path: Folder or hub name of a checkpoint or an adapter.
+        dtype: The weights' type; "auto" is that of the checkpoint.
+        attn_implementation: One of `ATTENTION_IMPLEMENTATIONS`.
+        trainable: Whether an adapter is loaded to go on with its training.
+        **init_kwargs: More for `from_pretrained` (`quantization_config`, …).
 
     Raises:
-        ConfigError: the path holds no checkpoint, or an option is unknown.
+        ConfigError: the path holds no checkpoint, an option is unknown, or the adapter does not fit its base.
     """
-    check_model_path(path)
-    return AutoModelForImageTextToText.from_pretrained(path, **model_init_kwargs(dtype, attn_implementation))
+    base = check_model_path(path)
+    init_kwargs = {**init_kwargs, **model_init_kwargs(dtype, attn_implementation)}
+    try:
+        model = AutoModelForImageTextToText.from_pretrained(base, **init_kwargs)
+    except OSError as error:
+        raise _not_found(path, base, error) from error
+    return model if base == path else load_adapter(model, path, trainable=trainable)
 
 
-def freeze(model: PreTrainedModel, parts: list[str]) -> int:
-    """Stop gradients of the named parts of a model: "vision_tower" (with its merger), "merger", "language_model".
+def freeze(model: PreTrainedModel | PeftModel, parts: list[str]) -> int:
+    """Stop gradients of the named parts of a model: "vision_tower", "merger", "language_model" (with embeddings).
 
     Returns:
         The number of parameters that stay trainable.
 
     Raises:
-        ConfigError: a part is unknown or the model has no such parameters.
+        ConfigError: a part is unknown, the model has no such parameters, adapter weights lie in it (all of an adapter
+            is trained), or nothing is left to train.
     """
     for part in parts:
-        if part not in FREEZABLE:
-            raise ConfigError(f"freeze: {part!r} is unknown; choose from {', '.join(FREEZABLE)}.")
-        matched = [p for name, p in model.named_parameters() if FREEZABLE[part] in name]
+        if part not in PARTS:
+            raise ConfigError(f"freeze: {part!r} is unknown; choose from {', '.join(PARTS)}.")
+        matched = {name: p for name, p in model.named_parameters() if belongs_to(name, part)}
         if not matched:
-            raise ConfigError(f"freeze: {type(model).__name__} has no parameters named like {FREEZABLE[part]!r}.")
-        for parameter in matched:
+            raise ConfigError(f"freeze: {type(model).__name__} has no parameters of the part {part!r}.")
+        adapter = [name for name, parameter in matched.items() if is_adapter_weight(name) and parameter.requires_grad]
+        if adapter:
+            raise ConfigError(
+                f"freeze: {part!r} holds {len(adapter)} adapter weights ({adapter[0]}, …), and all weights of an "
+                "adapter are trained; take the part out of freeze, or out of lora_parts and lora_modules_to_save."
+            )
+        for parameter in matched.values():
             parameter.requires_grad_(False)
-    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    total = sum(p.numel() for p in model.parameters())
-    logger.info("trainable parameters: %s of %s (frozen: %s)", f"{trainable:,}", f"{total:,}", parts or "nothing")
+    trainable = sum(num_parameters(p) for p in model.parameters() if p.requires_grad)
+    if not trainable:
+        raise ConfigError(f"freeze={parts}: nothing is left to train; take a part out.")
     return trainable
+
+
+def prepare_training(trainer: Trainer, frozen_parts: list[str]) -> None:
+    """Freeze parts of a trainer's model and print what is trained, once per run."""
+    freeze(trainer.model, frozen_parts)
+    if trainer.is_world_process_zero():
+        logger.info("what is trained:\n%s", parameter_table(trainer.model))
 
 
 def vision_token_ids(processor: ProcessorMixin) -> list[int]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+RUN_INFO = "run.yaml"
 PACKAGES = ("torch", "transformers", "trl", "accelerate", "deepspeed", "peft", "qwen-vl-utils", "decord", "av")
 
 
@@ -35,13 +36,18 @@ def git_commit() -> str:
     return shown.stdout.strip()
 
 
-def write_run_info(output_dir: str | Path, *arguments: Any) -> Path:
-    """Write `run.yaml`: the resolved arguments of a run (dataclass instances), versions and commit."""
+def run_config(*arguments: Any, **values: Any) -> dict[str, Any]:
+    """Flatten the resolved arguments of a run (dataclass instances), and further values, as they read in `run.yaml`."""
     config: dict[str, Any] = {}
     for argument in arguments:
-        values = argument.to_dict() if hasattr(argument, "to_dict") else dataclasses.asdict(argument)
-        config.update(values)
-    path = Path(output_dir) / "run.yaml"
+        config.update(argument.to_dict() if hasattr(argument, "to_dict") else dataclasses.asdict(argument))
+    read_back: dict[str, Any] = yaml.safe_load(yaml.safe_dump({**config, **values}))
+    return read_back
+
+
+def write_run_info(output_dir: str | Path, config: dict[str, Any]) -> Path:
+    """Write `run.yaml`: the settings of a run (`run_config`), package versions and git commit."""
+    path = Path(output_dir) / RUN_INFO
     path.parent.mkdir(parents=True, exist_ok=True)
     info = {"config": config, "packages": package_versions(), "git_commit": git_commit()}
     path.write_text(yaml.safe_dump(info, sort_keys=False, allow_unicode=True))

@@ -15,6 +15,7 @@ from video_thinker.data.annotations import load_samples
 from video_thinker.data.collate import blank_media, build_encoder
 from video_thinker.errors import BlindModelError, DataError, DecodeError
 from video_thinker.modeling import freeze, load_model, load_processor, vision_token_ids
+from video_thinker.parts import part_of
 from video_thinker.training.dataset import build_dataset
 from video_thinker.training.grpo import VideoGRPOConfig, VideoGRPOTrainer
 
@@ -193,7 +194,7 @@ def test_frozen_parts_stay(make_trainer):
     before = {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
     trainer.train()
     for name, parameter in trainer.model.named_parameters():
-        assert torch.equal(parameter, before[name]) == ("visual." in name), name
+        assert torch.equal(parameter, before[name]) == (part_of(name) == "vision_tower"), name
 
 
 def test_evaluation_during_training(make_trainer, items_file):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import REPO
-from video_thinker.config import DataArguments, ModelArguments, VideoArguments, parse_config
+from video_thinker.config import DataArguments, ModelArguments, PeftArguments, VideoArguments, parse_config
 from video_thinker.errors import ConfigError
 
 
@@ -56,6 +56,15 @@ def test_missing_file_and_missing_argument():
         parse_config((Args,), ["rate=2"])
 
 
+def test_one_name_is_a_list_of_one(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text("model_name_or_path: x\nfreeze: merger\nuse_peft: true\nlora_parts: vision_tower\n")
+    overrides = ["lora_target_modules=qkv", "lora_modules_to_save=[a, b]"]
+    model_args, peft_args = parse_config((ModelArguments, PeftArguments), [str(path), *overrides])
+    assert model_args.freeze == ["merger"] and peft_args.lora_parts == ["vision_tower"]
+    assert (peft_args.lora_target_modules, peft_args.lora_modules_to_save) == (["qkv"], ["a", "b"])
+
+
 @pytest.mark.parametrize("path", sorted((REPO / "configs").glob("*/*.yaml")), ids=lambda p: f"{p.parent.name}/{p.name}")
 def test_every_shipped_config_parses(path, tmp_path):
     overrides = [f"output_dir={tmp_path}"]
@@ -69,8 +78,8 @@ def test_every_shipped_config_parses(path, tmp_path):
         model_args, _, args = parse_config((ModelArguments, VideoArguments, EvalArguments), [str(path), *overrides])
         assert args.output_dir == str(tmp_path) and model_args.model_name_or_path
         return
-    model_args, data_args, args = parse_config(
-        (ModelArguments, DataArguments, Config), [str(path), *overrides, "use_cpu=true", "bf16=false"]
+    model_args, _, data_args, args = parse_config(
+        (ModelArguments, PeftArguments, DataArguments, Config), [str(path), *overrides, "use_cpu=true", "bf16=false"]
     )
     assert args.output_dir == str(tmp_path) and args.learning_rate < 1e-2
     assert model_args.model_name_or_path and data_args.train_file

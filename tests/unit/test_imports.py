@@ -14,8 +14,8 @@ SOURCE = Path(__file__).resolve().parents[2] / "src" / PACKAGE
 LAYERS = [
     ["schema", "errors", "run_info"],
     ["prompts", "trace", "scoring", "grounding", "config"],
-    ["data", "rewards", "modeling"],
-    ["training", "evaluation", "synthesis", "spotlight", "toyworld"],
+    ["data", "rewards", "modeling", "adapters", "parts", "merge"],
+    ["training", "evaluation", "synthesis", "spotlight", "toyworld", "planning", "plan", "doctor"],
     ["cli"],
 ]
 RANKS = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}

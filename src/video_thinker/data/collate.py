@@ -25,7 +25,7 @@ IGNORE_INDEX = -100
 MEDIA_FIELDS = ("pixel_values_videos", "video_grid_thw", "second_per_grid_ts", "pixel_values", "image_grid_thw")
 """Model inputs that are indexed by video, image or patch, not by row: they are concatenated, never padded."""
 
-PIXEL_FIELDS = ("pixel_values_videos", "pixel_values")
+PIXEL_FIELDS = frozenset({"pixel_values_videos", "pixel_values"})
 
 
 @dataclass(frozen=True)
@@ -208,11 +208,12 @@ class SFTCollator:
         self.max_length = max_length
         self.tokenizer = encoder.processor.tokenizer
 
-    def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
+    def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """Collate rows `{"sample": VideoSample}`.
 
         Returns:
-            `input_ids`, `attention_mask`, `mm_token_type_ids`, `labels`, each (B, L), and the media fields.
+            `input_ids`, `attention_mask`, `mm_token_type_ids`, `labels`, each (B, L), the media fields, and
+            `sample_ids` (list of B strings, for messages).
 
         Raises:
             DataError: a sample has no trace, or is longer than `max_length`.
@@ -224,7 +225,7 @@ class SFTCollator:
         for sample, prompt, target in zip(samples, prompts, targets, strict=True):
             self._check_length(sample, prompt, target)
         length = max(len(p.input_ids) + len(t) for p, t in zip(prompts, targets, strict=True))
-        batch = {
+        batch: dict[str, Any] = {
             "input_ids": torch.full((len(rows), length), self.tokenizer.pad_token_id),
             "attention_mask": torch.zeros(len(rows), length, dtype=torch.long),
             "mm_token_type_ids": torch.zeros(len(rows), length, dtype=torch.long),
@@ -236,7 +237,8 @@ class SFTCollator:
             batch["attention_mask"][row, :end] = 1
             batch["mm_token_type_ids"][row, :start] = torch.tensor(prompt.mm_token_type_ids)
             batch["labels"][row, start:end] = torch.tensor(target)
-        return {**batch, **merge_media([prompt.media for prompt in prompts])}
+        sample_ids = [sample.id for sample in samples]
+        return {**batch, **merge_media([prompt.media for prompt in prompts]), "sample_ids": sample_ids}
 
     def _target_ids(self, sample: VideoSample) -> list[int]:
         ids: list[int] = self.tokenizer(build_target(sample), add_special_tokens=False)["input_ids"]

@@ -49,7 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("video", type=Path, help="video file")
     parser.add_argument("question")
-    parser.add_argument("--model", required=True, help="checkpoint folder or hub name")
+    parser.add_argument("--model", required=True, help="checkpoint or adapter, a folder or hub name")
     parser.add_argument("--options", nargs="+", default=[], help='answers to choose from, "A. red" or just "red"')
     parser.add_argument("--no-letters", action="store_true", help="leave options as words, without letters")
     parser.add_argument("--out", type=Path, help="timeline PNG (default: VIDEO's name + .timeline.png, here)")

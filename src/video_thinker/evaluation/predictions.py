@@ -23,6 +23,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from video_thinker.adapters import adapter_base
 from video_thinker.errors import ConfigError, DataError
 from video_thinker.evaluation.metrics import Graded, Prediction
 from video_thinker.run_info import git_commit, package_versions
@@ -31,6 +32,7 @@ logger = logging.getLogger(__name__)
 
 PREDICTION_FIELDS = tuple(field.name for field in dataclasses.fields(Prediction))
 MODEL_FILES = ("*.safetensors", "*.bin", "*.json", "*.jinja", "*.txt", "*.model")
+ADAPTER_CONFIG = "adapter_config.json"
 NOT_MODEL_FILES = ("trainer_state.json", "training_args.bin", "optimizer.bin", "scheduler.bin")
 
 
@@ -98,9 +100,18 @@ class PredictionFile:
 def model_fingerprint(path: str) -> str:
     """SHA-256 over the weights, configuration and tokenizer of a checkpoint folder; for a hub name, its commit.
 
+    That of an adapter covers its base.
+
     Raises:
         ConfigError: a hub name that is neither cached nor reachable.
     """
+    base = adapter_base(path)
+    if base is not None:
+        return hashlib.sha256(f"{_fingerprint(path, ADAPTER_CONFIG)} on {model_fingerprint(base)}".encode()).hexdigest()
+    return _fingerprint(path, "config.json")
+
+
+def _fingerprint(path: str, config_name: str) -> str:
     folder = Path(path)
     if folder.is_dir():
         files = {file for pattern in MODEL_FILES for file in folder.glob(pattern) if file.name not in NOT_MODEL_FILES}
@@ -111,7 +122,7 @@ def model_fingerprint(path: str) -> str:
     from transformers.utils.hub import cached_file, extract_commit_hash
 
     try:
-        config_file = cached_file(path, "config.json")
+        config_file = cached_file(path, config_name)
     except OSError as error:
         raise ConfigError(f"model_name_or_path={path!r}: {error}") from error
     return extract_commit_hash(config_file, None) or "unknown"

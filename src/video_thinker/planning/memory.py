@@ -149,9 +149,9 @@ class _Memory:
         return self.sharded(self.parameters.trainable_bytes, 2)
 
     def buckets(self) -> int:
-        """DeepSpeed's two buffers for reducing gradients while backward goes on."""
+        """Buffers for reducing gradients: DeepSpeed has two of them, DDP a second copy of all gradients."""
         if self.run.zero is None:
-            return 0
+            return self.parameters.trainable_bytes if self.run.gpus > 1 else 0
         bucket = self.run.zero.reduce_bucket or self.text.hidden_size**2  # "auto", as transformers fills it in
         return 2 * min(bucket, self.parameters.trainable) * self.width
 
@@ -174,7 +174,7 @@ class _Memory:
             "reference policy": self.reference(),
             "gradients": self.gradients() if gradients else 0,
             "optimizer states": self.optimizer(),
-            "ZeRO buffers": self.buckets(),
+            "communication": self.buckets(),
         }
 
     @property
@@ -208,7 +208,7 @@ class _Memory:
         run = self.run
         static = self.static(gradients=run.zero is not None)
         whole = self.stage == 3 and run.gather_for_generation
-        static["ZeRO buffers"] += self.parameters.total * self.width if whole else self.gathered()
+        static["gathered weights"] = self.parameters.total * self.width if whole else self.gathered()
         static["pixels"] = self.pixels(run.rollout_rows)
         full, layers = self.kv_cache(run.length), self.text.num_hidden_layers
         # Each new token copies one layer's cache into a longer one; with a mask, attention repeats it for all heads.
@@ -225,7 +225,7 @@ class _Memory:
     def scoring(self) -> Phase:
         run = self.run
         static = self.static(gradients=run.zero is not None)
-        static["ZeRO buffers"] += self.gathered()
+        static["gathered weights"] = self.gathered()
         moment = {
             "pixels": self.pixels(run.rows),
             "activations": _trace_inference(run.policy, Batch(run.rows, run.length, run.grid)),
@@ -237,7 +237,7 @@ class _Memory:
         run = self.run
         vision, language = _trace_training(run.policy, Batch(run.rows, run.length, run.grid))
         static = self.static(gradients=self.keeps_gradients)
-        static["ZeRO buffers"] += self.gathered()
+        static["gathered weights"] = self.gathered()
         static["pixels"] = self.pixels(run.rows)
         tokens = run.rows * run.target
         saved = vision.saved + language.saved

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +9,7 @@ import torch
 from transformers import PretrainedConfig
 
 from video_thinker.modeling import freeze
-from video_thinker.planning.shapes import Adapter, ModelShape, add_adapter, build_meta_model, video_tokens
+from video_thinker.planning.shapes import Adapter, ModelShape, build_meta_model, video_tokens
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ class Policy:
         eager_attention: Attention that keeps its L x L matrix; all other implementations do not.
         frozen: Parts without gradients.
         adapter: LoRA adapter that is trained, the rest is not.
-        one_dtype: Whether the adapter has the weights' type, as DeepSpeed wants it; else it is fp32.
+        one_dtype: Whether the adapter has the weights' type, as DeepSpeed and QLoRA want it; else it is fp32.
     """
 
     shape: ModelShape
@@ -62,12 +61,11 @@ class Policy:
         """
         attention = "eager" if self.eager_attention else "sdpa"
         model: Any = build_meta_model(config, dtype=self.dtype, attn_implementation=attention)
-        logging.getLogger(freeze.__module__).setLevel(logging.WARNING)  # it announces each model, shallow ones, too
-        freeze(model, list(self.frozen))
         if self.adapter is not None:
-            model = add_adapter(model, self.adapter)
+            model = self.adapter.add_to(model)
             if self.one_dtype:
                 model = model.to(self.dtype)
+        freeze(model, list(self.frozen))
         if self.gradient_checkpointing:
             model.gradient_checkpointing_enable()
             if self.adapter is not None:

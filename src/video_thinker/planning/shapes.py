@@ -7,7 +7,6 @@ are counted, not estimated, for whatever transformers and PEFT build.
 from __future__ import annotations
 
 import functools
-import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,10 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from peft import PeftConfig, get_peft_model
 from transformers import AutoConfig, AutoModelForImageTextToText, Qwen2_5_VLConfig, Qwen3VLConfig
 from transformers.initialization import no_init_weights
 
+from video_thinker.adapters import adapter_base, lora_config
+from video_thinker.config import PeftArguments
 from video_thinker.errors import ConfigError
+from video_thinker.parts import belongs_to, is_adapter_weight
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -126,12 +129,28 @@ def known_shape(path: str) -> str | None:
 
 @dataclass(frozen=True)
 class Adapter:
-    """A LoRA adapter: rank, and the full or last names of its modules, or a pattern of them."""
+    """A LoRA adapter: the one that a folder holds, or a new one.
 
-    r: int
-    target_modules: tuple[str, ...] | str | None = None
-    modules_to_save: tuple[str, ...] = ()
-    parts: tuple[str, ...] = ("language_model",)
+    Attributes:
+        folder: Where it lies.
+        settings: Keys and values of `PeftArguments`, for a new one.
+    """
+
+    folder: str = ""
+    settings: tuple[tuple[str, Any], ...] = ()
+
+    def add_to(self, model: PreTrainedModel) -> PeftModel:
+        """Put it on a model of the meta device, as training does.
+
+        Raises:
+            ConfigError: a module that `settings` name does not exist.
+        """
+        if self.folder:
+            config = PeftConfig.from_pretrained(self.folder)
+            config.inference_mode = False
+        else:
+            config = lora_config(model, PeftArguments(use_peft=True, **dict(self.settings)))
+        return get_peft_model(model, config, low_cpu_mem_usage=True)  # the adapter stays on the meta device, too
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,17 +175,11 @@ def load_shape(path: str) -> ModelShape:
     Raises:
         ConfigError: the path is no folder with a config, and its name stands for no known checkpoint.
     """
+    base = adapter_base(path)
+    if base is not None:
+        shape = load_shape(base)
+        return ModelShape(shape.config, f"the adapter {path} on {shape.source}", Adapter(folder=path))
     folder = Path(path)
-    if (folder / "adapter_config.json").is_file():
-        settings = json.loads((folder / "adapter_config.json").read_text())
-        targets = settings["target_modules"]
-        adapter = Adapter(
-            settings["r"],
-            targets if isinstance(targets, str) else tuple(targets),
-            tuple(settings.get("modules_to_save") or ()),
-        )
-        base = load_shape(settings["base_model_name_or_path"])
-        return ModelShape(base.config, f"{folder / 'adapter_config.json'}, on {base.source}", adapter)
     if (folder / "config.json").is_file():
         return ModelShape(AutoConfig.from_pretrained(folder), str(folder / "config.json"))
     known = known_shape(path)
@@ -223,43 +236,6 @@ def build_meta_model(
     return model
 
 
-def _part(name: str) -> str:
-    if "visual." not in f"{name}.":
-        return "language_model"
-    return "merger" if "merger" in name else "vision_tower"
-
-
-def add_adapter(model: PreTrainedModel, adapter: Adapter) -> PeftModel:
-    """Put a LoRA adapter on a model of the meta device, as PEFT does; by default on all linear layers of its parts.
-
-    Raises:
-        ConfigError: no module has one of the names.
-    """
-    from peft import LoraConfig, get_peft_model
-
-    targets = adapter.target_modules
-    if not isinstance(targets, str):
-        linear = [
-            name
-            for name, module in model.named_modules()
-            if isinstance(module, torch.nn.Linear) and name != "lm_head" and _part(name) in adapter.parts
-        ]
-        endings = targets and tuple(f".{target}" for target in targets)
-        targets = [name for name in linear if endings is None or f".{name}".endswith(endings)]
-        if not targets:
-            raise ConfigError(
-                f"lora_target_modules={adapter.target_modules}: no linear layer in {', '.join(adapter.parts)} has one "
-                "of these names; use names such as q_proj, or leave the key out for all linear layers."
-            )
-    lora = LoraConfig(
-        task_type="CAUSAL_LM",
-        r=adapter.r,
-        target_modules=targets,
-        modules_to_save=list(adapter.modules_to_save) or None,
-    )
-    return get_peft_model(model, lora, low_cpu_mem_usage=True)  # the adapter stays on the meta device, too
-
-
 @dataclass(frozen=True)
 class ParameterCount:
     """Parameters of a model, tied ones once: how many, and in bytes of the type they are held in."""
@@ -285,6 +261,6 @@ def count_parameters(model: torch.nn.Module) -> ParameterCount:
         trainable=count(trainable),
         bytes=sum(p.numel() * p.element_size() for _, p in named),
         trainable_bytes=sum(p.numel() * p.element_size() for _, p in trainable),
-        language_trainable=count((name, p) for name, p in trainable if _part(name) == "language_model"),
-        adapter=count((name, p) for name, p in named if "lora_" in name or "modules_to_save" in name),
+        language_trainable=count((name, p) for name, p in trainable if belongs_to(name, "language_model")),
+        adapter=count((name, p) for name, p in named if is_adapter_weight(name)),
     )

@@ -12,21 +12,38 @@ from __future__ import annotations
 import functools
 import logging
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import is_peft_model
 from trl import GRPOConfig, GRPOTrainer
 
-from video_thinker.config import DataArguments, ModelArguments, parse_config
-from video_thinker.data.collate import EncodedPrompt, SampleEncoder, blank_media, build_encoder, merge_media
+from video_thinker.adapters import check_peft_arguments, lora_config, quantization_config
+from video_thinker.config import DataArguments, ModelArguments, PeftArguments, parse_config
+from video_thinker.data.collate import (
+    PIXEL_FIELDS,
+    EncodedPrompt,
+    SampleEncoder,
+    blank_media,
+    build_encoder,
+    merge_media,
+)
 from video_thinker.errors import ConfigError, DataError
-from video_thinker.modeling import check_model_path, freeze, load_processor, model_init_kwargs, vision_token_ids
+from video_thinker.modeling import check_model_path, load_model, load_processor, prepare_training, vision_token_ids
+from video_thinker.parts import REFERENCE_ADAPTER
 from video_thinker.rewards import load_reward_funcs
-from video_thinker.run_info import write_run_info
+from video_thinker.run_info import run_config
 from video_thinker.schema import VideoSample
-from video_thinker.training.canary import check_gap, log_prob_gap
+from video_thinker.training.arguments import RunArguments, launched_world_size
+from video_thinker.training.canary import BlindCanary, without_dropout
+from video_thinker.training.checkpoints import CheckpointMixin, read_state
 from video_thinker.training.console import use_console
 from video_thinker.training.dataset import build_dataset, load_readable_samples
+from video_thinker.training.distributed import join_process_group
+from video_thinker.training.modalities import equalize_tower_calls
+from video_thinker.training.resume import find_resume_checkpoint, finish, is_finished, run_training
+from video_thinker.training.watchdog import WatchedMixin
 
 logger = logging.getLogger(__name__)
 
@@ -34,8 +51,8 @@ Media = dict[str, torch.Tensor]
 
 
 @dataclass
-class VideoGRPOConfig(GRPOConfig):
-    """TRL's `GRPOConfig` with the rewards of Video-Thinker and the blind canary."""
+class VideoGRPOConfig(RunArguments, GRPOConfig):
+    """TRL's `GRPOConfig` with the rewards of Video-Thinker."""
 
     reward_funcs: list[str] = field(
         default_factory=lambda: ["accuracy", "format"],
@@ -47,11 +64,29 @@ class VideoGRPOConfig(GRPOConfig):
     max_prompt_length: int | None = field(
         default=8192, metadata={"help": "Longest prompt in tokens; a longer one is an error, never cut."}
     )
-    canary_steps: int = field(default=100, metadata={"help": "Blind canary every so many steps; 0 turns it off."})
-    canary_min_gap: float = field(default=1e-6, metadata={"help": "Least log-prob gap in nats per token."})
+    disable_dropout: bool = field(
+        default=True, metadata={"help": "Rollout, policy and reference are one model each only without LoRA's dropout."}
+    )
+
+    def __post_init__(self) -> None:
+        """Check that whole groups fit the batch, in the terms of the config.
+
+        Raises:
+            ConfigError: they do not.
+        """
+        processes = launched_world_size()
+        steps = self.steps_per_generation or self.gradient_accumulation_steps
+        completions = self.per_device_train_batch_size * processes * steps
+        if self.generation_batch_size is None and completions % self.num_generations:
+            raise ConfigError(
+                f"per_device_train_batch_size={self.per_device_train_batch_size} x {processes} processes x {steps} "
+                f"micro-batches a rollout = {completions} completions, which num_generations={self.num_generations} "
+                "does not divide: a rollout holds whole groups. Change one of them."
+            )
+        super().__post_init__()
 
 
-class VideoGRPOTrainer(GRPOTrainer):
+class VideoGRPOTrainer(CheckpointMixin, WatchedMixin, GRPOTrainer):
     """TRL's `GRPOTrainer` that sees video, in the rollout and in every log-probability.
 
     The data set's rows hold `sample` (a `VideoSample`) beside TRL's `prompt`. Reward functions get `sample` and
@@ -64,6 +99,7 @@ class VideoGRPOTrainer(GRPOTrainer):
     """
 
     args: VideoGRPOConfig
+    _epochs_done = 0
 
     def __init__(self, *, encoder: SampleEncoder, args: VideoGRPOConfig, **kwargs: Any) -> None:
         """See the class."""
@@ -73,6 +109,21 @@ class VideoGRPOTrainer(GRPOTrainer):
         self._prompts: list[EncodedPrompt] = []
         self._row_media: list[Media] = []
         super().__init__(args=args, processing_class=encoder.processor, **kwargs)
+        self.canary = BlindCanary(args.canary_steps, args.canary_min_gap, self.accelerator)
+        if is_peft_model(self.model) and REFERENCE_ADAPTER in self.model.peft_config:
+            self._prepare_reference_adapter()
+
+    def _prepare_reference_adapter(self) -> None:
+        """Adjust TRL's frozen copy of an adapter trained before: the reference of the KL term is the SFT policy.
+
+        It gets the policy's type (TRL leaves float32, which ZeRO-3 cannot gather beside bfloat16), and no folder of its
+        own in every checkpoint: a run that goes on makes it anew from what it started with.
+        """
+        for name, parameter in self.model.named_parameters():
+            if f".{REFERENCE_ADAPTER}." in name:
+                policy = self.model.get_parameter(name.replace(f".{REFERENCE_ADAPTER}.", ".default."))
+                parameter.data = parameter.data.to(policy.dtype)
+        self.model.save_pretrained = functools.partial(self.model.save_pretrained, selected_adapters=["default"])
 
     def encode_prompts(self, samples: list[VideoSample]) -> list[EncodedPrompt]:
         """Encode each distinct sample once; equal samples share one object, in the order of `samples`.
@@ -96,11 +147,15 @@ class VideoGRPOTrainer(GRPOTrainer):
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         """Seam 1: encode the batch's media once, and let them travel with the rows through TRL's shuffle and split."""
-        self._prompts = self.encode_prompts([row["sample"] for row in inputs])
+        samples = [row["sample"] for row in inputs]
+        self.watchdog.beat("reading media", [sample.id for sample in samples])
+        self._prompts = self.encode_prompts(samples)
+        self.watchdog.beat("generating and scoring completions")
         self._row_media = [prompt.media for prompt in self._prompts]
         rows = [{**row, "duration_s": p.duration_s} for row, p in zip(inputs, self._prompts, strict=True)]
         output = super()._generate_and_score_completions(rows)
         output["row_media"] = self._row_media
+        output["row_ids"] = [sample.id for sample in samples]
         return output
 
     def _tokenize_prompts(self, prompts: list[Any]) -> tuple[list[list[int]], None, dict[str, Any]]:
@@ -111,6 +166,7 @@ class VideoGRPOTrainer(GRPOTrainer):
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
         """Seam 3: the rows of this micro-batch bring their own media. The blind canary looks here."""
         self._row_media = inputs["row_media"]
+        self.watchdog.beat("forward and backward", inputs["row_ids"])
         self._watch_canary(model, inputs)
         return super()._compute_loss(model, inputs)
 
@@ -170,24 +226,48 @@ class VideoGRPOTrainer(GRPOTrainer):
         token_types[:, -logits_to_keep:] = 0
         return token_types
 
+    def save_extra_state(self, checkpoint: Path) -> None:
+        """Save where in the life of its rollouts this process is, and the rollouts that are still to be used."""
+        generate_every = self.args.steps_per_generation * self.num_iterations
+        rollouts = self._buffered_inputs if self._step % generate_every else None
+        torch.save({"step": self._step, "rollouts": rollouts}, checkpoint / f"rollouts_{self.args.process_index}.pt")
+
+    def train(self, resume_from_checkpoint: str | None = None, **kwargs: Any) -> Any:
+        """Train as TRL does; a checkpoint also brings back rollouts in use and the sampler's place.
+
+        TRL's sampler draws each epoch's order from one generator and forgets it; here the epochs that are over are
+        drawn again (`_get_train_sampler`).
+        """
+        if resume_from_checkpoint:
+            checkpoint = Path(resume_from_checkpoint)
+            self._epochs_done = int(read_state(checkpoint).epoch or 0)
+            saved = torch.load(checkpoint / f"rollouts_{self.args.process_index}.pt", map_location=self.args.device)
+            self._step, self._buffered_inputs = saved["step"], saved["rollouts"]
+        return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+
+    def _get_train_sampler(self, dataset: Any = None) -> Any:
+        sampler = super()._get_train_sampler(dataset)
+        if self.shuffle_dataset:
+            for _ in range(self._epochs_done):
+                torch.randperm(sampler.num_samples, generator=sampler.generator)
+        return sampler
+
     def _watch_canary(self, model: Any, inputs: dict[str, Any]) -> None:
         """Every `canary_steps` steps: score the micro-batch with blank frames, too, and compare."""
-        step, every = self.state.global_step, self.args.canary_steps
-        if not every or not self.model.training or step % every or getattr(self, "_canary_step", None) == step:
+        media = self._row_media
+        has_pixels = any(not PIXEL_FIELDS.isdisjoint(row) for row in media)
+        if not self.model.training or not self.canary.is_due(self.state.global_step, has_pixels):
             return
-        self._canary_step = step  # once per optimizer step, not once per micro-batch
         input_ids = torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], dim=1)
         attention_mask = torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], dim=1)
         logits_to_keep = inputs["completion_ids"].shape[1]
-        media = self._row_media
-        with torch.no_grad():
+        with torch.no_grad(), without_dropout(self.model):
             logps, *_ = self._get_per_token_logps_and_entropies(model, input_ids, attention_mask, logits_to_keep)
             self._row_media = [blank_media(row) for row in media]
             blank, *_ = self._get_per_token_logps_and_entropies(model, input_ids, attention_mask, logits_to_keep)
         self._row_media = media
-        gap = log_prob_gap(logps, blank, inputs["completion_mask"], self.accelerator)
+        gap = self.canary.check(logps, blank, inputs["completion_mask"], has_pixels, self.state.global_step)
         self._metrics["train"]["canary/log_prob_gap"].append(gap)
-        check_gap(gap, self.args.canary_min_gap, step)
 
     def _calculate_rewards(
         self, inputs: list[dict[str, Any]], prompts: Any, completions: Any, completion_ids_list: Any
@@ -207,30 +287,44 @@ class VideoGRPOTrainer(GRPOTrainer):
 
 def main(argv: list[str]) -> int:
     """Run the GRPO stage."""
-    model_args, data_args, args = parse_config((ModelArguments, DataArguments, VideoGRPOConfig), argv)
+    join_process_group()
+    model_args, peft_args, data_args, args = parse_config(
+        (ModelArguments, PeftArguments, DataArguments, VideoGRPOConfig), argv
+    )
     if not data_args.train_file:
         raise ConfigError("train_file is missing: name the JSON or JSONL file with the questions to train on.")
     check_model_path(model_args.model_name_or_path)
+    check_peft_arguments(model_args.model_name_or_path, peft_args)
+    config = run_config(model_args, peft_args, data_args, args, world_size=args.world_size)
+    checkpoint = find_resume_checkpoint(args, config)
+    if checkpoint is not None and is_finished(checkpoint, args):
+        return finish(checkpoint, args)
     reward_funcs = load_reward_funcs(args.reward_funcs, args.reward_params)
     encoder = build_encoder(load_processor(model_args.model_name_or_path), data_args)
     train_samples = load_readable_samples(data_args.train_file, encoder, data_args, args.output_dir)
     eval_samples = (
         load_readable_samples(data_args.eval_file, encoder, data_args, args.output_dir) if data_args.eval_file else None
     )
-    init_kwargs = model_init_kwargs(model_args.dtype, model_args.attn_implementation)
-    args.model_init_kwargs = {**(args.model_init_kwargs or {}), **init_kwargs}
+    model = load_model(
+        model_args.model_name_or_path,
+        dtype=model_args.dtype,
+        attn_implementation=model_args.attn_implementation,
+        quantization_config=quantization_config(peft_args),
+        trainable=True,
+        **(args.model_init_kwargs or {}),
+    )
     trainer = VideoGRPOTrainer(
-        model=model_args.model_name_or_path,
+        model=model,
         encoder=encoder,
         args=args,
         reward_funcs=reward_funcs,
         train_dataset=build_dataset(train_samples, encoder),
         eval_dataset=build_dataset(eval_samples, encoder) if eval_samples else None,
+        peft_config=lora_config(model, peft_args),
     )
-    freeze(trainer.model, model_args.freeze)
+    prepare_training(trainer, model_args.freeze)
     use_console(trainer)
-    write_run_info(args.output_dir, model_args, data_args, args)
-    trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
-    trainer.save_model()
-    trainer.save_state()
-    return 0
+    if args.world_size > 1:
+        samples = [*train_samples, *(eval_samples or [])]
+        equalize_tower_calls([trainer.model, trainer.ref_model], samples)
+    return run_training(trainer, checkpoint, config)

@@ -9,28 +9,33 @@ from typing import Any
 import torch
 from trl import SFTConfig, SFTTrainer
 
-from video_thinker.config import DataArguments, ModelArguments, parse_config
-from video_thinker.data.collate import SFTCollator, blank_media, build_encoder
+from video_thinker.adapters import check_peft_arguments, lora_config, quantization_config
+from video_thinker.config import DataArguments, ModelArguments, PeftArguments, parse_config
+from video_thinker.data.collate import PIXEL_FIELDS, SFTCollator, blank_media, build_encoder
 from video_thinker.errors import ConfigError
-from video_thinker.modeling import freeze, load_model, load_processor
-from video_thinker.run_info import write_run_info
-from video_thinker.training.canary import check_gap, log_prob_gap
+from video_thinker.modeling import check_model_path, load_model, load_processor, prepare_training
+from video_thinker.run_info import run_config
+from video_thinker.training.arguments import RunArguments
+from video_thinker.training.canary import BlindCanary, without_dropout
+from video_thinker.training.checkpoints import CheckpointMixin
 from video_thinker.training.console import use_console
 from video_thinker.training.dataset import build_dataset, load_readable_samples
+from video_thinker.training.distributed import join_process_group
+from video_thinker.training.modalities import equalize_tower_calls
+from video_thinker.training.resume import find_resume_checkpoint, finish, is_finished, run_training
+from video_thinker.training.watchdog import WatchedMixin
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass
-class VideoSFTConfig(SFTConfig):
-    """TRL's `SFTConfig` with the defaults video needs, and the blind canary."""
+class VideoSFTConfig(RunArguments, SFTConfig):
+    """TRL's `SFTConfig` with the defaults video needs."""
 
     remove_unused_columns: bool | None = field(default=False)
     max_length: int | None = field(
         default=8192, metadata={"help": "Longest prompt + trace in tokens; a longer one is an error, never cut."}
     )
-    canary_steps: int = field(default=100, metadata={"help": "Blind canary every so many steps; 0 turns it off."})
-    canary_min_gap: float = field(default=1e-6, metadata={"help": "Least log-prob gap in nats per token."})
 
     def __post_init__(self) -> None:
         """Hand the data to our collator untouched: TRL must neither tokenize nor truncate it."""
@@ -38,8 +43,13 @@ class VideoSFTConfig(SFTConfig):
         super().__post_init__()
 
 
-class VideoSFTTrainer(SFTTrainer):
+class VideoSFTTrainer(CheckpointMixin, WatchedMixin, SFTTrainer):
     """TRL's `SFTTrainer` with the blind canary in its loss."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Build TRL's trainer, then the canary."""
+        super().__init__(*args, **kwargs)
+        self.canary = BlindCanary(self.args.canary_steps, self.args.canary_min_gap, self.accelerator)
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -49,27 +59,35 @@ class VideoSFTTrainer(SFTTrainer):
         Raises:
             BlindModelError: it does not.
         """
+        self.watchdog.beat("forward and backward", inputs.pop("sample_ids", None))
         self._watch_canary(model, inputs)
         return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
 
     def _watch_canary(self, model: Any, inputs: dict[str, Any]) -> None:
-        step, every = self.state.global_step, self.args.canary_steps
-        if not every or not model.training or step % every or getattr(self, "_canary_step", None) == step:
+        has_pixels = not PIXEL_FIELDS.isdisjoint(inputs)
+        if not model.training or not self.canary.is_due(self.state.global_step, has_pixels):
             return
-        self._canary_step = step  # once per optimizer step, not once per micro-batch
-        with torch.no_grad(), self.accelerator.autocast():
+        with torch.no_grad(), without_dropout(model), self.accelerator.autocast():
             seen = model(**inputs, fused_lm_head=True)
             blank = model(**blank_media(inputs), fused_lm_head=True)
-        gap = log_prob_gap(seen.log_probs, blank.log_probs, seen.label_mask, self.accelerator)
+        gap = self.canary.check(seen.log_probs, blank.log_probs, seen.label_mask, has_pixels, self.state.global_step)
         self._metrics["train"]["canary/log_prob_gap"].append(gap)
-        check_gap(gap, self.args.canary_min_gap, step)
 
 
 def main(argv: list[str]) -> int:
     """Run the SFT stage."""
-    model_args, data_args, args = parse_config((ModelArguments, DataArguments, VideoSFTConfig), argv)
+    join_process_group()
+    model_args, peft_args, data_args, args = parse_config(
+        (ModelArguments, PeftArguments, DataArguments, VideoSFTConfig), argv
+    )
     if not data_args.train_file:
         raise ConfigError("train_file is missing: name the JSON or JSONL file with the traces to learn.")
+    check_model_path(model_args.model_name_or_path)
+    check_peft_arguments(model_args.model_name_or_path, peft_args)
+    config = run_config(model_args, peft_args, data_args, args, world_size=args.world_size)
+    checkpoint = find_resume_checkpoint(args, config)
+    if checkpoint is not None and is_finished(checkpoint, args):
+        return finish(checkpoint, args)
     processor = load_processor(model_args.model_name_or_path)
     encoder = build_encoder(processor, data_args)
     train_samples = load_readable_samples(data_args.train_file, encoder, data_args, args.output_dir)
@@ -77,9 +95,12 @@ def main(argv: list[str]) -> int:
         load_readable_samples(data_args.eval_file, encoder, data_args, args.output_dir) if data_args.eval_file else None
     )
     model = load_model(
-        model_args.model_name_or_path, dtype=model_args.dtype, attn_implementation=model_args.attn_implementation
+        model_args.model_name_or_path,
+        dtype=model_args.dtype,
+        attn_implementation=model_args.attn_implementation,
+        quantization_config=quantization_config(peft_args),
+        trainable=True,
     )
-    freeze(model, model_args.freeze)
     trainer = VideoSFTTrainer(
         model=model,
         args=args,
@@ -87,10 +108,10 @@ def main(argv: list[str]) -> int:
         eval_dataset=build_dataset(eval_samples, encoder) if eval_samples else None,
         data_collator=SFTCollator(encoder, args.max_length),
         processing_class=processor,
+        peft_config=lora_config(model, peft_args),
     )
+    prepare_training(trainer, model_args.freeze)
     use_console(trainer)
-    write_run_info(args.output_dir, model_args, data_args, args)
-    trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
-    trainer.save_model()
-    trainer.save_state()
-    return 0
+    if args.world_size > 1:
+        equalize_tower_calls([model], [*train_samples, *(eval_samples or [])])
+    return run_training(trainer, checkpoint, config)

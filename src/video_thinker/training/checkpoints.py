@@ -1,0 +1,213 @@
+"""Checkpoints that a killed run continues from: written aside, moved into place when complete, checked before use.
+
+`checkpoint-N` appears in the output folder by a rename, after its last byte has been written; until then it lies in
+`output_dir/saving`. `files.json` inside lists every file with its size, so that a checkpoint that was cut short in
+another way (a copy, a full disk, a crashed file system) is recognised too.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from peft import PeftModel
+from transformers.trainer_callback import TrainerState
+from transformers.trainer_utils import rotate_checkpoints
+
+from video_thinker.errors import CheckpointError
+
+logger = logging.getLogger(__name__)
+
+STAGING = "saving"
+MANIFEST = "files.json"
+STATE = "trainer_state.json"
+RUN_STATE = (
+    "optimizer*",
+    "scheduler.pt",
+    "scaler.pt",
+    "rng_state*",
+    "rollouts*",
+    STATE,
+    MANIFEST,
+    "latest",
+    "global_step*",
+)
+"""What a checkpoint holds beyond a model: left out when its model becomes the run's result."""
+
+
+def write_manifest(folder: Path) -> None:
+    """List every file below `folder` with its size in bytes."""
+    sizes = {str(path.relative_to(folder)): path.stat().st_size for path in sorted(folder.rglob("*")) if path.is_file()}
+    (folder / MANIFEST).write_text(json.dumps(sizes, indent=1) + "\n")
+
+
+def find_damage(checkpoint: Path) -> str | None:
+    """Say what is missing in a checkpoint, or `None` if it is complete."""
+    manifest = checkpoint / MANIFEST
+    if not manifest.is_file():
+        return f"no {MANIFEST}, so it was never finished"
+    try:
+        sizes: dict[str, int] = json.loads(manifest.read_text())
+    except json.JSONDecodeError:
+        return f"{MANIFEST} is cut short"
+    for name, size in sizes.items():
+        path = checkpoint / name
+        if not path.is_file():
+            return f"{name} is missing"
+        if path.stat().st_size != size:
+            return f"{name} has {path.stat().st_size} of {size} bytes"
+    return None
+
+
+def checkpoint_step(checkpoint: Path) -> int:
+    """Read N from `checkpoint-N`."""
+    return int(checkpoint.name.removeprefix("checkpoint-"))
+
+
+def list_checkpoints(output_dir: Path) -> list[Path]:
+    """List the folders `checkpoint-N`, latest first."""
+    found = [path for path in output_dir.glob("checkpoint-*") if path.is_dir() and path.name[11:].isdigit()]
+    return sorted(found, key=checkpoint_step, reverse=True)
+
+
+def last_complete_checkpoint(output_dir: Path) -> Path | None:
+    """Find the latest complete checkpoint; those that are not are passed over with a message."""
+    for left in sorted((output_dir / STAGING).glob("checkpoint-*")):
+        logger.warning("%s: the run ended while it was being written; it is passed over", left)
+    for checkpoint in list_checkpoints(output_dir):
+        damage = find_damage(checkpoint)
+        if damage is None:
+            return checkpoint
+        logger.warning("%s: incomplete (%s); it is passed over", checkpoint, damage)
+    return None
+
+
+def read_state(folder: Path) -> TrainerState:
+    """Read `trainer_state.json`."""
+    return TrainerState.load_from_json(str(folder / STATE))
+
+
+def adopt_model(checkpoint: Path, output_dir: Path) -> None:
+    """Make a checkpoint's model the result in `output_dir`, without the state a run continues from."""
+    target = output_dir / STAGING / "final"
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(checkpoint, target, ignore=shutil.ignore_patterns(*RUN_STATE))
+    move_files(target, output_dir)
+
+
+def move_files(source: Path, target: Path) -> None:
+    """Move every file and folder of `source` into `target`, one atomic rename each, and remove `source`."""
+    for path in sorted(source.iterdir()):
+        if path.is_dir():
+            shutil.rmtree(target / path.name, ignore_errors=True)
+        path.replace(target / path.name)
+    source.rmdir()
+
+
+def _ignore_sigterm(worker_init_fn: Callable[[int], None] | None, worker_id: int) -> None:
+    """SLURM signals every process; a data worker that died of it would take the step with it that saves the run."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if worker_init_fn is not None:
+        worker_init_fn(worker_id)
+
+
+class CheckpointMixin:
+    """Makes a `Trainer`'s checkpoints appear only when they are complete. Put it before the trainer class."""
+
+    _run_dir: str | None = None
+
+    def save_extra_state(self, checkpoint: Path) -> None:
+        """Write what this process needs beyond the Trainer's own state; subclasses do."""
+
+    def _get_output_dir(self, trial: Any) -> str:
+        return self._run_dir or super()._get_output_dir(trial)  # type: ignore[misc]
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """Write `checkpoint-N` aside, then move it into place.
+
+        Raises:
+            CheckpointError: it could not be written. Earlier checkpoints are untouched.
+        """
+        args, state = self.args, self.state  # type: ignore[attr-defined]
+        output_dir = Path(self._get_output_dir(trial))
+        name = f"checkpoint-{state.global_step}"
+        staged, final = output_dir / STAGING / name, output_dir / name
+        if args.should_save:
+            shutil.rmtree(output_dir / STAGING, ignore_errors=True)
+        self.accelerator.wait_for_everyone()  # type: ignore[attr-defined]
+        self._run_dir = str(output_dir / STAGING)
+        try:
+            super()._save_checkpoint(model, trial)  # type: ignore[misc]
+            self.save_extra_state(staged)
+            self.accelerator.wait_for_everyone()  # type: ignore[attr-defined]
+            if args.should_save:
+                if state.best_model_checkpoint == str(staged):
+                    state.best_model_checkpoint = str(final)
+                    state.save_to_json(str(staged / STATE))
+                write_manifest(staged)
+        except Exception as error:
+            self._run_dir = None
+            raise self._explain(error, staged, output_dir) from error
+        self._run_dir = None
+        if args.should_save:
+            if final.exists():  # a run that was sent back to an earlier checkpoint comes by here again
+                final.rename(output_dir / STAGING / "replaced")
+            staged.rename(final)
+            shutil.rmtree(output_dir / STAGING)
+            rotate_checkpoints(str(output_dir), args.save_total_limit, state.best_model_checkpoint)
+        self.accelerator.wait_for_everyone()  # type: ignore[attr-defined]
+
+    def _explain(self, error: Exception, staged: Path, output_dir: Path) -> CheckpointError:
+        shutil.rmtree(staged, ignore_errors=True)
+        free_gib = shutil.disk_usage(output_dir).free / 2**30
+        last = next((c for c in list_checkpoints(output_dir) if find_damage(c) is None), None)
+        kept = f"the last complete one is {last}" if last else "there is no earlier one"
+        return CheckpointError(
+            f"{staged.name} could not be written to {output_dir} ({type(error).__name__}: {error}; {free_gib:.2f} GiB "
+            f"are free there now); {kept}. Make room, or lower save_total_limit, and start the same command again: it "
+            "continues from there."
+        )
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """Load a checkpoint's weights into the model.
+
+        Transformers' own way compares the names in the file, which are those of the hub's checkpoints, with those of
+        the model in memory; for Qwen-VL no name is equal, and it goes on, with a warning, from the weights it started
+        with.
+        """
+        model = self.model if model is None else model  # type: ignore[has-type]
+        if isinstance(model, PeftModel):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)  # type: ignore[misc]
+            return
+        saved = type(model).from_pretrained(resume_from_checkpoint, dtype=model.dtype)
+        model.load_state_dict(saved.state_dict())
+
+    def _load_best_model(self) -> None:
+        if self.is_deepspeed_enabled or isinstance(self.model, PeftModel):  # type: ignore[attr-defined]
+            super()._load_best_model()  # type: ignore[misc]
+        else:
+            self._load_from_checkpoint(self.state.best_model_checkpoint)  # type: ignore[attr-defined]
+
+    def save_result(self) -> None:
+        """Write the trained model into `output_dir`, every file complete before it appears, the state at the end."""
+        output_dir = Path(self.args.output_dir)  # type: ignore[attr-defined]
+        target = output_dir / STAGING / "final"
+        self.save_model(str(target))  # type: ignore[attr-defined]
+        self.accelerator.wait_for_everyone()  # type: ignore[attr-defined]
+        if self.args.should_save:  # type: ignore[attr-defined]
+            move_files(target, output_dir)
+            (output_dir / STAGING).rmdir()
+        self.save_state()  # type: ignore[attr-defined]
+
+    def get_train_dataloader(self) -> Any:
+        """TRL's, with workers that leave SIGTERM to their parent."""
+        loader = super().get_train_dataloader()  # type: ignore[misc]
+        inner = loader.base_dataloader  # inside accelerate's
+        inner.worker_init_fn = functools.partial(_ignore_sigterm, inner.worker_init_fn)
+        return loader

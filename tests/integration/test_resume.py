@@ -1,0 +1,249 @@
+"""A run that was killed ends with the weights of the run that never was."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+from transformers import Trainer
+
+from tests.conftest import REPO
+from video_thinker.errors import CheckpointError, ConfigError
+from video_thinker.training import grpo, sft
+from video_thinker.training.checkpoints import MANIFEST, STAGING, write_manifest
+from video_thinker.training.resume import EXIT_SIGTERM
+
+pytestmark = pytest.mark.integration
+STAGES = {"sft": sft, "grpo": grpo}
+
+
+@pytest.fixture
+def config(tiny_model_dir: Path, media_root: Path, items_file: Path, tmp_path: Path, caplog):
+    """Both stages in small: six items, several epochs; GRPO uses each rollout for four steps, so most saves cut one."""
+    caplog.set_level(logging.INFO)
+    common = {
+        "model_name_or_path": str(tiny_model_dir),
+        "dtype": "float32",
+        "attn_implementation": "sdpa",
+        "train_file": str(items_file),
+        "media_root": str(media_root),
+        "prompt_style": "trace_concise",
+        "fps": 4.0,
+        "max_pixels": 56 * 56,
+        "use_cpu": True,
+        "bf16": False,
+        "gradient_checkpointing": False,
+        "report_to": "none",
+        "learning_rate": 1e-3,
+        "logging_steps": 1,
+        "canary_steps": 3,
+        "save_strategy": "steps",
+        "save_total_limit": 2,
+    }
+    special = {
+        "sft": {"per_device_train_batch_size": 2, "max_steps": 8, "save_steps": 2},
+        "grpo": {
+            "reward_funcs": ["length"],
+            "reward_params": {"length": {"min_tokens": 0, "max_tokens": 7, "min_accuracy": 0.0}},
+            "num_generations": 4,
+            "per_device_train_batch_size": 4,
+            "steps_per_generation": 2,
+            "num_iterations": 2,
+            "gradient_accumulation_steps": 1,
+            "max_completion_length": 8,
+            "beta": 0.04,
+            "max_steps": 18,
+            "save_steps": 1,
+        },
+    }
+
+    def write(stage: str, name: str) -> str:
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(yaml.safe_dump({**common, **special[stage], "output_dir": str(tmp_path / name)}))
+        return str(path)
+
+    return write
+
+
+def result(tmp_path: Path, name: str) -> dict[str, torch.Tensor]:
+    return load_file(tmp_path / name / "model.safetensors")
+
+
+def assert_equal_weights(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
+    assert one.keys() == other.keys()
+    for name, weight in one.items():
+        assert torch.equal(weight, other[name]), name
+
+
+def kill(stage: str, point: str, config_file: str) -> None:
+    command = [sys.executable, "-m", "tests.killing", stage, point, config_file]
+    done = subprocess.run(command, cwd=REPO, env={**os.environ, "PYTHONPATH": "src"}, capture_output=True, text=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr[-3000:]
+
+
+@pytest.mark.parametrize(("stage", "step", "saving"), [("sft", 5, 6), ("grpo", 13, 15)])
+def test_killed_twice_and_continued_gives_bitwise_the_same_weights(config, tmp_path, caplog, stage, step, saving):
+    """The first kill falls into a step, the second into the writing of a checkpoint."""
+    assert STAGES[stage].main([config(stage, "whole")]) == 0
+    broken = config(stage, "broken")
+    kill(stage, f"step:{step}", broken)
+    kill(stage, f"saving:{saving}", broken)
+    assert (tmp_path / "broken" / STAGING / f"checkpoint-{saving}").is_dir()
+    assert not (tmp_path / "broken" / f"checkpoint-{saving}").exists()
+    caplog.clear()
+    assert STAGES[stage].main([broken]) == 0
+    assert f"{STAGING}/checkpoint-{saving}: the run ended while it was being written" in caplog.text
+    assert f"continuing from {tmp_path / 'broken' / 'checkpoint-'}" in caplog.text
+    assert_equal_weights(result(tmp_path, "whole"), result(tmp_path, "broken"))
+    losses = [
+        [
+            entry["loss"]
+            for entry in json.loads((tmp_path / name / "trainer_state.json").read_text())["log_history"][:-1]
+        ]
+        for name in ("whole", "broken")
+    ]
+    assert losses[0] == losses[1]
+
+
+@pytest.mark.parametrize("forgotten", ["random state", "optimizer", "sampler", "rollouts"])
+def test_every_part_of_the_state_matters(config, tmp_path, monkeypatch, forgotten):
+    """The comparison above can fail: without any one part of the state the weights differ."""
+    assert grpo.main([config("grpo", "whole")]) == 0
+    path = config("grpo", "cut")
+    assert grpo.main([path, "max_steps=13"]) == 0
+    if forgotten == "random state":
+        monkeypatch.setattr(Trainer, "_load_rng_state", lambda *args: None)
+    elif forgotten == "optimizer":
+        monkeypatch.setattr(Trainer, "_load_optimizer_and_scheduler", lambda *args: None)
+    elif forgotten == "sampler":
+        monkeypatch.setattr(grpo.VideoGRPOTrainer, "_epochs_done", property(lambda self: 0, lambda self, value: None))
+    else:
+        checkpoint = tmp_path / "cut" / "checkpoint-13"
+        saved = torch.load(checkpoint / "rollouts_0.pt")
+        assert saved["rollouts"] is not None
+        torch.save({**saved, "rollouts": None}, checkpoint / "rollouts_0.pt")
+        write_manifest(checkpoint)
+    assert grpo.main([path]) == 0
+    whole, cut = result(tmp_path, "whole"), result(tmp_path, "cut")
+    assert any(not torch.equal(weight, cut[name]) for name, weight in whole.items())
+
+
+def test_a_checkpoint_that_was_cut_is_passed_over(config, tmp_path, caplog):
+    path = config("sft", "run")
+    assert sft.main([path, "max_steps=6"]) == 0
+    optimizer = tmp_path / "run" / "checkpoint-6" / "optimizer.pt"
+    optimizer.write_bytes(optimizer.read_bytes()[:-10])
+    assert sft.main([path]) == 0
+    assert "checkpoint-6: incomplete (optimizer.pt has" in caplog.text and "it is passed over" in caplog.text
+    assert f"continuing from {tmp_path / 'run' / 'checkpoint-4'}" in caplog.text
+    with pytest.raises(CheckpointError, match=r"checkpoint-8' is incomplete \(no files\.json"):
+        (tmp_path / "run" / "checkpoint-8" / MANIFEST).unlink()
+        sft.main([path, f"resume_from_checkpoint={tmp_path / 'run' / 'checkpoint-8'}"])
+
+
+def test_a_finished_run_is_not_run_again_and_a_lost_result_is_restored(config, tmp_path, caplog):
+    path = config("sft", "run")
+    assert sft.main([path, "max_steps=4"]) == 0
+    before = result(tmp_path, "run")
+    assert sft.main([path, "max_steps=4"]) == 0
+    assert "nothing is left to do" in caplog.text
+    for name in ("model.safetensors", "trainer_state.json", "config.json"):
+        (tmp_path / "run" / name).unlink()
+    assert sft.main([path, "max_steps=4"]) == 0
+    assert_equal_weights(before, result(tmp_path, "run"))
+    assert not (tmp_path / "run" / "optimizer.pt").exists() and (tmp_path / "run" / "config.json").is_file()
+
+
+def test_settings_that_cannot_change_are_refused_others_are_named(config, tmp_path, caplog):
+    path = config("sft", "run")
+    assert sft.main([path, "max_steps=2"]) == 0
+    with pytest.raises(ConfigError, match=r"made with per_device_train_batch_size=2, this run has .*=3"):
+        sft.main([path, "per_device_train_batch_size=3"])
+    with pytest.raises(ConfigError, match=r"resume=never, but .* holds checkpoint-2"):
+        sft.main([path, "resume=never"])
+    with pytest.raises(ConfigError, match=r"resume='maybe' is unknown"):
+        sft.main([path, "resume=maybe"])
+    with pytest.raises(ConfigError, match=r"save_only_model=true: the checkpoints in"):
+        sft.main([path, "save_only_model=true"])
+    assert sft.main([path, "max_steps=4", "learning_rate=1e-4"]) == 0
+    assert "continuing with learning_rate=0.0001; up to checkpoint-2 it was 0.001" in caplog.text
+
+
+@pytest.mark.parametrize("option", ["save_strategy=no", "save_only_model=true"])
+def test_a_run_that_cannot_be_continued_says_so_at_the_start(config, caplog, option):
+    assert sft.main([config("sft", "run"), option, "max_steps=1"]) == 0
+    first = next(record.message for record in caplog.records if "a run that is killed" in record.message)
+    assert "starts again from the beginning" in first
+
+
+def test_sigterm_saves_and_the_next_run_continues(config, tmp_path):
+    options = ["max_steps=60", "save_steps=1000"]
+    assert sft.main([config("sft", "whole"), *options]) == 0
+    path = config("sft", "stopped")
+    command = [sys.executable, "-m", "video_thinker.cli", "sft", path, *options, "dataloader_num_workers=1"]
+    env = {**os.environ, "PYTHONPATH": "src", "PYTHONUNBUFFERED": "1"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    with subprocess.Popen(command, cwd=REPO, env=env, start_new_session=True, **pipes) as run:
+        for line in run.stdout:
+            if "step 2/60" in line:
+                os.killpg(run.pid, signal.SIGTERM)  # as SLURM does: the data worker gets it, too,
+                run.send_signal(signal.SIGTERM)  # and the launcher passes its own on
+                break
+        said = run.stdout.read()
+    assert run.returncode == EXIT_SIGTERM, said
+    assert "the same command continues" in said
+    assert not (tmp_path / "stopped" / "model.safetensors").exists()
+    assert len(list((tmp_path / "stopped").glob("checkpoint-*"))) == 1
+    assert sft.main([path, *options]) == 0
+    assert_equal_weights(result(tmp_path, "whole"), result(tmp_path, "stopped"))
+
+
+def test_a_full_disk_names_the_last_good_checkpoint_and_keeps_it(config, tmp_path, monkeypatch):
+    path = config("sft", "run")
+    original = torch.save
+
+    def full(obj, file, *args, **kwargs):
+        if "checkpoint-4" in str(file):
+            original(obj, file, *args, **kwargs)
+            raise OSError(28, "No space left on device")
+        return original(obj, file, *args, **kwargs)
+
+    monkeypatch.setattr(torch, "save", full)
+    message = r"checkpoint-4 could not be written.*No space left.*last complete one is .*checkpoint-2"
+    with pytest.raises(CheckpointError, match=message):
+        sft.main([path])
+    assert not (tmp_path / "run" / STAGING / "checkpoint-4").exists()
+    monkeypatch.undo()
+    assert sft.main([path]) == 0
+    assert not (tmp_path / "run" / STAGING).exists()
+
+
+def test_loading_the_best_model_finds_it_where_it_was_moved(config, items_file, tmp_path):
+    options = ["load_best_model_at_end=true", "eval_strategy=steps", "eval_steps=2", f"eval_file={items_file}"]
+    assert sft.main([config("sft", "run"), *options, "save_total_limit=1", "max_steps=4"]) == 0
+    state = json.loads((tmp_path / "run" / "trainer_state.json").read_text())
+    best = Path(state["best_model_checkpoint"])
+    assert best.parent == tmp_path / "run" and best.is_dir()
+    assert_equal_weights(load_file(best / "model.safetensors"), result(tmp_path, "run"))
+
+
+def test_the_run_is_watched_while_it_trains(config, monkeypatch):
+    """Beats come with the ids of the step's samples."""
+    from video_thinker.training.watchdog import Watchdog
+
+    beats = []
+    monkeypatch.setattr(Watchdog, "beat", lambda self, doing, ids=None: beats.append((time.monotonic(), doing, ids)))
+    assert grpo.main([config("grpo", "run"), "max_steps=1"]) == 0
+    said = [(doing, sorted(set(ids))) for _, doing, ids in beats if ids is not None]
+    assert said[0][0] == "reading media" and len(said[0][1]) == 2
+    assert said[1][0] == "forward and backward" and set(said[1][1]) <= set(said[0][1])
