@@ -128,6 +128,9 @@ class _Memory:
         size = self.parameters.bytes
         if self.run.load_in_4bit:
             size -= int(self.quantized * (self.width - NF4_BYTES))
+        return self.sharded_weights(size)
+
+    def sharded_weights(self, size: int) -> int:
         offloaded = self.run.zero is not None and self.run.zero.offload_parameters
         return 0 if offloaded else self.sharded(size, 3)
 
@@ -138,9 +141,9 @@ class _Memory:
         return min(self.parameters.total, self.run.zero.max_live) * self.width
 
     def reference(self) -> int:
-        if self.run.reference == "model":
-            return self.sharded((self.parameters.total - self.parameters.adapter) * self.width, 3)
-        return self.sharded(self.parameters.adapter * self.width, 3) if self.run.reference == "adapter" else 0
+        parameters = self.parameters
+        sizes = {"": 0, "model": parameters.total * self.width, "adapter": parameters.trainable_bytes}
+        return self.sharded_weights(sizes[self.run.reference])
 
     def gradients(self) -> int:
         zero = self.run.zero
@@ -272,7 +275,7 @@ class _Memory:
         if zero is not None and zero.offload_optimizer:
             size += (1 + 1 + 2) * FP32 * self.parameters.trainable  # master weights, gradients, two states
         if zero is not None and zero.offload_parameters:
-            size += self.parameters.bytes
+            size += self.parameters.bytes * (2 if self.run.reference == "model" else 1)
         return size
 
 

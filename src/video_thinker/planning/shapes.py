@@ -55,6 +55,7 @@ def _qwen2_5_vl(hidden_size: int, vocab_size: int, *, tie_word_embeddings: bool,
         },
         vision_config={**_QWEN2_5_VISION, "out_hidden_size": hidden_size},
         tie_word_embeddings=tie_word_embeddings,
+        dtype="bfloat16",
     )
 
 
@@ -75,6 +76,7 @@ def _qwen3_vl(
         },
         vision_config={**_QWEN3_VISION, **vision, "out_hidden_size": hidden_size},
         tie_word_embeddings=tie_word_embeddings,
+        dtype="bfloat16",
     )
 
 
@@ -175,11 +177,11 @@ def load_shape(path: str) -> ModelShape:
     Raises:
         ConfigError: the path is no folder with a config, and its name stands for no known checkpoint.
     """
-    base = adapter_base(path)
+    folder = Path(path)
+    base = adapter_base(path) if folder.is_dir() else None  # a name alone would be asked of the hub
     if base is not None:
         shape = load_shape(base)
         return ModelShape(shape.config, f"the adapter {path} on {shape.source}", Adapter(folder=path))
-    folder = Path(path)
     if (folder / "config.json").is_file():
         return ModelShape(AutoConfig.from_pretrained(folder), str(folder / "config.json"))
     known = known_shape(path)
