@@ -1,8 +1,8 @@
 """`video-thinker plan CONFIG --gpus N --gpu-memory GIB`: will this run fit, and if not, which key to change?
 
-Nothing is started and nothing is downloaded. The prediction is for the largest batch: frames and pixels at their limits,
-the longest prompt and trace, completions that use all their tokens. Exit code 0: fits; 1: does not; 2: the config is
-wrong.
+Nothing is started and nothing is downloaded. The prediction is for the largest batch: frames and pixels at their
+limits, the longest prompt and trace, completions that use all their tokens. Exit code 0: fits; 1: does not; 2: the
+config is wrong.
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from video_thinker.errors import ConfigError
 from video_thinker.planning.memory import GIB, Prediction, predict
 from video_thinker.planning.resolve import Lengths, Request, read_values, resolve
+from video_thinker.planning.run import Zero
 
 ZERO_FILES = ("zero2", "zero3", "zero3_offload")
 
@@ -49,8 +51,8 @@ def needed(prediction: Prediction) -> int:
     return prediction.peak.total + prediction.reserve
 
 
-def possible_changes(stage: str, values: dict[str, Any], gpus: int) -> list[dict[str, Any]]:
-    """List changes that save memory, those that leave the result as it is first."""
+def possible_changes(stage: str, values: dict[str, Any], gpus: int, *, has_adapter: bool) -> list[dict[str, Any]]:
+    """List changes that may save memory."""
     changes: list[dict[str, Any]] = []
     if not values["gradient_checkpointing"]:
         changes.append({"gradient_checkpointing": True})
@@ -63,15 +65,12 @@ def possible_changes(stage: str, values: dict[str, Any], gpus: int) -> list[dict
     if gpus == 1:
         files = files[2:]  # nothing to shard over
     changes += [{"deepspeed": file} for file in files if file != values["deepspeed"] and Path(file).is_file()]
-    is_new_adapter = (
-        not values["use_peft"] and not (Path(values["model_name_or_path"]) / "adapter_config.json").is_file()
-    )
-    if is_new_adapter:
+    if not has_adapter:
         changes.append({"use_peft": True})
+        if "vision_tower" not in values["freeze"]:
+            changes.append({"freeze": [*values["freeze"], "vision_tower"]})
     elif not values["load_in_4bit"] and not values["deepspeed"]:
         changes.append({"load_in_4bit": True})
-    if is_new_adapter and "vision_tower" not in values["freeze"]:
-        changes.append({"freeze": [*values["freeze"], "vision_tower"]})
     if stage == "grpo":
         changes.append({"max_completion_length": values["max_completion_length"] // 2})
         if values["beta"]:
@@ -81,7 +80,9 @@ def possible_changes(stage: str, values: dict[str, Any], gpus: int) -> list[dict
     return changes
 
 
-def advise(stage: str, values: dict[str, Any], request: Request, limit: int, now: int) -> tuple[list[Change], Change]:
+def advise(
+    stage: str, values: dict[str, Any], request: Request, limit: int, prediction: Prediction
+) -> tuple[list[Change], Change]:
     """Try changes one by one, and together until the run fits.
 
     Args:
@@ -89,7 +90,7 @@ def advise(stage: str, values: dict[str, Any], request: Request, limit: int, now
         values: The config.
         request: What was asked.
         limit: Bytes of a GPU.
-        now: Bytes that the run needs as it is.
+        prediction: The run as it is.
 
     Returns:
         Single changes that save at least 2%, the best first, and the first that together fit (or all of them).
@@ -98,7 +99,9 @@ def advise(stage: str, values: dict[str, Any], request: Request, limit: int, now
     def apply(keys: dict[str, Any]) -> Change:
         return Change(keys, needed(predict(resolve(stage, {**values, **keys}, request)[0])))
 
-    single = [apply(keys) for keys in possible_changes(stage, values, request.gpus)]
+    now, has_adapter = needed(prediction), prediction.run.policy.adapter is not None
+    changes = possible_changes(stage, values, request.gpus, has_adapter=has_adapter)
+    single = [apply(keys) for keys in changes]
     single = sorted((change for change in single if change.needed < 0.98 * now), key=lambda change: change.needed)
     together = Change({}, now)
     for change in single:
@@ -136,7 +139,7 @@ def render(prediction: Prediction, lengths: Lengths, limit: int, stage: str, con
     """Print the run, the table and the verdict."""
     run, count = prediction.run, prediction.parameters
     policy, peak = run.policy, prediction.peak
-    console.print(f"Model: {policy.shape.source}")
+    console.print(f"Model: {escape(policy.shape.source)}")
     held = str(policy.dtype).removeprefix("torch.") + (" with mixed precision" if policy.autocast else "")
     console.print(f"Parameters: {count.total:,}, trained {count.trainable:,}, held in {held}")
     zero = "none" if run.zero is None else f"stage {run.zero.stage}" + _offload(run.zero)
@@ -144,7 +147,7 @@ def render(prediction: Prediction, lengths: Lengths, limit: int, stage: str, con
     kind = "completion" if stage == "grpo" else "trace"
     console.print(
         f"Longest sequence: {run.length:,} tokens = {run.vision_tokens:,} vision + {run.prompt_text:,} prompt text + "
-        f"{run.target:,} {kind} (text {lengths.source})"
+        f"{run.target:,} {kind} (text {escape(lengths.source)})"
     )
     sequences = run.rows * run.accumulation * run.gpus
     console.print(
@@ -166,10 +169,8 @@ def render(prediction: Prediction, lengths: Lengths, limit: int, stage: str, con
     )
 
 
-def _offload(zero: Any) -> str:
-    parts = [
-        name for name, on in (("optimizer", zero.offload_optimizer), ("parameters", zero.offload_parameters)) if on
-    ]
+def _offload(zero: Zero) -> str:
+    parts = ["optimizer"] * zero.offload_optimizer + ["parameters"] * zero.offload_parameters
     return f", {' and '.join(parts)} on the host" if parts else ""
 
 
@@ -178,13 +179,13 @@ def render_advice(single: list[Change], together: Change, limit: int, console: C
     table = Table("change", "GiB needed", "", title="What saves memory", title_justify="left")
     table.columns[1].justify = "right"
     for change in single:
-        table.add_row(change.text, _gib(change.needed), "fits" if change.needed <= limit else "")
+        table.add_row(escape(change.text), _gib(change.needed), "fits" if change.needed <= limit else "")
     console.print()
     console.print(table)
     if together.needed > limit:
         console.print(f"Even all of them together need {_gib(together.needed)} GiB: more GPUs, or a smaller model.")
     elif len(together.keys) > 1 and not any(change.needed <= limit for change in single):
-        console.print(f"Together these fit, with {_gib(together.needed)} GiB: {together.text}")
+        console.print(f"Together these fit, with {_gib(together.needed)} GiB: {escape(together.text)}")
 
 
 def to_json(prediction: Prediction, limit: int, stage: str, single: list[Change], together: Change) -> dict[str, Any]:
@@ -223,7 +224,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--gpu-memory", type=float, required=True, metavar="GIB", help="memory of one GPU in GiB")
     parser.add_argument("--stage", choices=("sft", "grpo"), default="", help="if the config's keys do not tell")
     parser.add_argument(
-        "--shape", default="", metavar="MODEL", help="folder or known checkpoint with the model's shape"
+        "--shape", default="", metavar="MODEL", help="folder or known checkpoint to take the shape from"
     )
     parser.add_argument("--text-tokens", type=int, help="text tokens of the longest prompt")
     parser.add_argument("--target-tokens", type=int, help="tokens of the longest trace (sft)")
@@ -243,7 +244,7 @@ def main(argv: list[str] | None = None) -> int:
     render(prediction, lengths, limit, stage, console)
     fits, single, together = needed(prediction) <= limit, [], Change({}, needed(prediction))
     if not fits:
-        single, together = advise(stage, values, request, limit, needed(prediction))
+        single, together = advise(stage, values, request, limit, prediction)
         render_advice(single, together, limit, console)
     if args.json:
         numbers = to_json(prediction, limit, stage, single, together)

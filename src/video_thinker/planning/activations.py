@@ -107,7 +107,7 @@ ModelBuilder = Callable[[PretrainedConfig], Any]
 
 
 def _to_fake(model: torch.nn.Module) -> None:
-    """Replace meta tensors by fake CPU ones, so that operations choose the kernels of a real device. Run in the mode."""
+    """Replace meta tensors by fake CPU ones, so that operations choose a real device's kernels. Call it in the mode."""
     made: dict[int, torch.Tensor] = {}  # tied weights stay tied
 
     def fake(tensor: torch.Tensor) -> torch.Tensor:

@@ -1,7 +1,7 @@
 """Predicted memory of a training run on each GPU, phase by phase.
 
-What is exact: parameters, gradients and optimizer states (counted on the meta device), activations (`activations`). What
-is arithmetic, from the sources named: the output layer of TRL (`trl/kernels/chunked_logprob.py`), the KV cache of
+What is exact: parameters, gradients and optimizer states (counted on the meta device), activations (`activations`).
+What is arithmetic, from the sources named: the output layer of TRL (`trl/kernels/chunked_logprob.py`), the KV cache of
 transformers' `DynamicCache`, ZeRO's partitions (Rajbhandari et al., arXiv 1910.02054, section 5) with DeepSpeed's
 buffers. What is a guess: `reserve`, the CUDA context and the allocator's fragmentation.
 
@@ -39,7 +39,7 @@ OPTIMIZER_STATES = {
     "paged_adamw_8bit": 0.5,
     "paged_adamw_32bit": 2.0,
 }
-"""States in fp32 units per trainable parameter, by `optim`; paged ones may move to host memory, which is not counted."""
+"""States in fp32 units per trainable parameter, by `optim`; that paged ones may move to the host is left out."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Prediction:
 
     @property
     def reserve(self) -> int:
-        """What a GPU needs beyond allocations: 1 GiB of CUDA context and workspaces, 1 GiB of NCCL, 5% fragmentation."""
+        """What a GPU needs beyond allocations: 1 GiB of CUDA context, 1 GiB of NCCL, 5% fragmentation."""
         return (GIB if self.run.gpus == 1 else 2 * GIB) + self.peak.total // 20
 
 

@@ -28,7 +28,7 @@ PROMPT_TEXT, TRACE = 512, 1024
 """Text tokens of a prompt and tokens of a trace where no item is there to measure."""
 
 TEMPLATE, TIMESTAMP = 32, 10
-"""Tokens of the chat template; and per pair of frames in Qwen3-VL, which writes `<12.3 seconds>` and two markers before it."""
+"""Tokens of the chat template; and of `<12.3 seconds>` and two markers, which Qwen3-VL writes per pair of frames."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,8 @@ def read_zero(path: str) -> Zero:
         stage = settings["stage"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(
-            f"deepspeed={path!r}: cannot read zero_optimization.stage ({error!r}); name one of configs/deepspeed/*.json."
+            f"deepspeed={path!r}: cannot read zero_optimization.stage ({error!r}); name one of "
+            "configs/deepspeed/*.json."
         ) from error
 
     def on_host(key: str) -> bool:

@@ -190,7 +190,12 @@ def load_shape(path: str) -> ModelShape:
             f"model_name_or_path={path!r}: no config.json there, and the name stands for none of the known shapes "
             f"({', '.join(KNOWN_SHAPES)}); give --shape one of them, or a folder with a config.json."
         )
-    return ModelShape(_known_configs()[known], f"known shape of {known}" + ("" if path == known else ", by its name"))
+    if path == known:
+        return ModelShape(_known_configs()[known], f"known shape of {known}")
+    if "lora" in Path(path).name.lower():
+        source = f"known shape of {known} with an adapter of the default settings, by the name {path}"
+        return ModelShape(_known_configs()[known], source, Adapter())
+    return ModelShape(_known_configs()[known], f"known shape of {known}, by the name {path}")
 
 
 def vision_factor(config: PretrainedConfig) -> int:
