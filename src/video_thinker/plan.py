@@ -61,22 +61,25 @@ def possible_changes(stage: str, values: dict[str, Any], gpus: int, *, has_adapt
     rows, steps = values["per_device_train_batch_size"], values["gradient_accumulation_steps"]
     if rows % 2 == 0:
         changes.append({"per_device_train_batch_size": rows // 2, "gradient_accumulation_steps": steps * 2})
-    files = [f"configs/deepspeed/{name}.json" for name in ZERO_FILES]
-    if gpus == 1:
-        files = files[2:]  # nothing to shard over
+    files = [f"configs/deepspeed/{name}.json" for name in (ZERO_FILES if gpus > 1 else ZERO_FILES[-1:])]
     changes += [{"deepspeed": file} for file in files if file != values["deepspeed"] and Path(file).is_file()]
     if not has_adapter:
-        changes.append({"use_peft": True})
-        if "vision_tower" not in values["freeze"]:
-            changes.append({"freeze": [*values["freeze"], "vision_tower"]})
+        changes += [{"use_peft": True}, {"freeze": sorted({*values["freeze"], "vision_tower"})}]
     elif not values["load_in_4bit"] and not values["deepspeed"]:
         changes.append({"load_in_4bit": True})
-    if stage == "grpo":
-        changes.append({"max_completion_length": values["max_completion_length"] // 2})
-        if values["beta"]:
-            changes.append({"beta": 0.0})
     frames = "num_frames" if values["num_frames"] else "max_frames"
     changes += [{frames: values[frames] // 2}, {"max_pixels": values["max_pixels"] // 2}]
+    return changes + (_rollout_changes(values, gpus) if stage == "grpo" else [])
+
+
+def _rollout_changes(values: dict[str, Any], gpus: int) -> list[dict[str, Any]]:
+    changes: list[dict[str, Any]] = [{"max_completion_length": values["max_completion_length"] // 2}]
+    if values["beta"]:
+        changes.append({"beta": 0.0})
+    steps = values["steps_per_generation"] or values["gradient_accumulation_steps"]
+    completions = values["per_device_train_batch_size"] * gpus * steps // 2
+    if steps % 2 == 0 and completions % values["num_generations"] == 0:
+        changes.append({"steps_per_generation": steps // 2})  # fewer completions at a time, as many a step
     return changes
 
 

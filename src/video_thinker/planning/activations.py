@@ -135,13 +135,14 @@ def _vision_forward(visual: Any, batch: Batch, pixels_ND: torch.Tensor) -> list[
         Vision tokens (N / merge², hidden), and Qwen3-VL's features of deeper layers.
     """
     config = visual.config
-    per_frame = batch.grid[1] * batch.grid[2]
-    frame_ends = np.arange(0, batch.num_patches + 1, per_frame)  # its values are read: a fake tensor has none
+    # Only eager attention takes memory by segment. The ends are read: a fake tensor has no values, so this is none.
+    segment = batch.grid[1] * batch.grid[2] if config._attn_implementation == "eager" else batch.num_patches
+    segment_ends = np.arange(0, batch.num_patches + 1, segment)
     head_dim = config.hidden_size // config.num_heads
     rotary = (torch.empty(batch.num_patches, head_dim), torch.empty(batch.num_patches, head_dim))
     hidden = visual.patch_embed(pixels_ND.type(visual.dtype))
     for block in visual.blocks:
-        hidden = block(hidden, cu_seqlens=frame_ends, position_embeddings=rotary)
+        hidden = block(hidden, cu_seqlens=segment_ends, position_embeddings=rotary)
     return [visual.merger(hidden), *(merger(hidden) for merger in getattr(visual, "deepstack_merger_list", []))]
 
 

@@ -175,6 +175,7 @@ def _policy(values: dict[str, Any], shape: ModelShape, zero: Zero | None) -> Pol
     mixed = torch.bfloat16 if bf16 else torch.float16 if fp16 else None
     if zero is not None:  # DeepSpeed casts the weights and does without autocast
         dtype, mixed = mixed or torch.float32, None
+    checkpointing = values.get("activation_checkpointing")  # the name of transformers 6; wins where it is set
     adapter = shape.adapter
     if values["use_peft"]:
         settings = {key: values[key] for key in _keys([PeftArguments]) if key.startswith("lora_")}
@@ -184,7 +185,7 @@ def _policy(values: dict[str, Any], shape: ModelShape, zero: Zero | None) -> Pol
         shape,
         dtype,
         mixed,
-        bool(values["gradient_checkpointing"]),
+        bool(values["gradient_checkpointing"] if checkpointing is None else checkpointing),
         eager_attention=values["attn_implementation"] == "eager",
         frozen=tuple(values["freeze"]),
         adapter=adapter,
