@@ -245,7 +245,8 @@ def main(argv: list[str] | None = None) -> int:
     prediction = predict(run)
     console = Console(highlight=False)
     render(prediction, lengths, limit, stage, console)
-    fits, single, together = needed(prediction) <= limit, [], Change({}, needed(prediction))
+    fits, together = needed(prediction) <= limit, Change({}, needed(prediction))
+    single: list[Change] = []
     if not fits:
         single, together = advise(stage, values, request, limit, prediction)
         render_advice(single, together, limit, console)
