@@ -25,6 +25,9 @@ FP32 = 4
 TILE_TOKENS, TILE_VOCABULARY = 4096, 32768
 """Tile of TRL's fused output layer: `TOKEN_CHUNK_SIZE` and `_CHUNKED_LOGPROB_CHUNK_SIZE` of TRL 1.16."""
 
+CPU_COPIES = 6
+"""fp32 tensors of a tile's size that `_forward_tile` and `_backward_tile` make where there is no Triton."""
+
 NF4_BYTES = (4 + (8 + 32 / 256) / 64) / 8
 """Bytes per weight in 4 bits with double quantization: one 8-bit scale per 64 weights, one fp32 scale per 256 of them
 (Dettmers et al., arXiv 2305.14314, section 3)."""
@@ -190,15 +193,20 @@ class _Memory:
         patches, values = batch.patch_shape(self.run.config.vision_config)
         return patches * values * FP32
 
-    def head_tile(self, tokens: int) -> int:
-        """TRL's output layer: one tile of logits, and the hidden states it picks out."""
-        compute = self.run.policy.compute_dtype.itemsize
-        return min(tokens, TILE_TOKENS) * TILE_VOCABULARY * compute + tokens * self.text.hidden_size * compute
+    def head_tile(self) -> int:
+        """TRL's output layer: one tile of logits, and the hidden states it scores."""
+        run, width = self.run, self.run.policy.compute_dtype.itemsize
+        # With Triton kernels, only positions with a label are scored; without, all are, with fp32 copies of a tile.
+        tokens = run.rows * (run.target if run.on_gpu else run.length)
+        rows, columns = min(tokens, TILE_TOKENS), min(self.text.vocab_size, TILE_VOCABULARY)
+        copies = 0 if run.on_gpu else FP32 * columns * (CPU_COPIES * rows + self.text.hidden_size)
+        return rows * TILE_VOCABULARY * width + tokens * self.text.hidden_size * width + copies
 
-    def head_backward(self, tokens: int) -> int:
+    def head_backward(self) -> int:
         """The same with its gradients, which it sums up in fp32."""
+        tokens = self.run.rows * (self.run.target if self.run.on_gpu else self.run.length)
         hidden = tokens * self.text.hidden_size * (FP32 + self.width)
-        return self.head_tile(tokens) + hidden + self.head * (FP32 + self.width)
+        return self.head_tile() + hidden + self.head * (FP32 + self.width)
 
     def kv_cache(self, tokens: int) -> int:
         """Keys and values of all layers for `tokens` of each rollout row."""
@@ -229,12 +237,13 @@ class _Memory:
         run = self.run
         static = self.static(gradients=run.zero is not None)
         static["gathered weights"] = self.gathered()
-        moment = {
-            "pixels": self.pixels(run.rows),
-            "activations": _trace_inference(run.policy, Batch(run.rows, run.length, run.grid)),
-            "logits": self.head_tile(run.rows * run.target),
+        static["pixels"] = self.pixels(run.rows)
+        hidden = run.rows * run.length * self.text.hidden_size * run.policy.compute_dtype.itemsize
+        moments = {
+            "forward": {"activations": _trace_inference(run.policy, Batch(run.rows, run.length, run.grid))},
+            "output layer": {"activations": hidden, "logits": self.head_tile()},
         }
-        return _largest("scoring", static, {"forward": moment})
+        return _largest("scoring", static, moments)
 
     def backward(self) -> Phase:
         run = self.run
@@ -242,10 +251,9 @@ class _Memory:
         static = self.static(gradients=self.keeps_gradients)
         static["gathered weights"] = self.gathered()
         static["pixels"] = self.pixels(run.rows)
-        tokens = run.rows * run.target
         saved = vision.saved + language.saved
         moments = {
-            "output layer": {"activations": saved, "logits": self.head_backward(tokens)},
+            "output layer": {"activations": saved, "logits": self.head_backward()},
             "language model": {"activations": saved + language.transient},
         }
         if not self.keeps_gradients:  # they grow while activations are freed

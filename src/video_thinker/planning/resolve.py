@@ -219,6 +219,7 @@ def resolve(stage: str, values: dict[str, Any], request: Request) -> tuple[Run, 
         gpus=request.gpus,
         zero=zero,
         load_in_4bit=bool(values["load_in_4bit"]),
+        on_gpu=not values["use_cpu"],
     )
     limit = values["max_length"] if stage == "sft" else values["max_prompt_length"]
     if limit is not None and run.prompt + (stage == "sft") > limit:

@@ -91,6 +91,7 @@ class Run:
         rollout_rows: Completions sampled at a time on each GPU; 0 for SFT.
         reference: "model", "adapter" or "" (no reference policy of its own).
         scores: Whether log-probabilities are computed without gradient, too.
+        on_gpu: Whether TRL's output layer has its Triton kernels.
         gather_for_generation: Whether ZeRO-3 puts the whole model on each GPU for a rollout.
     """
 
@@ -107,6 +108,7 @@ class Run:
     rollout_rows: int = 0
     reference: str = ""
     scores: bool = False
+    on_gpu: bool = True
     gather_for_generation: bool = True
 
     @property
