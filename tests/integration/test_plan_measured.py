@@ -16,7 +16,7 @@ from video_thinker.adapters import lora_config
 from video_thinker.cli import main as cli
 from video_thinker.config import PeftArguments
 from video_thinker.modeling import freeze
-from video_thinker.planning.activations import Batch, LiveBytes, trace_training
+from video_thinker.planning.activations import Batch, LiveBytes, trace_inference, trace_training
 from video_thinker.planning.memory import GIB, predict
 from video_thinker.planning.run import Policy, Run
 from video_thinker.planning.shapes import Adapter, ModelShape, load_shape, video_grid, video_tokens
@@ -208,6 +208,19 @@ def test_peak_of_forward_and_backward(batch, checkpointing):
     predicted = max(vision.saved + language.peak, vision.peak)
     measured = measure_peak(real_model(trained), trained, inputs(trained.shape.config, batch))
     assert predicted == pytest.approx(measured, rel=0.15)
+
+
+@pytest.mark.parametrize("batch", [LONG, TWO_ROWS], ids=["1100", "2x400"])
+def test_peak_of_a_forward_without_gradients(batch):
+    trained = policy(qwen2_5_vl(), torch.bfloat16)
+    predicted = trace_inference(
+        trained.build, trained.shape.config, batch, padded=batch.rows > 1, autocast=trained.autocast
+    )
+    model, fields = real_model(trained), inputs(trained.shape.config, batch)
+    with torch.no_grad(), LiveBytes([*model.parameters(), *model.buffers(), *fields.values()]) as live:
+        with torch.autocast("cpu", torch.bfloat16):
+            backbone(model)(**fields, use_cache=False)
+    assert predicted == pytest.approx(live.peak, rel=0.15)
 
 
 @pytest.mark.parametrize(
