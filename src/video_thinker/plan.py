@@ -232,7 +232,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--text-tokens", type=int, help="text tokens of the longest prompt")
     parser.add_argument("--target-tokens", type=int, help="tokens of the longest trace (sft)")
     parser.add_argument("--json", metavar="FILE", help="write all numbers there, too")
-    args = parser.parse_args(argv)
+    args = parser.parse_intermixed_args(argv)  # overrides before and after options
     if args.gpus < 1 or args.gpu_memory <= 0:
         raise ConfigError(f"--gpus {args.gpus} --gpu-memory {args.gpu_memory:g}: both must be above 0.")
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")

@@ -217,9 +217,9 @@ def test_peak_of_a_forward_without_gradients(batch):
         trained.build, trained.shape.config, batch, padded=batch.rows > 1, autocast=trained.autocast
     )
     model, fields = real_model(trained), inputs(trained.shape.config, batch)
-    with torch.no_grad(), LiveBytes([*model.parameters(), *model.buffers(), *fields.values()]) as live:
-        with torch.autocast("cpu", torch.bfloat16):
-            backbone(model)(**fields, use_cache=False)
+    live = LiveBytes([*model.parameters(), *model.buffers(), *fields.values()])
+    with torch.no_grad(), live, torch.autocast("cpu", torch.bfloat16):
+        backbone(model)(**fields, use_cache=False)
     assert predicted == pytest.approx(live.peak, rel=0.15)
 
 

@@ -273,12 +273,14 @@ def test_lengths_are_those_of_the_items(tmp_path, tiny_model_dir, items_file):
 def test_plan_prints_one_page(tmp_path, tiny_model_dir, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     config = write_config(tmp_path, tiny_model_dir, max_length=4000)
-    assert cli(["plan", str(config), "--gpu-memory", "80", "--json", str(tmp_path / "plan.json")]) == 0
+    options = ["--gpu-memory", "80", "--json", str(tmp_path / "plan.json")]
+    assert cli(["plan", str(config), "max_frames=4", *options, "max_pixels=3136"]) == 0
     text = capsys.readouterr().out
     assert "FITS" in text and "DOES NOT" not in text
     assert max(map(len, text.splitlines())) <= 80
     found = json.loads((tmp_path / "plan.json").read_text())
     assert found["fits"] and found["together"] is None
+    assert found["tokens"]["vision"] == 2 * 4
     assert found["peak"] == sum(found["phases"][found["peak_phase"]]["parts"].values())
 
 
