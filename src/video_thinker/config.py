@@ -111,6 +111,10 @@ class VideoArguments:
     max_pixels: int = field(default=128 * 28 * 28, metadata={"help": "Most height x width of a frame."})
     video_backend: str = field(default="auto", metadata={"help": "auto, decord, torchcodec or pyav."})
     media_cache_mib: int = field(default=256, metadata={"help": "In-memory cache of sampled frames; 0 is off."})
+    frame_cache_dir: str | None = field(
+        default=None, metadata={"help": "Folder for sampled frames on disk, shared by processes and runs; none is off."}
+    )
+    frame_cache_gib: float = field(default=50.0, metadata={"help": "Size limit of frame_cache_dir."})
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""How well predicted time spans meet gold ones: temporal IoU, mIoU and R@K. Runs without torch.
+"""How well predicted time spans meet gold ones: temporal IoU, IoU of sets of spans, mIoU, R@K. Runs without torch.
 
 mIoU and R@K as in Video-Thinker (arXiv 2510.23473): each gold segment takes the predicted span that meets it best. A
 span that meets no gold segment costs nothing, so read these figures beside the number of predicted spans.
@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from video_thinker.schema import Segment, TraceBlock
 
 Span = Segment | TraceBlock
+Interval = tuple[float, float]
 
 
 def temporal_iou(a: Span, b: Span) -> float:
@@ -21,6 +22,19 @@ def temporal_iou(a: Span, b: Span) -> float:
     intersection = max(0.0, min(a.end_s, b.end_s) - max(a.start_s, b.start_s))
     union = (a.end_s - a.start_s) + (b.end_s - b.start_s) - intersection
     return intersection / union if intersection > 0 else 0.0
+
+
+def set_iou(pred: Sequence[Interval], gold: Sequence[Interval]) -> float:
+    """Time that two sets of intervals (start, end; seconds) share, over the time that either covers.
+
+    With one interval on each side this is the temporal IoU. Intervals of one set that overlap count once, so naming
+    more of them costs where they miss. Intervals that do not start before they end cover nothing.
+    """
+    pred, gold = _merged(pred), _merged(gold)
+    shared_s = sum(max(0.0, min(end, e) - max(start, s)) for start, end in pred for s, e in gold)
+    pred_s, gold_s = (sum(end - start for start, end in spans) for spans in (pred, gold))
+    union_s = pred_s + gold_s - shared_s  # of a set with itself: exactly what is shared
+    return shared_s / union_s if shared_s > 0 else 0.0
 
 
 def mean_best_iou(pred: Sequence[Span], gold: Sequence[Span]) -> float | None:
@@ -35,6 +49,17 @@ def recall_at(pred: Sequence[Span], gold: Sequence[Span], k: float) -> float | N
     if not gold:
         return None
     return sum(iou >= k for iou in _best_ious(pred, gold)) / len(gold)
+
+
+def _merged(intervals: Sequence[Interval]) -> list[Interval]:
+    """Join intervals that overlap; sorted, without those that do not start before they end."""
+    merged: list[Interval] = []
+    for start, end in sorted(interval for interval in intervals if interval[0] < interval[1]):
+        if merged and start <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+        else:
+            merged.append((start, end))
+    return merged
 
 
 def _best_ious(pred: Sequence[Span], gold: Sequence[Span]) -> list[float]:

@@ -20,7 +20,7 @@ from video_thinker.errors import ConfigError
 from video_thinker.schema import VideoSample
 from video_thinker.scoring import options_are_lettered
 
-AnswerKind = Literal["letter", "option", "number", "text"]
+AnswerKind = Literal["letter", "option", "number", "span", "text"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +53,21 @@ _LONG_ANSWERS: Mapping[AnswerKind, str] = MappingProxyType(
         "letter": "the letter of the right option",
         "option": "the right option, word for word,",
         "number": "only a number",
+        "span": "the time span MM:SS-MM:SS",
         "text": "a short text",
     }
 )
 _SHORT_ANSWERS: Mapping[AnswerKind, str] = MappingProxyType(
-    {"letter": "letter", "option": "option", "number": "number", "text": "text"}
+    {"letter": "letter", "option": "option", "number": "number", "span": "span", "text": "text"}
 )
 _PLAIN_ANSWERS: Mapping[AnswerKind, str] = MappingProxyType(
-    {"letter": "with the letter", "option": "with an option", "number": "with a number", "text": "briefly"}
+    {
+        "letter": "with the letter",
+        "option": "with an option",
+        "number": "with a number",
+        "span": "with the time span MM:SS-MM:SS",
+        "text": "briefly",
+    }
 )
 
 PROMPT_STYLES: dict[str, PromptStyle] = {
@@ -80,6 +87,16 @@ PROMPT_STYLES: dict[str, PromptStyle] = {
         system=None, reminder="Answer {answer}.", still_reminder="Answer {answer}.", answers=_PLAIN_ANSWERS
     ),
 }
+
+
+# The questions of benchmarks whose annotations are captions, not questions.
+CAPTIONING_QUESTION = "Tell, moment by moment, what happens in the video."
+_GROUNDING_QUESTION = 'When in the video does this happen: "{caption}"?'
+
+
+def grounding_question(caption: str) -> str:
+    """Ask for the time span of what a caption tells."""
+    return _GROUNDING_QUESTION.format(caption=caption.strip())
 
 
 def render_system(style: str) -> str | None:
@@ -112,4 +129,6 @@ def _style(style: str) -> PromptStyle:
 def _answer_kind(sample: VideoSample) -> AnswerKind:
     if sample.problem_type == "multiple choice":
         return "letter" if options_are_lettered(sample.options) or not sample.options else "option"
+    if sample.problem_type == "grounding":
+        return "span"
     return "number" if sample.problem_type in ("numerical", "regression") else "text"

@@ -15,9 +15,16 @@ from dataclasses import dataclass
 from typing import Literal
 
 MediaKind = Literal["video", "image"]
-ProblemType = Literal["multiple choice", "numerical", "OCR", "free-form", "regression"]
+ProblemType = Literal["multiple choice", "numerical", "OCR", "free-form", "regression", "grounding"]
 
-PROBLEM_TYPES: tuple[ProblemType, ...] = ("multiple choice", "numerical", "OCR", "free-form", "regression")
+PROBLEM_TYPES: tuple[ProblemType, ...] = (
+    "multiple choice",
+    "numerical",
+    "OCR",
+    "free-form",
+    "regression",
+    "grounding",  # Video-R1 has the first five
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +48,10 @@ class Media:
 class VideoSample:
     """One question on some media, with its gold answer.
 
-    `answer` is the bare gold ("A", "3.5", "a red car"), without the `<answer>` tags of the raw `solution`.
+    `answer` is the bare gold ("A", "3.5", "a red car", "4.0-9.5"), without the `<answer>` tags of the raw `solution`.
     `options` are as in the file ("A. milk"); empty unless `problem_type` is "multiple choice".
     `media` is usually one video; an empty tuple is a text-only sample.
+    `category` is the benchmark's own kind of question ("Time Cognition"), by which figures can be broken down.
     `location` is "file:line", for a JSON list "file:line (item N)", for error messages.
     """
 
@@ -56,6 +64,7 @@ class VideoSample:
     segments: tuple[Segment, ...] = ()
     process: str | None = None
     data_source: str = ""
+    category: str = ""
     duration_s: float | None = None
     location: str = ""
 

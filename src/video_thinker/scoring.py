@@ -9,6 +9,7 @@ One rule per problem type, those of Video-R1 (arXiv 2503.21776, its reward code)
 | OCR | 1 - word error rate, at least 0 |
 | free-form | mean of the ROUGE-1, ROUGE-2 and ROUGE-L F1 with stemming |
 | regression | 1 - min(1, abs(answer - gold) / abs(gold)) |
+| grounding | temporal IoU of the time spans in the answer with those in the gold (not in Video-R1) |
 
 Where that code would not give the gold itself 1.0, this one does: a free-form gold of one word leaves out ROUGE-2 (it
 has no bigram), words outside of ASCII count, and a regression gold of 0 is met by 0 exactly.
@@ -22,12 +23,21 @@ from __future__ import annotations
 import math
 import re
 import string
-from collections.abc import Callable, Sequence
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import TYPE_CHECKING
 
+from video_thinker.grounding import set_iou
 from video_thinker.schema import ProblemType, Score, VideoSample
-from video_thinker.trace import extract_answer, has_tags, parse_trace
+from video_thinker.trace import (
+    extract_answer,
+    find_time_ranges,
+    has_tags,
+    parse_time_range,
+    parse_trace,
+    untagged_prose,
+)
 
 if TYPE_CHECKING:
     from rouge_score.rouge_scorer import RougeScorer
@@ -35,20 +45,35 @@ if TYPE_CHECKING:
 UNSCORABLE = Score(None, "unscorable")
 UNANSWERED = Score(0.0, "unanswered")
 
+_CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
+
 _OPTION = re.compile(r"\(?([A-Za-z])[.):](?![A-Za-z]\.)\s*(.*)", re.DOTALL)  # "A. milk", not the initials "A.D."
-# Meant: B, (B), B., B: milk. Not meant: Banana, A man, A.M.
-_LEADING_LETTER = re.compile(r"[(\[]?([A-Za-z])(?:$|[)\].:,](?![A-Za-z]\.))")
+# Meant: B, (B), B., B: milk, B because, B是. Not meant: Banana, A man, A.M., B is wrong.
+_LEADING_LETTER = re.compile(
+    r"[(\[]?([A-Za-z])(?:$|[)\].:,;、。](?![A-Za-z]\.)"
+    rf"|(?<=[A-Z])(?:[{_CJK}]| [-–—=(]| (?:because|since|as|is (?:the )?(?:correct|right|best|answer))\b))"
+)
 # After a leading letter, another one joined to it: "A, B", "(A) or (B)", "A/B". Not the text of an option: "C, a dog".
 _SECOND_LETTER = re.compile(
     r"[)\].:]{0,2} ?(?:(?<=,)|[,/&]|and\b|or\b) ?(?:and |or )?[(\[]?[A-Za-z](?:$|[)\].:,/]| (?:and|or)\b)"
 )
+_ANSWER_NOUN = r"(?:(?:the|my|correct|right|best|final|most likely) ){0,3}(?:answer|option|choice)"
 _ANSWER_PHRASE = re.compile(
-    r"^(?:(?:(?:the|my|correct|right|best|final) ){0,3}(?:answer|option|choice)(?: is)? ?:? ?){1,2}", re.IGNORECASE
+    r"^(?:(?:so|thus|hence|therefore|ok|okay),? )?"
+    rf"(?:(?:{_ANSWER_NOUN}(?: is| would be)? ?:? ?){{1,2}}|it(?: is|'s) "
+    r"|(?:i (?:would |will )?|i'd |i'll )?(?:choose|pick|select|say|go with) (?:option )?"
+    r"|(?:正确)?(?:答案|选项|选择|选)(?:应该)?[是为]? ?:? ?)?",
+    re.IGNORECASE,
 )
+# Inside of a longer text only words that state the answer count, not every mention of an option.
+_STATED_ANSWER = re.compile(
+    rf"\b{_ANSWER_NOUN}[\"'*_]{{0,3}}(?: is\b| would be\b| ?:)[ :]{{0,2}}|(?:答案|选项)(?:应该)?[是为:][ :]{{0,2}}",
+    re.IGNORECASE,
+)
+_BOXED = re.compile(r"\\boxed\{\s*(?:\\(?:text|mathrm|mathbf|textbf)\{)?([^{}]{1,200})\}")
 _NUMBER = re.compile(
     r"[$€£]?([+-]?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)?(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,3})?)(?: ?%)?\.?"
 )
-_CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
 _WORD = re.compile(rf"[{_CJK}]|[^\W_{_CJK}]+")  # scripts without spaces count by character
 
 
@@ -65,15 +90,16 @@ def score_answer(answer: str | None, sample: VideoSample) -> Score:
 def score_completion(text: str, sample: VideoSample, *, strict: bool = False) -> Score:
     """Grade a whole completion.
 
-    Lenient: by `extract_answer`; a completion without any tag is an answer in plain words and is graded as a whole.
+    Lenient: by `extract_answer`. Without such an answer, a completion without any tag is an answer in plain words and
+    is graded as a whole; of one with tags, a choice may still be read from the prose outside of them ("B. <time>…").
     Strict: a completion that breaks the trace format is unanswered.
     """
     if strict:
         trace = parse_trace(text, strict=True, duration_s=sample.duration_s)
         return score_answer(trace.answer if trace else None, sample)
     answer = extract_answer(text)
-    if answer is None and not has_tags(text):
-        answer = text
+    if answer is None and (sample.problem_type == "multiple choice" or not has_tags(text)):
+        answer = untagged_prose(text)
     return score_answer(answer, sample)
 
 
@@ -98,12 +124,12 @@ def extract_choice(answer: str, options: Sequence[str]) -> str | None:
     """Find the one option letter (upper case) that an answer names, or `None`.
 
     Read as B: "B", "b", "(B)", "B.", "B. any text", "The answer is B", "B oil" and "oil" if that is the text of option
-    B. A letter inside a word is none, nor is an article ("A man walks"), nor are several letters ("A, B"). The letter
+    B; in a longer text a boxed B, "… so the answer is B …" (the last one counts), and a last line that is only "B".
+    A letter inside a word is none, nor is an article ("A man walks"), nor are several letters ("A, B"). The letter
     need not be one of the options: then the answer is wrong, not missing.
     """
     letters = option_letters(options)
-    first_line = next(iter(answer.strip().splitlines()), "")
-    for text in (_plain(answer), _plain(first_line)):
+    for text in _places_of_a_choice(unicodedata.normalize("NFKC", answer)):
         bare = _ANSWER_PHRASE.sub("", text)
         choice = _letter_of_text(text, letters) or _letter_of_text(bare, letters) or _leading_letter(bare)
         if choice is not None:
@@ -170,12 +196,21 @@ def _score_free_form(answer: str, sample: VideoSample) -> Score:
     return _graded(sum(rouges[kind].fmeasure for kind in kinds) / len(kinds))
 
 
+def _score_grounding(answer: str, sample: VideoSample) -> Score:
+    gold = [span for part in sample.answer.split(",") if (span := parse_time_range(part)) and span[0] < span[1]]
+    if len(gold) != len(sample.answer.split(",")):
+        return UNSCORABLE
+    spans = find_time_ranges(answer)
+    return _graded(set_iou(spans, gold)) if spans else UNANSWERED
+
+
 _GRADERS: dict[ProblemType, Callable[[str, VideoSample], Score]] = {
     "multiple choice": _score_choice,
     "numerical": _score_numerical,
     "OCR": _score_ocr,
     "free-form": _score_free_form,
     "regression": _score_regression,
+    "grounding": _score_grounding,
 }
 
 
@@ -184,8 +219,23 @@ def _graded(value: float) -> Score:
 
 
 def _plain(text: str) -> str:
-    """Drop markdown and quotes around an answer, and runs of white space inside it."""
-    return " ".join(text.replace("**", "").split()).strip("*`\"'$ ")
+    """Drop markdown, quotes and braces around an answer, and runs of white space inside it."""
+    return " ".join(text.replace("**", "").split()).strip("*_`\"'${} ")
+
+
+def _places_of_a_choice(answer: str) -> Iterator[str]:
+    """Cut out where an answer may name its choice, the most telling place first."""
+    lines = answer.strip().splitlines()
+    if not lines:
+        return
+    if boxed := _BOXED.findall(answer):
+        yield _plain(boxed[-1])
+    if stated := list(_STATED_ANSWER.finditer(answer)):
+        yield _plain(answer[stated[-1].end() :].lstrip().partition("\n")[0])
+    yield _plain(answer)
+    yield _plain(lines[0])
+    if re.fullmatch(r"[(\[]?[A-Za-z][)\]]?[.]?", last := _plain(lines[-1])):
+        yield last
 
 
 def _letter_of_text(text: str, letters: dict[str, str]) -> str | None:
@@ -209,7 +259,7 @@ def _leading_letter(text: str) -> str | None:
 
 
 def _comparable(text: str) -> str:
-    return " ".join(text.split()).casefold().rstrip(".!")
+    return " ".join(unicodedata.normalize("NFKC", text).split()).casefold().strip("'\"").rstrip(".!。")
 
 
 def _has_decimals(text: str) -> bool:

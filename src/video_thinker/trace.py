@@ -20,6 +20,7 @@ Everything is one pass over the tags, so the time taken is linear in the length 
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections import Counter
@@ -38,7 +39,17 @@ _CLOCK = re.compile(r"(?:([0-9]{1,3}):)?([0-9]{1,4}):([0-5][0-9](?:\.[0-9]{1,9})
 _SECONDS = re.compile(r"([0-9]{1,7}(?:\.[0-9]{1,9})?) ?(?:s|sec|seconds)?")
 _RANGE = re.compile(r"(.+?)\s*(?:->|-|–|—|~|\bto\b)\s*(.+)")
 _MAX_RANGE_CHARS = 64  # longer text is not a time range, and bounds the backtracking of the patterns above
-_FINAL_ANSWER = re.compile(r"final answer ?: ?", re.IGNORECASE)
+_TIME = (
+    r"(?:(?:[0-9]{1,3}:)?[0-9]{1,4}:[0-5][0-9](?:\.[0-9]{1,9})?|[0-9]{1,7}(?:\.[0-9]{1,9})?(?: ?(?:seconds|sec|s)\b)?)"
+)
+# "00:01-00:03", "from 1.0 s to 7.5 s", "between 1 and 3", "[1.0, 7.5]", anywhere in a text.
+_RANGE_IN_TEXT = re.compile(
+    rf"(?<![\w.:-])({_TIME})\s{{0,4}}(?:->|-|–|—|~|(?:to|until|and)\b)\s{{0,4}}({_TIME})(?![\w:]|\.[0-9])"
+    rf"|[\[(]\s{{0,4}}({_TIME})\s{{0,4}},\s{{0,4}}({_TIME})\s{{0,4}}[\])]",
+    re.IGNORECASE,
+)
+# "Final answer: B", "**Final Answer:** B", "final answer is B", and a line of its own before the answer.
+_FINAL_ANSWER = re.compile(r"\bfinal answer[*_ ]{0,4}(?:[:：]|is\b)[*_ ]{0,4}", re.IGNORECASE)
 
 _BLOCK_SEQUENCE = [mark + tag for tag in BLOCK_TAGS for mark in ("", "/")]
 _ANSWER_SEQUENCE = [ANSWER_TAG, "/" + ANSWER_TAG]
@@ -112,34 +123,51 @@ def parse_time_range(text: str) -> tuple[float, float] | None:
     return None if start_s is None or end_s is None else (start_s, end_s)
 
 
+def find_time_ranges(text: str) -> list[tuple[float, float]]:
+    """Find all time ranges in a text, in seconds: "It happens from 1.0 to 7.5 s and at 00:10-00:14".
+
+    Unlike `parse_time_range`, which wants the text to be one range and nothing else. The order of the two times of a
+    range is not checked here.
+    """
+    spans = []
+    for match in _RANGE_IN_TEXT.finditer(text):
+        start_s, end_s = (parse_time(time) for time in match.groups() if time is not None)
+        if start_s is not None and end_s is not None:
+            spans.append((start_s, end_s))
+    return spans
+
+
 def extract_answer(text: str) -> str | None:
     """Find the answer a completion gives, or `None`.
 
-    The last complete `<answer>…</answer>` counts, the inner one where they are nested; else an `<answer>` left open
-    (up to the next tag); else the rest of the line after the last "Final answer:". An empty answer is none. A bare
-    option letter without any mark is left to `scoring.score_completion`, which knows the options.
+    The last complete `<answer>…</answer>` counts, the inner one where they are nested; else the last `<answer>` left
+    open that has content (up to the next tag); else the rest of the line after the last "Final answer:". An empty
+    answer is none. An answer without any mark is left to `scoring.score_completion`, which knows the options.
     """
     opened_at: int | None = None
     answer: str | None = None
-    tags = list(_tags(text))
-    for tag in tags:
+    left_open = ""
+    for tag, following in itertools.pairwise([*_tags(text), _Tag("", False, len(text), len(text))]):
         if tag.name != ANSWER_TAG:
             continue
         if not tag.closes:
             opened_at = tag.end
+            left_open = text[tag.end : following.start].strip() or left_open
         elif opened_at is not None:
             answer, opened_at = text[opened_at : tag.start], None
-    if answer is None and opened_at is not None:
-        stop = next((tag.start for tag in tags if tag.start >= opened_at), len(text))
-        answer = text[opened_at:stop]
     if answer is None:
-        answer = _after_final_answer(text)
+        answer = left_open or _after_final_answer(text)
     return (answer or "").strip() or None
 
 
 def has_tags(text: str) -> bool:
     """Say whether a text holds any tag of the trace format."""
     return _TAG.search(text) is not None
+
+
+def untagged_prose(text: str) -> str:
+    """Return what stands outside of all tags, the pieces separated by line breaks; all of a text without tags."""
+    return "\n".join(piece.content.strip() for piece in _pieces(text) if not piece.name)
 
 
 def parse_trace(text: str, *, strict: bool = False, duration_s: float | None = None) -> Trace | None:

@@ -290,8 +290,11 @@ def test_dropout_does_not_hide_a_blind_model(stage, grpo_config, config, sft_dir
     score = grpo.VideoGRPOTrainer._get_per_token_logps_and_entropies
 
     def score_blind(self, *args, **kwargs):
-        self._row_media = [blank_media(row) for row in self._row_media]
-        return score(self, *args, **kwargs)
+        media, blank, self._blank = self._row_media, self._blank, True
+        self._row_media = [blank_media(row) for row in media]
+        scored = score(self, *args, **kwargs)
+        self._row_media, self._blank = media, blank
+        return scored
 
     monkeypatch.setattr(grpo.VideoGRPOTrainer, "_get_per_token_logps_and_entropies", score_blind)
     extra = {"disable_dropout": False, "beta": 0.0} if stage is grpo else {}

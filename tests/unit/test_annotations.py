@@ -20,6 +20,7 @@ ROW = {
     "solution": "<answer>A</answer>",
     "path": "./cooking/v_0031.mp4",
     "data_source": "youcook2",
+    "category": "cooking",
     "duration_s": 31.5,
     "segments": [{"start_s": 4, "end_s": 9.5, "caption": "Milk is poured into the bowl."}],
     "process": "I look. <time>00:04-00:09.5</time> <caption>Milk.</caption> <think>After the eggs.</think>",
@@ -34,6 +35,7 @@ SAMPLE = VideoSample(
     segments=(Segment(4.0, 9.5, "Milk is poured into the bowl."),),
     process="I look. <time>00:04-00:09.5</time> <caption>Milk.</caption> <think>After the eggs.</think>",
     data_source="youcook2",
+    category="cooking",
     duration_s=31.5,
     location="f:1",
 )
@@ -84,10 +86,10 @@ def test_a_minimal_row_as_video_r1_has_them():
     )
 
 
-@pytest.mark.parametrize("key", ["options", "segments", "process", "duration_s", "data_source"])
+@pytest.mark.parametrize("key", ["options", "segments", "process", "duration_s", "data_source", "category"])
 @pytest.mark.parametrize("value", [None, MISSING])
 def test_optional_fields_may_be_null_or_missing(key, value):
-    empty = {"options": (), "segments": (), "process": None, "duration_s": None, "data_source": ""}
+    empty = {"options": (), "segments": (), "process": None, "duration_s": None, "data_source": "", "category": ""}
     assert getattr(parse(**{key: value}), key) == empty[key]
 
 
@@ -178,6 +180,7 @@ ERRORS = {
     "more data types": ({"data_type": ["video", "image"]}, "a video or image has a path each"),
     "text with a path": ({"data_type": "text"}, "a text has none"),
     "text among videos": ({"data_type": ["text", "video"], "path": ["a", "b"]}, "a text has none"),
+    "category a number": ({"category": 1}, "category is a text"),
     "source a number": ({"data_source": 1}, "data_source is a text"),
     "process a list": ({"process": []}, r"process=\[\]"),
     "duration a text": ({"duration_s": "31"}, 'duration_s="31"'),
@@ -332,7 +335,7 @@ def test_samples_survive_a_round_trip_through_a_file(tmp_path, as_list):
 
 
 def test_to_row_leaves_out_what_is_not_there():
-    assert set(to_row(parse(process=None, segments=None, duration_s=None))) == {
+    assert set(to_row(parse(process=None, segments=None, duration_s=None, category=None))) == {
         "problem_id", "problem", "data_type", "problem_type", "options", "solution", "path", "data_source",
     }  # fmt: skip
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from video_thinker.grounding import mean_best_iou, recall_at, temporal_iou
+from video_thinker.grounding import mean_best_iou, recall_at, set_iou, temporal_iou
 from video_thinker.schema import Segment, TraceBlock
 
 
@@ -21,6 +21,40 @@ from video_thinker.schema import Segment, TraceBlock
 def test_temporal_iou(a, b, iou):
     assert temporal_iou(Segment(*a), Segment(*b)) == pytest.approx(iou)
     assert temporal_iou(Segment(*b), TraceBlock(*a, caption="", think="")) == pytest.approx(iou)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "iou"),
+    [
+        ([(4, 8)], [(4, 8)], 1.0),
+        ([(4, 8)], [(6, 10)], 2 / 6),
+        ([(4, 8), (4, 8), (5, 6)], [(4, 8)], 1.0),  # overlaps count once
+        ([(0, 4), (2, 6), (20, 24)], [(0, 6)], 6 / 10),
+        ([(0, 4), (10, 14)], [(0, 4)], 0.5),
+        ([(0, 4), (10, 14)], [(12, 16), (2, 6)], 4 / 12),
+        ([(0, 4), (4, 8)], [(0, 8)], 1.0),
+        ([(8, 4)], [(4, 8)], 0.0),
+        ([(9, 4), (4, 8)], [(4, 8)], 1.0),
+        ([(4, 4)], [(4, 4)], 0.0),
+        ([], [(4, 8)], 0.0),
+        ([], [], 0.0),
+    ],
+)
+def test_iou_of_sets_of_intervals(a, b, iou):
+    assert set_iou(a, b) == pytest.approx(iou)
+    assert set_iou(b, a) == pytest.approx(iou)
+
+
+def test_a_set_of_intervals_against_itself_is_exactly_one():
+    for start in range(300):
+        spans = [(start / 7 + 3.3 * step, start / 7 + 3.3 * step + 0.1 * step) for step in range(1, 9)]
+        assert set_iou(spans, spans) == set_iou(spans, spans[::-1]) == 1.0
+
+
+def test_sets_of_intervals_that_do_not_meet_are_exactly_zero():
+    for start in range(300):
+        times = [start / 7 + step / 3 for step in range(8)]
+        assert set_iou([(times[0], times[1]), (times[4], times[5])], [(times[2], times[3]), (times[6], times[7])]) == 0
 
 
 GOLD = [Segment(0, 4), Segment(10, 14)]

@@ -13,8 +13,8 @@ SOURCE = Path(__file__).resolve().parents[2] / "src" / PACKAGE
 # Bottom to top: a module imports from its own layer and from those below. A package's name stands for all its modules.
 LAYERS = [
     ["schema", "errors", "run_info"],
-    ["prompts", "trace", "scoring", "grounding", "config"],
-    ["data", "rewards", "modeling", "adapters", "parts", "merge"],
+    ["prompts", "trace", "scoring", "grounding", "config", "completions"],
+    ["data", "rewards", "modeling", "adapters", "parts", "merge", "flops"],
     ["training", "evaluation", "synthesis", "spotlight", "toyworld", "planning", "plan", "doctor", "machine"],
     ["cli"],
 ]
@@ -27,12 +27,16 @@ TORCH_FREE = [
     "scoring",
     "grounding",
     "prompts",
+    "completions",
     "rewards",
     "data",
     "data.annotations",
     "data.conversation",
     "data.validate",
     "cli",
+    "evaluation.benchmarks",
+    "evaluation.prepare",
+    "evaluation.published",
 ]
 
 
@@ -128,9 +132,14 @@ sys.meta_path.insert(0, Refuse())
 import {names}
 from video_thinker.rewards import load_reward_funcs
 from video_thinker.schema import PROBLEM_TYPES, VideoSample
-samples = [VideoSample("v", "?", kind, "3", ("3", "4") if kind == "multiple choice" else ()) for kind in PROBLEM_TYPES]
+golds = {{"grounding": "3-4"}}
+samples = [
+    VideoSample("v", "?", kind, golds.get(kind, "3"), ("3", "4") if kind == "multiple choice" else ())
+    for kind in PROBLEM_TYPES
+]
 (reward,) = load_reward_funcs(["accuracy"])
-assert reward(completions=["<answer>3</answer>"] * 5, sample=samples) == [1.0] * 5
+completions = [f"<answer>{{sample.answer}}</answer>" for sample in samples]
+assert reward(completions=completions, sample=samples) == [1.0] * len(PROBLEM_TYPES)
 assert "torch" not in sys.modules
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

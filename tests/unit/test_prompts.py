@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from video_thinker.errors import ConfigError
-from video_thinker.prompts import PROMPT_STYLES, render_question, render_system
+from video_thinker.prompts import PROMPT_STYLES, grounding_question, render_question, render_system
 from video_thinker.schema import Media, VideoSample
 
 CHOICE = VideoSample(
@@ -41,6 +41,7 @@ def test_question_then_options_one_per_line_then_reminder(style):
         ("multiple choice", (), "letter"),  # options written into the question
         ("numerical", (), "number"),
         ("regression", (), "number"),
+        ("grounding", (), "span"),
     ],
 )
 def test_the_reminder_asks_for_the_kind_of_answer(style, problem_type, options, word):
@@ -53,6 +54,12 @@ def test_text_answers(problem_type):
     sample = dataclasses.replace(CHOICE, problem_type=problem_type, options=())
     assert render_question(sample, "plain") == "What is poured?\nAnswer briefly."
     assert "short text" in render_question(sample, "trace")
+
+
+def test_the_questions_made_from_captions():
+    assert grounding_question(" a {red} ball rolls. ") == 'When in the video does this happen: "a {red} ball rolls."?'
+    sample = dataclasses.replace(CHOICE, problem_type="grounding", options=(), problem=grounding_question("x"))
+    assert render_question(sample, "plain").endswith("\nAnswer with the time span MM:SS-MM:SS.")
 
 
 def test_only_trace_has_a_system_message_and_it_names_every_tag():

@@ -90,24 +90,33 @@ def test_a_batch_is_graded_by_each_samples_own_problem_type():
     number = dataclasses.replace(CHOICE, problem_type="numerical", answer="3", options=())
     text = dataclasses.replace(CHOICE, problem_type="free-form", answer="a red car", options=())
     regression = dataclasses.replace(CHOICE, problem_type="regression", answer="10", options=())
-    texts = [trace("B"), trace("3"), trace("a red car"), trace("9"), trace("3")]
-    samples = [CHOICE, number, text, regression, CHOICE]
-    assert call(accuracy_reward, texts, samples) == [1.0, 1.0, 1.0, pytest.approx(0.9), 0.0]
-    assert call(accuracy_reward, texts[::-1], samples[::-1]) == [0.0, pytest.approx(0.9), 1.0, 1.0, 1.0]
+    span = dataclasses.replace(CHOICE, problem_type="grounding", answer="4.0-8.0", options=())
+    texts = [trace("B"), trace("3"), trace("a red car"), trace("9"), trace("00:04-00:06"), trace("3")]
+    samples = [CHOICE, number, text, regression, span, CHOICE]
+    assert call(accuracy_reward, texts, samples) == [1.0, 1.0, 1.0, pytest.approx(0.9), 0.5, 0.0]
+    assert call(accuracy_reward, texts[::-1], samples[::-1]) == [0.0, 0.5, pytest.approx(0.9), 1.0, 1.0, 1.0]
 
 
 def test_an_unusable_gold_gives_none_not_zero():
     broken = dataclasses.replace(CHOICE, answer="E")
     empty = dataclasses.replace(CHOICE, answer="", problem_type="free-form", options=())
-    samples = [CHOICE, broken, empty]
-    assert call(accuracy_reward, [trace()] * 3, samples) == [1.0, None, None]
-    assert call(length_reward, [trace()] * 3, samples, completion_ids=[[1] * 400] * 3) == [1.0, None, None]
-    assert call(accuracy_reward, [""] * 3, samples) == [0.0, None, None]
+    point = dataclasses.replace(CHOICE, answer="4.0-4.0", problem_type="grounding", options=())
+    samples = [CHOICE, broken, empty, point]
+    assert call(accuracy_reward, [trace()] * 4, samples) == [1.0, None, None, None]
+    assert call(length_reward, [trace()] * 4, samples, completion_ids=[[1] * 400] * 4) == [1.0, None, None, None]
+    assert call(accuracy_reward, [""] * 4, samples) == [0.0, None, None, None]
 
 
 def test_the_accuracy_reward_is_the_grade_of_the_evaluation():
     for text in INPUTS.values():
         assert call(accuracy_reward, [text]) == [score_completion(text, CHOICE).value]
+
+
+def test_a_strict_accuracy_reward_pays_only_for_answers_in_the_format():
+    texts = [trace(), "B", trace("A"), trace().replace("<think>t</think>", ""), "<answer>B</answer>"]
+    assert call(accuracy_reward, texts) == [1.0, 1.0, 0.0, 1.0, 1.0]
+    (strict,) = load_reward_funcs(["accuracy"], {"accuracy": {"strict": True}})
+    assert call(strict, texts) == [1.0, 0.0, 0.0, 0.0, 0.0]
 
 
 def test_format_uses_each_videos_own_duration():
@@ -199,7 +208,8 @@ def test_load_reward_funcs_sets_parameters():
         (["accuracy"], {"length": {"min_tokens": 1}}, "not in reward_funcs"),
         (["length"], {"length": {"min_token": 1}}, "its parameters are min_tokens, max_tokens, min_accuracy"),
         (["length"], {"length": {"sample": 1}}, "unknown parameters"),
-        (["accuracy"], {"accuracy": {"weight": 2}}, "it has no parameters"),
+        (["format"], {"format": {"weight": 2}}, "it has no parameters"),
+        (["accuracy"], {"accuracy": {"weight": 2}}, "its parameters are strict"),
     ],
 )
 def test_load_reward_funcs_refuses(names, parameters, message):

@@ -37,8 +37,8 @@ def test_only_stills(kinds, expected):
     assert dataclasses.replace(SAMPLE, media=media).only_stills is expected
 
 
-def test_problem_types_are_those_of_video_r1():
-    assert PROBLEM_TYPES == ("multiple choice", "numerical", "OCR", "free-form", "regression")
+def test_problem_types_are_those_of_video_r1_and_grounding():
+    assert PROBLEM_TYPES == ("multiple choice", "numerical", "OCR", "free-form", "regression", "grounding")
 
 
 @pytest.mark.parametrize("name", ["DataError", "DecodeError", "ConfigError", "BlindModelError"])

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from video_thinker.schema import Score, VideoSample
+from video_thinker.schema import PROBLEM_TYPES, Score, VideoSample
 from video_thinker.scoring import (
     UNANSWERED,
     UNSCORABLE,
@@ -296,6 +296,46 @@ def test_free_form(gold, answer, value, status):
     assert score.status == status
 
 
+@pytest.mark.parametrize(
+    ("gold", "answer", "value", "status"),
+    [
+        ("4.0-8.0", "4.0-8.0", 1.0, "correct"),
+        ("4.0-8.0", "00:04-00:08", 1.0, "correct"),
+        ("4.0-8.0", "It happens from 4 to 8 seconds.", 1.0, "correct"),
+        ("4.0-8.0", "[4.0, 8.0]", 1.0, "correct"),
+        ("4.0-8.0", "6-10", 2 / 6, "partial"),
+        ("4.0-8.0", "8-10", 0.0, "wrong"),
+        ("4.0-8.0", "8-4", 0.0, "wrong"),
+        ("4.0-8.0", "0-100", 0.04, "partial"),
+        ("4.0-8.0", "4-8, 4-8", 1.0, "correct"),
+        ("4.0-8.0", "4-8, 20-24", 0.5, "partial"),  # more spans cost where they miss
+        ("4.0-8.0, 10.0-14.0", "10-14, 4-8", 1.0, "correct"),
+        ("4.0-8.0, 10.0-14.0", "4-8", 0.5, "partial"),
+        ("00:04-00:08", "4-8", 1.0, "correct"),
+        ("4.0-8.0", "at the end", 0.0, "unanswered"),
+        ("4.0-8.0", "00:04", 0.0, "unanswered"),
+        ("4.0-8.0", "", 0.0, "unanswered"),
+        ("4.0-8.0", None, 0.0, "unanswered"),
+        ("8.0-4.0", "4-8", None, "unscorable"),
+        ("4.0-4.0", "4-4", None, "unscorable"),
+        ("4.0-8.0, later", "4-8", None, "unscorable"),
+        ("sitting", "sitting", None, "unscorable"),
+        ("", "", None, "unscorable"),
+    ],
+)
+def test_grounding(gold, answer, value, status):
+    score = score_answer(answer, sample("grounding", gold))
+    assert score.value == (None if value is None else pytest.approx(value))
+    assert score.status == status
+
+
+def test_grounding_of_a_completion():
+    asked = sample("grounding", "1.0-2.0")
+    assert score_completion(TRACE + "<answer>00:01-00:02</answer>", asked) == CORRECT
+    assert score_completion("From 1 to 2 seconds.", asked) == CORRECT
+    assert score_completion(TRACE, asked) == UNANSWERED  # looking at a moment is not naming it as the answer
+
+
 def test_free_form_equals_the_rouge_library_on_plain_english():
     from rouge_score.rouge_scorer import RougeScorer
 
@@ -309,7 +349,7 @@ def test_free_form_equals_the_rouge_library_on_plain_english():
     assert score_answer(answer, sample("free-form", gold)).value == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("problem_type", ["multiple choice", "numerical", "OCR", "free-form", "regression"])
+@pytest.mark.parametrize("problem_type", PROBLEM_TYPES)
 @pytest.mark.parametrize("empty", [None, "", " \n"])
 def test_two_empty_answers_are_never_equal(problem_type, empty):
     assert score_answer(empty, sample(problem_type, "", options=())) == UNSCORABLE
@@ -337,7 +377,8 @@ TRACE = "<time>00:01-00:02</time> <caption>c</caption> <think>t</think> "
         ("B. oil", CORRECT, UNANSWERED),
         ("oil", CORRECT, UNANSWERED),
         ("A man pours oil.", UNANSWERED, UNANSWERED),
-        ("B. " + TRACE, UNANSWERED, UNANSWERED),  # a trace that was cut off has no answer
+        ("B. " + TRACE, CORRECT, UNANSWERED),
+        (TRACE + "It shines, so", UNANSWERED, UNANSWERED),  # a trace that was cut off has no answer
         ("<answer></answer>", UNANSWERED, UNANSWERED),
         ("", UNANSWERED, UNANSWERED),
     ],
@@ -353,9 +394,9 @@ def test_strict_uses_the_duration_of_the_sample():
     assert score_completion(text, sample(duration_s=0.5), strict=True) == UNANSWERED
 
 
-@pytest.mark.parametrize("problem_type", ["multiple choice", "numerical", "OCR", "free-form", "regression"])
+@pytest.mark.parametrize("problem_type", PROBLEM_TYPES)
 def test_long_answers_are_graded_in_little_time(problem_type):
-    golds = {"multiple choice": "B", "OCR": "no turn", "free-form": "a red car"}
+    golds = {"multiple choice": "B", "OCR": "no turn", "free-form": "a red car", "grounding": "1-9"}
     graded = sample(problem_type, golds.get(problem_type, "3"))
     start = time.perf_counter()
     for text in (

@@ -9,6 +9,7 @@ from video_thinker.errors import DataError
 from video_thinker.schema import Trace, TraceBlock
 from video_thinker.trace import (
     extract_answer,
+    find_time_ranges,
     format_time,
     format_violations,
     has_tags,
@@ -16,6 +17,7 @@ from video_thinker.trace import (
     parse_time_range,
     parse_trace,
     render_trace,
+    untagged_prose,
 )
 
 
@@ -145,6 +147,40 @@ def test_parse_time_range_refuses(text):
 
 
 @pytest.mark.parametrize(
+    ("text", "spans"),
+    [
+        ("1.0-7.5", [(1.0, 7.5)]),
+        ("00:01-00:07.5", [(1.0, 7.5)]),
+        ("from 1.0 to 7.5 seconds", [(1.0, 7.5)]),
+        ("Between 1.0s and 7.5s.", [(1.0, 7.5)]),
+        ("from 00:01 until 00:05.", [(1.0, 5.0)]),
+        ("[1.0, 7.5]", [(1.0, 7.5)]),
+        ("at 1-2, 3-4 and 01:02:03->01:02:09", [(1.0, 2.0), (3.0, 4.0), (3723.0, 3729.0)]),
+        ("7-3", [(7.0, 3.0)]),
+        ("7.5", []),
+        ("-5-10", []),
+        ("at the end", []),
+        ("2021-2022x", []),
+        ("", []),
+    ],
+)
+def test_find_time_ranges(text, spans):
+    assert find_time_ranges(text) == spans
+
+
+@pytest.mark.parametrize("text", ["1" * 20000, "1-" * 10000, "1:" * 10000, "[1," * 7000, "1 - " * 5000, " " * 20000])
+def test_time_ranges_are_found_in_little_time(text):
+    start = time.perf_counter()
+    find_time_ranges(text)
+    assert time.perf_counter() - start < 0.5
+
+
+def test_untagged_prose():
+    assert untagged_prose("plain text") == "plain text"
+    assert untagged_prose(f"So {block()} then <answer>B</answer> done").split() == ["So", "then", "done"]
+
+
+@pytest.mark.parametrize(
     ("text", "answer"),
     [
         ("<answer>C</answer>", "C"),
@@ -156,6 +192,11 @@ def test_parse_time_range_refuses(text):
         ("<answer>B", "B"),
         ("<answer>B <time>00:01-00:02</time>", "B"),
         ("<answer>A</answer> or <answer>B", "A"),
+        ("<answer>B<answer>", "B"),
+        ("<answer>A or <answer>B", "B"),
+        ("<answer> Final answer: B", "Final answer: B"),
+        ("**Final Answer**: B", "B"),
+        ("my final answer is B", "B"),
         ("Final answer: B", "B"),
         ("final answer: A\nwait.\n**Final Answer:** C.\nDone", "C."),
         ("Final answer: A <answer>B</answer>", "B"),
@@ -374,7 +415,7 @@ ADVERSARIAL = [
 
 
 def test_long_adversarial_texts_take_linear_time():
-    start = time.perf_counter()
+    start = time.process_time()
     for text in ADVERSARIAL:
         assert len(text) >= 15000
         for variant in (text, f"<answer>{text}</answer>"):
@@ -382,4 +423,4 @@ def test_long_adversarial_texts_take_linear_time():
             parse_trace(variant, strict=True)
             format_violations(variant, 5.0)
             extract_answer(variant)
-    assert time.perf_counter() - start < 2.0
+    assert time.process_time() - start < 5.0  # of this process; quadratic parsing takes minutes

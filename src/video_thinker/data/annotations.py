@@ -1,6 +1,6 @@
 """Annotation files -> `VideoSample`: JSON lists and JSONL in the schema of Video-Thinker and Video-R1. No torch here.
 
-One row (`segments`, `duration_s` and `process` are optional; see data/README.md for every field):
+One row (`segments`, `category`, `duration_s` and `process` are optional; see data/README.md for every field):
 
     {"problem_id": "v_0031-2", "problem": "What is poured after the eggs?", "data_type": "video",
      "problem_type": "multiple choice", "options": ["A. milk", "B. oil"], "solution": "<answer>A</answer>",
@@ -19,7 +19,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeGuard, cast
 
 from video_thinker.errors import DataError
 from video_thinker.schema import PROBLEM_TYPES, Media, MediaKind, ProblemType, Segment, VideoSample
@@ -105,7 +105,7 @@ def parse_row(row: object, location: str) -> VideoSample:
         DataError: If a field is missing, malformed, or contradicts another one. The message starts with `location`.
     """
     if not isinstance(row, dict):
-        raise DataError(f"{location}: found {_brief(row)}; a row is a JSON object with the fields of data/README.md.")
+        raise DataError(f"{location}: found {brief(row)}; a row is a JSON object with the fields of data/README.md.")
     fields = _Fields(row, location)
     problem_type = fields.problem_type()
     return VideoSample(
@@ -118,6 +118,7 @@ def parse_row(row: object, location: str) -> VideoSample:
         segments=fields.segments(),
         process=fields.text("process", optional=True) or None,
         data_source=fields.text("data_source", optional=True),
+        category=fields.text("category", optional=True),
         duration_s=fields.duration_s(),
         location=location,
     )
@@ -137,6 +138,8 @@ def to_row(sample: VideoSample) -> dict[str, Any]:
         "path": paths[0] if len(paths) == 1 else paths,
         "data_source": sample.data_source,
     }
+    if sample.category:
+        row["category"] = sample.category
     if sample.duration_s is not None:
         row["duration_s"] = sample.duration_s
     if sample.segments:
@@ -158,7 +161,7 @@ class _Fields:
         self.id = ""
         problem_id = row.get("problem_id")
         if isinstance(problem_id, bool) or not isinstance(problem_id, str | int) or not str(problem_id).strip():
-            found = self.missing("problem_id") if problem_id is None else f"problem_id={_brief(problem_id)}"
+            found = self.missing("problem_id") if problem_id is None else f"problem_id={brief(problem_id)}"
             raise self.error(found, "it is a text or a whole number, unique in its file", "add one")
         self.id = str(problem_id)
 
@@ -175,7 +178,7 @@ class _Fields:
         if value is None and optional:
             return ""
         if not isinstance(value, str) or not (value.strip() or optional):
-            found = self.missing(key) if value is None else f"{key}={_brief(value)}"
+            found = self.missing(key) if value is None else f"{key}={brief(value)}"
             raise self.error(
                 found, f"{key} is a text" if optional else f"{key} is a text that is not empty", f"give the {key}"
             )
@@ -193,14 +196,14 @@ class _Fields:
     def solution(self) -> str:
         value = self.row.get("solution")
         if isinstance(value, bool) or not isinstance(value, str | int | float):
-            found = self.missing("solution") if value is None else f"solution={_brief(value)}"
+            found = self.missing("solution") if value is None else f"solution={brief(value)}"
             raise self.error(found, 'solution is the gold answer, "<answer>A</answer>" or bare', "give the solution")
         text = str(value)
         match = _SOLUTION.fullmatch(text)
         answer = match.group(1) if match else text
         if "<answer>" in answer or "</answer>" in answer:
             raise self.error(
-                f"solution={_brief(text)}", "it holds one answer, with at most one pair of answer tags", "fix it"
+                f"solution={brief(text)}", "it holds one answer, with at most one pair of answer tags", "fix it"
             )
         return answer.strip()
 
@@ -209,7 +212,7 @@ class _Fields:
         if value is None:
             return ()
         if not isinstance(value, list) or not all(isinstance(option, str) and option.strip() for option in value):
-            raise self.error(f"options={_brief(value)}", 'options is a list of texts like "A. milk"', "fix the list")
+            raise self.error(f"options={brief(value)}", 'options is a list of texts like "A. milk"', "fix the list")
         if value and problem_type != "multiple choice":
             raise self.error(
                 f"{len(value)} options with problem_type {problem_type!r}",
@@ -223,18 +226,18 @@ class _Fields:
         paths = [path] if isinstance(path, str) and path else path or []
         if not isinstance(paths, list) or not all(isinstance(item, str) and item.strip() for item in paths):
             raise self.error(
-                f"path={_brief(path)}", "path is a text, or a list of texts for several files", "fix the path"
+                f"path={brief(path)}", "path is a text, or a list of texts for several files", "fix the path"
             )
         kinds = kinds if isinstance(kinds, list) else [kinds] * max(1, len(paths))
         if not kinds or not all(isinstance(kind, str) and kind in DATA_TYPES for kind in kinds):
-            found = f"data_type={_brief(self.row.get('data_type'))}"
+            found = f"data_type={brief(self.row.get('data_type'))}"
             raise self.error(
                 found, f"the types are {', '.join(DATA_TYPES)}, or a list of them, one for each path", "fix it"
             )
         if not paths and set(kinds) == {"text"}:
             return ()
         if len(kinds) != len(paths) or "text" in kinds:
-            found = f"data_type={_brief(self.row.get('data_type'))} with path={_brief(path)}"
+            found = f"data_type={brief(self.row.get('data_type'))} with path={brief(path)}"
             raise self.error(found, "a video or image has a path each, a text has none", "make the two agree")
         return tuple(Media(cast(MediaKind, kind), item) for kind, item in zip(kinds, paths, strict=True))
 
@@ -243,14 +246,14 @@ class _Fields:
         if value is None:
             return ()
         if not isinstance(value, list):
-            raise self.error(f"segments={_brief(value)}", "segments is a list of objects", "fix the list")
+            raise self.error(f"segments={brief(value)}", "segments is a list of objects", "fix the list")
         return tuple(self._segment(item, index) for index, item in enumerate(value, start=1))
 
     def _segment(self, item: object, index: int) -> Segment:
         fields: dict[str, Any] = item if isinstance(item, dict) else {}
         caption = fields.get("caption", "")
-        if not (_is_time(fields.get("start_s")) and _is_time(fields.get("end_s")) and isinstance(caption, str)):
-            found = f"segment {index} is {_brief(item)}"
+        if not (is_time(fields.get("start_s")) and is_time(fields.get("end_s")) and isinstance(caption, str)):
+            found = f"segment {index} is {brief(item)}"
             raise self.error(found, "a segment is {start_s, end_s, caption} with seconds from 0", "fix the segment")
         start_s, end_s = float(fields["start_s"]), float(fields["end_s"])
         if start_s >= end_s:
@@ -264,12 +267,13 @@ class _Fields:
         value = self.row.get(key)
         if value is None:
             return None
-        if not _is_time(value) or value == 0:
-            raise self.error(f"{key}={_brief(value)}", "a duration is a number of seconds above 0", "fix or remove it")
+        if not is_time(value) or value == 0:
+            raise self.error(f"{key}={brief(value)}", "a duration is a number of seconds above 0", "fix or remove it")
         return float(value)
 
 
-def _is_time(value: object) -> bool:
+def is_time(value: object) -> TypeGuard[int | float]:
+    """Say whether a decoded value is a finite number of seconds from 0."""
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
 
 
@@ -355,6 +359,7 @@ def _skip_space(text: str, position: int) -> int:
     return match.end() if match else position
 
 
-def _brief(value: object) -> str:
+def brief(value: object) -> str:
+    """Write a decoded value for an error message: as JSON, cut to 80 characters."""
     text = json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= 80 else text[:77] + "..."

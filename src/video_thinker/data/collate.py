@@ -17,6 +17,7 @@ from transformers.video_utils import VideoMetadata
 
 from video_thinker.config import VideoArguments
 from video_thinker.data.conversation import build_messages, build_target, media_path
+from video_thinker.data.frame_cache import FrameCache
 from video_thinker.data.video import SampledVideo, VideoSampling, load_image, load_video, resolve_backend
 from video_thinker.errors import DataError
 from video_thinker.schema import VideoSample
@@ -24,6 +25,9 @@ from video_thinker.schema import VideoSample
 IGNORE_INDEX = -100
 MEDIA_FIELDS = ("pixel_values_videos", "video_grid_thw", "second_per_grid_ts", "pixel_values", "image_grid_thw")
 """Model inputs that are indexed by video, image or patch, not by row: they are concatenated, never padded."""
+
+FEATURE_FIELDS = ("video_features", "image_features", "video_deepstack", "image_deepstack")
+"""What a frozen vision tower makes of the pixels; see `training/vision_once.py`."""
 
 PIXEL_FIELDS = frozenset({"pixel_values_videos", "pixel_values"})
 
@@ -45,13 +49,17 @@ class EncodedPrompt:
 
 def merge_media(parts: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
     """Concatenate the media of several rows in row order; fields that no row has are left out."""
-    names = [name for name in MEDIA_FIELDS if any(name in part for part in parts)]
+    names = [name for name in (*MEDIA_FIELDS, *FEATURE_FIELDS) if any(name in part for part in parts)]
     return {name: torch.cat([part[name] for part in parts if name in part]) for name in names}
 
 
 def blank_media(media: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Replace all pixels by the processor's mean colour; grids and times stay, so only what is seen changes."""
-    return {name: torch.zeros_like(value) if name in PIXEL_FIELDS else value for name, value in media.items()}
+    """Replace all pixels by the processor's mean colour; grids and times stay, so only what is seen changes.
+
+    Features of the real pixels are left out.
+    """
+    kept = {name: value for name, value in media.items() if name not in FEATURE_FIELDS}
+    return {name: torch.zeros_like(value) if name in PIXEL_FIELDS else value for name, value in kept.items()}
 
 
 class SampleEncoder:
@@ -66,7 +74,8 @@ class SampleEncoder:
         prompt_style: A key of `PROMPT_STYLES`.
         media_root: Folder that the samples' paths are relative to.
         backend: Video decoder; "auto" picks the first installed one.
-        cache_mib: Size of the frame cache in MiB; 0 turns it off.
+        cache_mib: Size of the in-memory frame cache in MiB; 0 turns it off.
+        frame_cache: Frames on disk, behind the one in memory.
     """
 
     def __init__(
@@ -78,8 +87,10 @@ class SampleEncoder:
         media_root: str | Path | None = None,
         backend: str = "auto",
         cache_mib: int = 256,
+        frame_cache: FrameCache | None = None,
     ) -> None:
         """See the class."""
+        self.frame_cache = frame_cache
         self.processor = processor
         self.sampling = sampling
         self.prompt_style = prompt_style
@@ -99,9 +110,8 @@ class SampleEncoder:
         """
         video = self._frames.get(path)
         if video is None:
-            video = load_video(
-                path, self.sampling, sample_id=sample_id, backend=self.backend, factor=self.resize_factor
-            )
+            load = load_video if self.frame_cache is None else self.frame_cache.load_video
+            video = load(path, self.sampling, sample_id=sample_id, backend=self.backend, factor=self.resize_factor)
             if video.frames.nbytes <= self._frames.maxsize:
                 self._frames[path] = video
         return video
@@ -189,6 +199,7 @@ def build_encoder(processor: ProcessorMixin, args: VideoArguments) -> SampleEnco
         media_root=args.media_root,
         backend=args.video_backend,
         cache_mib=args.media_cache_mib,
+        frame_cache=FrameCache(args.frame_cache_dir, args.frame_cache_gib) if args.frame_cache_dir else None,
     )
 
 

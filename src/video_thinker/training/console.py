@@ -8,26 +8,32 @@ from transformers import Trainer, TrainerControl, TrainerState, TrainingArgument
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 SHOWN = {
-    "loss": "loss",
-    "eval_loss": "eval loss",
-    "mean_token_accuracy": "token accuracy",
-    "reward": "reward",
-    "eval_reward": "eval reward",
-    "rewards/accuracy_reward/mean": "accuracy",
-    "rewards/format_reward/mean": "format",
-    "groups/mixed": "mixed groups",
-    "frac_reward_zero_std": "zero-advantage groups",
-    "kl": "KL",
-    "entropy": "entropy",
-    "completions/mean_length": "tokens",
-    "canary/log_prob_gap": "canary gap",
-    "step_time": "s/step",
+    "loss": "loss {:.3g}",
+    "eval_loss": "eval loss {:.3g}",
+    "mean_token_accuracy": "token accuracy {:.1%}",
+    "reward": "reward {:.2f}",
+    "eval_reward": "eval reward {:.2f}",
+    "rewards/accuracy_reward/mean": "acc {:.0%}",
+    "rewards/format_reward/mean": "fmt {:.0%}",
+    "groups/mixed": "mixed {:.0%}",
+    "kl": "KL {:.3f}",
+    "entropy": "entropy {:.2f}",
+    "completions/mean_length": "len {:.0f}",
+    "time/step": "{:.2f} s/step",
+    "perf/tokens_per_s": "{:.0f} tok/s",
+    "perf/mfu": "MFU {:.0%}",
+    "data/wait_share": "wait {:.0%}",
 }
+"""What a line shows, in this order, where it was logged; at most 160 columns in all. `mixed` is the share of groups
+with right and wrong answers, `wait` that of the time spent waiting for data."""
 
 
 def format_logs(logs: dict[str, Any], step: int, max_steps: int) -> str:
-    """Write the shown metrics of one log entry: "step 5/200  loss 1.23  token accuracy 0.71"."""
-    shown = [f"{label} {float(logs[key]):.3g}" for key, label in SHOWN.items() if key in logs]
+    """Write the shown metrics of one log entry: "step 5/200  loss 1.23  token accuracy 71%  0.52 s/step".
+
+    TRL logs `None` for a reward that no completion of the step could be given; it is left out.
+    """
+    shown = [text.format(float(logs[key])) for key, text in SHOWN.items() if logs.get(key) is not None]
     return "  ".join([f"step {step}/{max_steps}", *shown])
 
 

@@ -38,11 +38,15 @@ from video_thinker.schema import VideoSample
 from video_thinker.training.arguments import RunArguments, launched_world_size
 from video_thinker.training.canary import BlindCanary, without_dropout
 from video_thinker.training.checkpoints import CheckpointMixin, read_state
+from video_thinker.training.completion_log import CompletionLogMixin
 from video_thinker.training.console import use_console
 from video_thinker.training.dataset import build_dataset, load_readable_samples
 from video_thinker.training.distributed import join_process_group
 from video_thinker.training.modalities import equalize_tower_calls
 from video_thinker.training.resume import find_resume_checkpoint, finish, is_finished, run_training
+from video_thinker.training.sharing import SharingArguments, SharingMixin
+from video_thinker.training.telemetry import GRPOTelemetryMixin
+from video_thinker.training.vision_once import model_media
 from video_thinker.training.watchdog import WatchedMixin
 
 logger = logging.getLogger(__name__)
@@ -51,7 +55,7 @@ Media = dict[str, torch.Tensor]
 
 
 @dataclass
-class VideoGRPOConfig(RunArguments, GRPOConfig):
+class VideoGRPOConfig(RunArguments, SharingArguments, GRPOConfig):
     """TRL's `GRPOConfig` with the rewards of Video-Thinker."""
 
     reward_funcs: list[str] = field(
@@ -63,6 +67,12 @@ class VideoGRPOConfig(RunArguments, GRPOConfig):
     )
     max_prompt_length: int | None = field(
         default=8192, metadata={"help": "Longest prompt in tokens; a longer one is an error, never cut."}
+    )
+    log_completions_steps: int = field(
+        default=10, metadata={"help": "Write sampled completions to completions.jsonl every so many steps; 0 is off."}
+    )
+    num_logged_completions: int = field(
+        default=8, metadata={"help": "How many each time; a multiple of num_generations shows whole groups."}
     )
     disable_dropout: bool = field(
         default=True, metadata={"help": "Rollout, policy and reference are one model each only without LoRA's dropout."}
@@ -86,7 +96,9 @@ class VideoGRPOConfig(RunArguments, GRPOConfig):
         super().__post_init__()
 
 
-class VideoGRPOTrainer(CheckpointMixin, WatchedMixin, GRPOTrainer):
+class VideoGRPOTrainer(
+    CompletionLogMixin, GRPOTelemetryMixin, SharingMixin, CheckpointMixin, WatchedMixin, GRPOTrainer
+):
     """TRL's `GRPOTrainer` that sees video, in the rollout and in every log-probability.
 
     The data set's rows hold `sample` (a `VideoSample`) beside TRL's `prompt`. Reward functions get `sample` and
@@ -149,25 +161,30 @@ class VideoGRPOTrainer(CheckpointMixin, WatchedMixin, GRPOTrainer):
         """Seam 1: encode the batch's media once, and let them travel with the rows through TRL's shuffle and split."""
         samples = [row["sample"] for row in inputs]
         self.watchdog.beat("reading media", [sample.id for sample in samples])
-        self._prompts = self.encode_prompts(samples)
+        with self.telemetry.phase("decode"):
+            self._prompts = self.encode_prompts(samples)
         self.watchdog.beat("generating and scoring completions")
         self._row_media = [prompt.media for prompt in self._prompts]
         rows = [{**row, "duration_s": p.duration_s} for row, p in zip(inputs, self._prompts, strict=True)]
         output = super()._generate_and_score_completions(rows)
         output["row_media"] = self._row_media
         output["row_ids"] = [sample.id for sample in samples]
+        output["row_number"] = list(range(len(samples)))
         return output
 
     def _tokenize_prompts(self, prompts: list[Any]) -> tuple[list[list[int]], None, dict[str, Any]]:
         """Seam 2: prompts as the encoder made them, with the fields generation needs."""
         fields: dict[str, Any] = {"mm_token_type_ids": [p.mm_token_type_ids for p in self._prompts]}
-        return [p.input_ids for p in self._prompts], None, {**fields, **merge_media(self._row_media)}
+        if not self._shares_prefill():  # which reads them by itself, without a copy for every row
+            fields |= merge_media(self._row_media)
+        return [p.input_ids for p in self._prompts], None, fields
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
         """Seam 3: the rows of this micro-batch bring their own media. The blind canary looks here."""
         self._row_media = inputs["row_media"]
         self.watchdog.beat("forward and backward", inputs["row_ids"])
-        self._watch_canary(model, inputs)
+        with self.telemetry.paused():
+            self._watch_canary(model, inputs)
         return super()._compute_loss(model, inputs)
 
     def _get_per_token_logps_and_entropies(
@@ -202,8 +219,22 @@ class VideoGRPOTrainer(CheckpointMixin, WatchedMixin, GRPOTrainer):
         parts = []
         for start in range(0, len(input_ids), batch_size):
             rows = slice(start, start + batch_size)
-            media = {k: v.to(input_ids.device) for k, v in merge_media(self._row_media[rows]).items()}
             token_types = self._token_types(input_ids[rows], logits_to_keep)
+            row_media = self._row_media[rows]
+            if self.shares_prefix and not kwargs.get("compute_aux_loss"):
+                compute_entropy = kwargs.get("compute_entropy", False)
+                scored = self._score_packed(
+                    model,
+                    input_ids[rows],
+                    attention_mask[rows],
+                    token_types,
+                    logits_to_keep,
+                    row_media,
+                    compute_entropy,
+                )
+                parts.append((*scored, None))
+                continue
+            media = model_media(merge_media(row_media), input_ids.device, self._uses_features())
             with_video = functools.partial(model, **media, mm_token_type_ids=token_types)
             parts.append(
                 super()._get_per_token_logps_and_entropies(
@@ -217,13 +248,13 @@ class VideoGRPOTrainer(CheckpointMixin, WatchedMixin, GRPOTrainer):
             torch.stack(aux_losses).mean() if aux_losses[0] is not None else None,
         )
 
-    def _token_types(self, input_ids: torch.Tensor, logits_to_keep: int) -> torch.Tensor:
+    def _token_types(self, input_ids: torch.Tensor, logits_to_keep: int = 0) -> torch.Tensor:
         """Mark image (1) and video (2) pads of the prompts, (B, L); a completion is text whatever it holds."""
         processor = self.encoder.processor
         token_types = torch.zeros_like(input_ids)
         token_types[input_ids == processor.image_token_id] = 1
         token_types[input_ids == processor.video_token_id] = 2
-        token_types[:, -logits_to_keep:] = 0
+        token_types[:, input_ids.shape[1] - logits_to_keep :] = 0
         return token_types
 
     def save_extra_state(self, checkpoint: Path) -> None:
@@ -263,9 +294,10 @@ class VideoGRPOTrainer(CheckpointMixin, WatchedMixin, GRPOTrainer):
         logits_to_keep = inputs["completion_ids"].shape[1]
         with torch.no_grad(), without_dropout(self.model):
             logps, *_ = self._get_per_token_logps_and_entropies(model, input_ids, attention_mask, logits_to_keep)
-            self._row_media = [blank_media(row) for row in media]
+            blank_by_prompt = {id(row): blank_media(row) for row in media}
+            self._row_media, self._blank = [blank_by_prompt[id(row)] for row in media], True
             blank, *_ = self._get_per_token_logps_and_entropies(model, input_ids, attention_mask, logits_to_keep)
-        self._row_media = media
+        self._row_media, self._blank = media, False
         gap = self.canary.check(logps, blank, inputs["completion_mask"], has_pixels, self.state.global_step)
         self._metrics["train"]["canary/log_prob_gap"].append(gap)
 

@@ -55,7 +55,8 @@ class EqualTowerCalls:
     def _count_missing(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         cache = kwargs.get("past_key_values")
         decoding = cache is not None and cache.get_seq_length() > 0  # the media were read with the prompt
-        self.num_missing = 0 if decoding else sum(kwargs.get(PIXELS[kind]) is None for kind in self.kinds)
+        encoded = kwargs.get("mm_encoder_outputs") is not None  # on every rank, or on none
+        self.num_missing = 0 if decoding or encoded else sum(kwargs.get(PIXELS[kind]) is None for kind in self.kinds)
 
     def _add_blank_calls(
         self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]

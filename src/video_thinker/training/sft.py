@@ -23,6 +23,7 @@ from video_thinker.training.dataset import build_dataset, load_readable_samples
 from video_thinker.training.distributed import join_process_group
 from video_thinker.training.modalities import equalize_tower_calls
 from video_thinker.training.resume import find_resume_checkpoint, finish, is_finished, run_training
+from video_thinker.training.telemetry import TelemetryMixin
 from video_thinker.training.watchdog import WatchedMixin
 
 logger = logging.getLogger(__name__)
@@ -43,7 +44,7 @@ class VideoSFTConfig(RunArguments, SFTConfig):
         super().__post_init__()
 
 
-class VideoSFTTrainer(CheckpointMixin, WatchedMixin, SFTTrainer):
+class VideoSFTTrainer(TelemetryMixin, CheckpointMixin, WatchedMixin, SFTTrainer):
     """TRL's `SFTTrainer` with the blind canary in its loss."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -60,7 +61,8 @@ class VideoSFTTrainer(CheckpointMixin, WatchedMixin, SFTTrainer):
             BlindModelError: it does not.
         """
         self.watchdog.beat("forward and backward", inputs.pop("sample_ids", None))
-        self._watch_canary(model, inputs)
+        with self.telemetry.paused():
+            self._watch_canary(model, inputs)
         return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
 
     def _watch_canary(self, model: Any, inputs: dict[str, Any]) -> None:

@@ -1,0 +1,387 @@
+"""Seconds of a GRPO step on video by what its rollouts share, against TRL's own path (made to see video).
+
+    python benchmarks/grpo_step.py --device cpu --json FILE            # the bars' case first, then G and frames
+    python benchmarks/grpo_step.py --device cuda --shape 3b --json FILE
+
+One model and one trainer; the variants take turns on the same prompt, and medians are compared. A step is a rollout of
+G completions of fixed length, the reference's and the policy's log-probabilities, backward and an optimizer step. On a
+CPU it runs on one thread with an allocator that keeps its memory (MALLOC_*, set here): ratios are stable, seconds are
+the machine's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+ALLOCATOR = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "-1", "MALLOC_ARENA_MAX": "1", "OMP_NUM_THREADS": "1"}
+VARIANTS = {
+    "stock": {"share_vision": False, "share_prefix": False, "share_prefill": False},
+    "vision once": {"share_vision": True, "share_prefix": False, "share_prefill": True},
+    "prompt once": {"share_vision": False, "share_prefix": True, "share_prefill": False},
+    "prefill once": {"share_vision": False, "share_prefix": False, "share_prefill": True},
+    "all": {"share_vision": True, "share_prefix": True, "share_prefill": True},
+}
+SHAPES = {
+    "mid": {"hidden": 512, "intermediate": 1536, "layers": 8, "heads": 8, "kv_heads": 2, "vision": 256, "depth": 6},
+    "small": {"hidden": 128, "intermediate": 256, "layers": 2, "heads": 4, "kv_heads": 2, "vision": 64, "depth": 2},
+    "3b": {
+        "hidden": 2048,
+        "intermediate": 11008,
+        "layers": 36,
+        "heads": 16,
+        "kv_heads": 2,
+        "vision": 1280,
+        "depth": 32,
+    },
+    "7b": {
+        "hidden": 3584,
+        "intermediate": 18944,
+        "layers": 28,
+        "heads": 28,
+        "kv_heads": 4,
+        "vision": 1280,
+        "depth": 32,
+    },
+}
+QUESTION = "What happens after the man opens the door?"
+VOCABULARY = {"mid": 8192, "small": 2048, "3b": 151936, "7b": 152064}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One prompt with one video of `num_frames` frames of `side` x `side` pixels."""
+
+    shape: str
+    num_frames: int
+    side: int
+    num_generations: int
+    completion_length: int
+    frozen_tower: bool = False
+
+    @property
+    def video_tokens(self) -> int:
+        """Vision tokens of the prompt."""
+        return self.num_frames // 2 * (self.side // 28) ** 2
+
+
+def make_model(shape: str, folder: Path, dtype: Any) -> None:
+    """Write a Qwen2.5-VL of random weights with its processor."""
+    import torch
+    from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+
+    from video_thinker.prompts import render_system
+    from video_thinker.toyworld.tokenizer import make_processor, train_tokenizer
+
+    size = SHAPES[shape]
+    texts = [render_system("trace") or "", QUESTION]
+    processor = make_processor(train_tokenizer(texts, vocab_size=VOCABULARY["small"]))
+    token = processor.tokenizer.convert_tokens_to_ids
+    head = size["hidden"] // size["heads"]
+    config = Qwen2_5_VLConfig(
+        text_config={
+            "vocab_size": VOCABULARY[shape],
+            "hidden_size": size["hidden"],
+            "intermediate_size": size["intermediate"],
+            "num_hidden_layers": size["layers"],
+            "num_attention_heads": size["heads"],
+            "num_key_value_heads": size["kv_heads"],
+            "rope_parameters": {
+                "rope_type": "default",
+                "mrope_section": [head // 8, head * 3 // 16, head // 2 - head // 8 - head * 3 // 16],
+                "rope_theta": 1e6,
+            },
+            "bos_token_id": None,
+            "eos_token_id": processor.tokenizer.eos_token_id,
+            "pad_token_id": processor.tokenizer.pad_token_id,
+        },
+        vision_config={
+            "depth": size["depth"],
+            "hidden_size": size["vision"],
+            "intermediate_size": size["vision"] * 2672 // 1000,
+            "num_heads": 16 if size["vision"] == 1280 else 4,
+            "out_hidden_size": size["hidden"],
+            "fullatt_block_indexes": [i for i in range(size["depth"]) if i % 8 == 7 or i == size["depth"] - 1],
+            "window_size": 112,
+            "tokens_per_second": 2,
+        },
+        image_token_id=token("<|image_pad|>"),
+        video_token_id=token("<|video_pad|>"),
+        vision_start_token_id=token("<|vision_start|>"),
+        vision_end_token_id=token("<|vision_end|>"),
+        tie_word_embeddings=shape != "7b",
+    )
+    torch.manual_seed(0)
+    model = Qwen2_5_VLForConditionalGeneration(config).to(dtype)
+    model.generation_config.eos_token_id = processor.tokenizer.eos_token_id
+    model.generation_config.pad_token_id = processor.tokenizer.pad_token_id
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+
+
+def write_clip(path: Path, num_frames: int, side: int) -> None:
+    """Write num_frames / 2 seconds of noise at 8 frames a second."""
+    import av
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=8)
+        stream.width, stream.height, stream.pix_fmt = side, side, "yuv420p"
+        for _ in range(num_frames * 4):
+            image = rng.integers(0, 255, (side, side, 3), dtype=np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode())
+
+
+def make_trainer(case: Case, device: str, folder: Path) -> Any:
+    """Build the project's GRPO trainer on one prompt."""
+    import torch
+
+    from video_thinker.config import VideoArguments
+    from video_thinker.data.annotations import load_samples
+    from video_thinker.data.collate import build_encoder
+    from video_thinker.modeling import freeze, load_model, load_processor
+    from video_thinker.training.dataset import build_dataset
+    from video_thinker.training.grpo import VideoGRPOConfig, VideoGRPOTrainer
+
+    dtype = torch.float32 if device == "cpu" else torch.bfloat16
+    model_dir = folder / case.shape
+    if not model_dir.exists():
+        make_model(case.shape, model_dir, dtype)
+    write_clip(folder / "clip.mp4", case.num_frames, case.side)
+    row = {"problem_id": "q", "problem": QUESTION, "data_type": "video"}
+    row |= {"problem_type": "free-form", "options": [], "solution": "<answer>I look</answer>", "path": "clip.mp4"}
+    (folder / "items.json").write_text(json.dumps([row]))
+    video = VideoArguments(media_root=str(folder), num_frames=case.num_frames, max_pixels=case.side**2)
+    encoder = build_encoder(load_processor(str(model_dir)), video)
+
+    def reward(completion_ids: list[list[int]], **_: Any) -> list[float]:
+        return [sum(ids) % 7 / 7 for ids in completion_ids]
+
+    trainer = VideoGRPOTrainer(
+        model=load_model(str(model_dir), dtype=str(dtype).removeprefix("torch."), attn_implementation="sdpa"),
+        encoder=encoder,
+        args=VideoGRPOConfig(
+            output_dir=str(folder / "out"),
+            use_cpu=device == "cpu",
+            bf16=device != "cpu",
+            report_to="none",
+            gradient_checkpointing=device != "cpu",
+            num_generations=case.num_generations,
+            per_device_train_batch_size=case.num_generations,
+            max_completion_length=case.completion_length,
+            generation_kwargs={"min_new_tokens": case.completion_length},
+            beta=0.04,
+            canary_steps=0,
+            save_strategy="no",
+        ),
+        reward_funcs=reward,
+        train_dataset=build_dataset(load_samples(folder / "items.json"), encoder),
+    )
+    if case.frozen_tower:
+        freeze(trainer.model, ["vision_tower", "merger"])
+    trainer.model.to(trainer.accelerator.device)
+    trainer.create_optimizer()
+    trainer.current_gradient_accumulation_steps = 1
+    return trainer
+
+
+class Stopwatch:
+    """Seconds by phase; waits for the GPU at the borders of a phase."""
+
+    def __init__(self, device: str) -> None:
+        """Start at zero."""
+        self.device, self.seconds = device, dict.fromkeys(("generation", "scoring", "step"), 0.0)
+
+    @contextmanager
+    def phase(self, name: str) -> Any:
+        """Time a block."""
+        self._wait()
+        start = time.perf_counter()
+        yield
+        self._wait()
+        self.seconds[name] += time.perf_counter() - start
+
+    def _wait(self) -> None:
+        if self.device != "cpu":
+            import torch
+
+            torch.cuda.synchronize()
+
+    def around(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        """Time every call of a function."""
+
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            with self.phase(name):
+                return call(*args, **kwargs)
+
+        return timed
+
+
+def run_step(trainer: Any, variant: str, device: str) -> dict[str, float]:
+    """Take one step of a variant; give its seconds by phase."""
+    watch = Stopwatch(device)
+    switches = VARIANTS[variant]
+    for name, value in switches.items():
+        setattr(trainer.args, name, value)
+    trainer.shares_prefix = switches["share_prefix"]
+    names = {"_generate_single_turn": "generation", "_get_per_token_logps_and_entropies": "scoring"}
+    for name, phase in names.items():
+        setattr(trainer, name, watch.around(phase, getattr(type(trainer), name).__get__(trainer)))
+    backward = trainer.accelerator.backward
+    trainer.accelerator.backward = watch.around("scoring", backward)
+    rows = [trainer.train_dataset[0] for _ in range(trainer.num_generations)]
+    trainer._step, trainer._buffered_inputs = 0, None
+    trainer.model.train()
+    with watch.phase("step"):
+        trainer.training_step(trainer.model, rows, None)
+        trainer.optimizer.step()
+        trainer.model.zero_grad()
+    trainer.accelerator.backward = backward
+    for name in names:
+        delattr(trainer, name)
+    return watch.seconds
+
+
+def variants_of(case: Case) -> list[str]:
+    """List the variants that differ: sharing features needs a frozen tower."""
+    return [name for name in VARIANTS if case.frozen_tower or name != "vision once"]
+
+
+def run_case(case: Case, device: str, repeats: int, folder: Path) -> dict[str, Any]:
+    """Let the variants take turns; give medians, ratios to stock, and sizes."""
+    trainer = make_trainer(case, device, folder)
+    variants = variants_of(case)
+    times: dict[str, list[dict[str, float]]] = {name: [] for name in variants}
+    for repeat in range(repeats + 1):
+        for name in variants:
+            seconds = run_step(trainer, name, device)
+            if repeat:  # the first round warms up
+                times[name].append(seconds)
+    medians = {
+        name: {phase: statistics.median(row[phase] for row in rows) for phase in rows[0]}
+        for name, rows in times.items()
+    }
+    ratios = {
+        name: {phase: medians["stock"][phase] / value for phase, value in row.items()} for name, row in medians.items()
+    }
+    prompt = len(trainer.encoder.encode_prompt(trainer.train_dataset[0]["sample"]).input_ids)
+    length, groups = case.completion_length, case.num_generations
+    tokens = {"stock": groups * (prompt + length), "packed": prompt + groups * length}
+    return {
+        **asdict(case),
+        "video_tokens": case.video_tokens,
+        "prompt_tokens": prompt,
+        "scored_tokens": tokens,
+        "seconds": medians,
+        "ratios": ratios,
+    }
+
+
+def peak_memory(case: Case, device: str, variant: str) -> float:
+    """Take one step in a process of its own; give its peak memory in GiB (resident set, or the GPU's)."""
+    command = [sys.executable, __file__, "--device", device, "--memory-of", variant, "--case", json.dumps(asdict(case))]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return float(done.stdout.strip().splitlines()[-1])
+
+
+def measure_memory(case: Case, device: str, variant: str) -> float:
+    """Do what `peak_memory` starts."""
+    import torch
+
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = make_trainer(case, device, Path(folder))
+        for _ in range(2):
+            run_step(trainer, variant, device)
+    if device == "cpu":
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    return torch.cuda.max_memory_allocated() / 2**30
+
+
+def cases_for(device: str, shape: str | None, quick: bool) -> list[Case]:
+    """List the cases: the bars' first, then more video, larger groups, a frozen tower."""
+    if quick:
+        return [Case("small", 16, 112, 4, 12), Case("small", 16, 112, 4, 12, frozen_tower=True)]
+    if device == "cpu":
+        return [
+            Case("mid", 16, 224, 8, 100),
+            Case("mid", 16, 308, 8, 100),
+            Case("mid", 16, 308, 4, 100),
+            Case("mid", 16, 308, 16, 100),
+            Case("mid", 16, 224, 8, 100, frozen_tower=True),
+            Case("mid", 32, 224, 8, 100),
+        ]
+    shapes = [shape] if shape else ["3b", "7b"]
+    sizes = [(frames, groups) for frames in (16, 32, 64) for groups in (4, 8, 16)]
+    return [Case(name, frames, 308, groups, 512) for name in shapes for frames, groups in sizes]
+
+
+def show(case: dict[str, Any]) -> str:
+    """Write one case as a Markdown table."""
+    tower = "frozen" if case["frozen_tower"] else "trained"
+    lines = [
+        f"### {case['shape']}, {case['num_frames']} frames = {case['video_tokens']} video tokens "
+        f"(prompt {case['prompt_tokens']}), G={case['num_generations']}, completions of {case['completion_length']}, "
+        f"{tower} tower",
+        "",
+        "| path | step s | scoring s | generation s | step | scoring | generation |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for name, seconds in case["seconds"].items():
+        ratio = case["ratios"][name]
+        shown = [f"{seconds[p]:.2f}" for p in ("step", "scoring", "generation")]
+        shown += [f"{ratio[p]:.2f}x" for p in ("step", "scoring", "generation")]
+        lines.append(f"| {name} | " + " | ".join(shown) + " |")
+    if "peak_gib" in case:
+        memory = ", ".join(f"{name} {value:.2f}" for name, value in case["peak_gib"].items())
+        lines += ["", f"Peak memory of the process, GiB: {memory}."]
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """Run the cases, print their tables, write the JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--shape", choices=tuple(SHAPES), help="only this shape (cuda)")
+    parser.add_argument("--repeats", type=int, default=3, help="rounds that count (default 3)")
+    parser.add_argument("--json", type=Path, help="write all figures here")
+    parser.add_argument("--quick", action="store_true", help="a small model, to try the benchmark out")
+    parser.add_argument("--cases", type=int, help="only the first so many cases")
+    parser.add_argument("--memory-of", help=argparse.SUPPRESS)
+    parser.add_argument("--case", type=json.loads, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.device == "cpu" and any(os.environ.get(name) != value for name, value in ALLOCATOR.items()):
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **ALLOCATOR, "CUDA_VISIBLE_DEVICES": ""})
+    if args.memory_of:
+        sys.stdout.write(f"{measure_memory(Case(**args.case), args.device, args.memory_of)}\n")
+        return 0
+    cases = []
+    with tempfile.TemporaryDirectory() as folder:
+        for case in cases_for(args.device, args.shape, args.quick)[: args.cases]:
+            peaks = {} if cases else {name: peak_memory(case, args.device, name) for name in ("stock", "all")}
+            figures = run_case(case, args.device, args.repeats, Path(folder))
+            cases.append(figures | ({"peak_gib": peaks} if peaks else {}))
+            figures = cases[-1]
+            sys.stdout.write(show(figures) + "\n\n")
+            sys.stdout.flush()
+    if args.json:
+        result = {"ratios": cases[0]["ratios"]["all"], "device": args.device, "cases": cases}
+        args.json.write_text(json.dumps(result, indent=2) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

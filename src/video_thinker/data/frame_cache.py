@@ -1,0 +1,64 @@
+"""Sampled frames on disk, so that a file is decoded once per way of sampling and not once per epoch and rank.
+
+The store is `diskcache` (SQLite and files): several processes share it, a kill leaves it whole, and the least recently
+used videos leave when it is full. A video is known by its content, so a file that changed is decoded again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import diskcache
+import torch
+
+from video_thinker.data.video import SampledVideo, VideoSampling, load_video
+
+FORMAT = 1
+"""Part of every key: raise it when decoding or resizing changes what the frames are."""
+
+
+class FrameCache:
+    """Sampled videos by file content, sampling, decoder and resize factor.
+
+    Args:
+        folder: Where the store lies; made if it is not there.
+        size_gib: Its size limit in GiB.
+    """
+
+    def __init__(self, folder: str | Path, size_gib: float) -> None:
+        """See the class."""
+        self._store = diskcache.Cache(
+            str(folder), size_limit=int(size_gib * 2**30), eviction_policy="least-recently-used", cull_limit=100
+        )
+
+    def load_video(
+        self, path: Path, sampling: VideoSampling, *, sample_id: str, backend: str, factor: int
+    ) -> SampledVideo:
+        """Take a video from the store, or decode it and put it there.
+
+        Raises:
+            DecodeError: see `video_thinker.data.video.load_video`.
+        """
+        if not path.is_file():
+            return load_video(path, sampling, sample_id=sample_id, backend=backend, factor=factor)
+        key = (FORMAT, self._digest(path), repr(sampling), backend, factor)
+        stored: Any = self._store.get(key)
+        if stored is not None:
+            frames, timestamps_s, duration_s, native_fps = stored
+            return SampledVideo(torch.from_numpy(frames), timestamps_s, duration_s, native_fps, backend)
+        video = load_video(path, sampling, sample_id=sample_id, backend=backend, factor=factor)
+        self._store.set(key, (video.frames.numpy(), video.timestamps_s, video.duration_s, video.native_fps))
+        return video
+
+    def _digest(self, path: Path) -> str:
+        """Hash the content, once per size and time of change."""
+        status = path.stat()
+        key = ("digest", str(path.resolve()), status.st_size, status.st_mtime_ns)
+        digest: Any = self._store.get(key)
+        if digest is None:
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "blake2b").hexdigest()
+            self._store.set(key, digest)
+        return str(digest)

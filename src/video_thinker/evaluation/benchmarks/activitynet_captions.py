@@ -1,0 +1,49 @@
+"""ActivityNet Captions (arXiv 1705.00754): captioned segments of activities; grounding and captioning items.
+
+The official file is one JSON object of videos:
+
+    {"v_QOlSCBRmfWY": {"duration": 82.73, "timestamps": [[0.83, 19.86], [17.37, 60.81]],
+                       "sentences": ["A young woman is seen standing in a room.", " The girl dances around."]}}
+
+A video gives one grounding item for each sentence and one captioning item (subsets `grounding` and `captioning`, also
+the category). Videos are named V_ID.mp4. Which 1,000 caption-labelled samples Video-Thinker's grounding and captioning
+tables use is not published; its figures come from the traces of multiple-choice questions on them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from video_thinker.evaluation.benchmarks.base import Benchmark, Record, pairs, segment
+from video_thinker.evaluation.benchmarks.captions import (
+    CAPTIONING,
+    GROUNDING,
+    convert_segments,
+    read_videos,
+    split_segments,
+)
+
+
+def split(record: Record) -> Iterable[Record]:
+    """Give the grounding questions of a video, and its captioning question."""
+    sentences = record.sequence("sentences")
+    timestamps = list(pairs(record, "timestamps", record.sequence("timestamps")))
+    if len(sentences) != len(timestamps) or not all(isinstance(sentence, str) for sentence in sentences):
+        raise record.error(
+            f"{len(timestamps)} timestamps and {len(sentences)} sentences", "each timestamp has one sentence, a text"
+        )
+    return split_segments(
+        record,
+        [segment(*times, sentence) for times, sentence in zip(timestamps, sentences, strict=True)],
+        path=f"{record.text('video_id')}.mp4",
+        data_source="activitynet_captions",
+        duration_s=record.duration_s(),
+    )
+
+
+SUBSETS = {
+    GROUNDING: lambda sample: sample.category == GROUNDING,
+    CAPTIONING: lambda sample: sample.category == CAPTIONING,
+}
+
+BENCHMARK = Benchmark(convert_segments, split, SUBSETS, read_videos)

@@ -1,0 +1,36 @@
+"""TVGBench (arXiv 2503.13377, Time-R1): temporal grounding, a balanced mix of Charades-STA, ActivityNet and others.
+
+One row of the official JSON list:
+
+    {"path": "./dataset/timer1/videos/tvgbench_data/OHOFG.mp4", "question": "person sitting down in a chair.",
+     "answer": "1.0-7.5", "duration": 35.04, "question_type": "video temporal grounding", "dataset_name": "charades",
+     "qsemtype": "Human Pose"}
+
+The item asks when the sentence happens, the gold answer is the time span, graded by temporal IoU. The category is
+`qsemtype`. Where a span ends after the stated duration (Charades-STA has such spans), the answer stays as it is, so
+that figures compare, and the gold segment is cut. The folders of `path` are those of its authors; the file name
+counts.
+"""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+
+from video_thinker.evaluation.benchmarks.base import Benchmark, Item, Record, grounding, segment
+
+
+def convert(record: Record) -> Item:
+    """Turn one row into a grounding item; rows have no id, so it is the video and the row's number."""
+    file_name = PurePosixPath(record.text("path")).name
+    return grounding(
+        record.text("question"),
+        [segment(*record.time_range("answer"))],
+        problem_id=f"{PurePosixPath(file_name).stem}-{record.number}",
+        path=file_name,
+        data_source="tvgbench",
+        category=record.optional_text("qsemtype"),
+        duration_s=record.duration_s(),
+    )
+
+
+BENCHMARK = Benchmark(convert)

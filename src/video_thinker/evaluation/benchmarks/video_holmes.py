@@ -1,0 +1,32 @@
+"""Video-Holmes (arXiv 2505.21374): reasoning over short suspense films, 1,837 test questions on 270 films.
+
+One row of the official JSON list:
+
+    {"video ID": "RSmjqss0XKQ", "Question ID": 3, "Question Type": "TCI", "Question": "Why was the man trapped?",
+     "Options": {"A": "…", "B": "…", "C": "…", "D": "…", "E": "…", "F": "…"}, "Answer": "C", "Explanation": "…"}
+
+The category is the question type (SR, IMC, TCI, TA, MHR, PAR, CTI). There are no gold segments: the times in some
+explanations are prose. Videos are named VIDEO_ID.mp4.
+"""
+
+from __future__ import annotations
+
+from video_thinker.evaluation.benchmarks.base import Benchmark, Item, Record, multiple_choice
+
+
+def convert(record: Record) -> Item:
+    """Turn one question into an item."""
+    video = record.text("video ID")
+    return multiple_choice(
+        record,
+        record.mapping("Options"),
+        record.text("Answer"),
+        problem_id=f"{video}-{record.id('Question ID')}",
+        problem=record.text("Question"),
+        path=f"{video}.mp4",
+        data_source="video_holmes",
+        category=record.text("Question Type"),
+    )
+
+
+BENCHMARK = Benchmark(convert)

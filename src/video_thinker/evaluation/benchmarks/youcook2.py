@@ -1,0 +1,64 @@
+"""YouCook2 (arXiv 1703.09788): cooking videos with captioned steps.
+
+Video-Thinker's in-domain test has 262 multiple-choice questions that a language model wrote from the captions; which
+videos they are on is not published. Items in that schema (see `activitynet.py`) are taken over as they are. The
+official youcookii_annotations_trainval.json is one JSON object:
+
+    {"database": {"GLd3aX16zBg": {"subset": "validation", "duration": 241.62, "recipe_type": "113",
+      "annotations": [{"id": 0, "segment": [90, 102], "sentence": "spread margarine on two slices of white bread"}]}}}
+
+A video gives one grounding item for each step and one captioning item. The category is the kind of item and the split
+of the video, "grounding (validation)". Subsets: `grounding` and `captioning`, of all videos, and
+`validation_grounding` and `validation_captioning`. Videos are named VIDEO_ID.mp4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from video_thinker.evaluation.benchmarks import video_r1
+from video_thinker.evaluation.benchmarks.base import Benchmark, Item, Record, pairs, segment
+from video_thinker.evaluation.benchmarks.captions import (
+    CAPTIONING,
+    GROUNDING,
+    convert_segments,
+    read_videos,
+    split_segments,
+)
+
+
+def split(record: Record) -> Iterable[Record]:
+    """Give the one question of an item, or those of a captioned video."""
+    if "problem_id" in record.fields:
+        return [record]
+    steps = [record.part(f"step {number}", step) for number, step in enumerate(record.sequence("annotations"), start=1)]
+    segments = [
+        segment(*times, step.text("sentence"))
+        for step in steps
+        for times in pairs(step, "segment", [step.fields.get("segment")])
+    ]
+    return split_segments(
+        record,
+        segments,
+        path=f"{record.text('video_id')}.mp4",
+        data_source="youcook2",
+        category=record.text("subset"),
+        duration_s=record.duration_s(),
+    )
+
+
+def convert(record: Record) -> Item:
+    """Turn one question into an item."""
+    if "problem_id" in record.fields:
+        return {"data_source": "youcook2", **video_r1.convert(record)}
+    return convert_segments(record)
+
+
+SUBSETS = {
+    GROUNDING: lambda sample: sample.category.startswith(GROUNDING),
+    CAPTIONING: lambda sample: sample.category.startswith(CAPTIONING),
+    "validation_grounding": lambda sample: sample.category == f"{GROUNDING} (validation)",
+    "validation_captioning": lambda sample: sample.category == f"{CAPTIONING} (validation)",
+}
+
+BENCHMARK = Benchmark(convert, split, SUBSETS, read_videos)

@@ -1,0 +1,136 @@
+"""`video-thinker report RUN … --out report.html`: one page about evaluations and training runs, to open from disk."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from video_thinker.errors import ConfigError
+from video_thinker.evaluation.report.page import render_page
+from video_thinker.evaluation.report.runs import EvalRun, load_items, read_runs, split_of
+from video_thinker.evaluation.report.samples import Place, Shown, choose_samples
+from video_thinker.evaluation.report.scored import score_runs
+from video_thinker.evaluation.report.strips import Strip, make_strip
+
+logger = logging.getLogger(__name__)
+
+MIB = 2**20
+
+
+def write_report(
+    folders: Sequence[Path],
+    out: Path,
+    *,
+    title: str = "Video-Thinker report",
+    items: Mapping[str, Path] | None = None,
+    media_root: Path | None = None,
+    frames_per_sample: int = 8,
+    max_samples: int = 1000,
+) -> Path:
+    """Write the page.
+
+    Args:
+        folders: Output folders of evaluations, and of SFT and GRPO runs. They are only read.
+        out: The HTML file.
+        title: Its title.
+        items: Split -> items file, where it is not at the path in the manifest.
+        media_root: Folder of the media, instead of the one in the manifest.
+        frames_per_sample: Most frames in the strip of a video.
+        max_samples: Most samples shown of each split; the figures are over all.
+
+    Raises:
+        ConfigError: a folder is no run, runs do not go together, or a file is not where it was.
+        DataError: a file is damaged.
+    """
+    runs, trainings = read_runs(folders)
+    samples = load_items(runs, items or {})
+    results = score_runs(runs, samples)
+    shown = choose_samples(samples, media_roots(runs, media_root), max_samples)
+    strips = make_strips(shown, frames_per_sample)
+    html = render_page(title, results, trainings, shown, strips)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    draft = out.with_name(out.name + ".tmp")
+    draft.write_text(html, encoding="utf-8", errors="replace")  # half of a surrogate pair is no UTF-8
+    draft.replace(out)
+    return out
+
+
+def media_roots(runs: Sequence[EvalRun], override: Path | None) -> dict[str, Path]:
+    """Say for each split where its media are: as overridden, else as in the manifest of the first run that has it."""
+    roots: dict[str, Path] = {}
+    for run in runs:
+        recorded = Path(run.manifest.get("config", {}).get("media_root", "."))
+        for key in run.predictions:
+            roots.setdefault(split_of(key), override or recorded)
+    return roots
+
+
+def make_strips(shown: Sequence[Shown], num_frames: int) -> dict[Place, Strip]:
+    """Read the frames of every media file once; those that cannot be read are named in the log."""
+    places = dict.fromkeys(place for one in shown for sample in one.samples for place in one.places(sample))
+    strips = {}
+    for root, media in tqdm(places, desc="frames", unit="file", disable=not places):
+        strip = strips[root, media] = make_strip(media, root, num_frames)
+        if strip.error:
+            logger.warning("no frames: %s", strip.error)
+    return strips
+
+
+def parse_items(texts: Sequence[str]) -> dict[str, Path]:
+    """Read `--items SPLIT=FILE` options.
+
+    Raises:
+        ConfigError: one has no "=".
+    """
+    pairs = [text.partition("=") for text in texts]
+    for name, equals, path in pairs:
+        if not (name and equals and path):
+            raise ConfigError(f"--items {name}{equals}{path}: write SPLIT=FILE, e.g. id=data/eval/id/toy_id.jsonl.")
+    return {name: Path(path) for name, _, path in pairs}
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Make the parser of the command line."""
+    parser = argparse.ArgumentParser(
+        prog="video-thinker report",
+        description="Write one self-contained HTML page about evaluations and training runs.",
+    )
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="output_dir of `eval`, `sft` or `grpo`")
+    parser.add_argument("--out", type=Path, required=True, help="the HTML file to write")
+    parser.add_argument("--title", default="Video-Thinker report")
+    parser.add_argument(
+        "--items", action="append", default=[], metavar="SPLIT=FILE", help="items, if not where they were evaluated"
+    )
+    parser.add_argument("--media-root", type=Path, help="folder of the media, if not where it was evaluated")
+    parser.add_argument("--frames-per-sample", type=int, default=8, help="most frames per video (8)")
+    parser.add_argument("--max-samples", type=int, default=1000, help="most samples shown of each split (1000)")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Write a report."""
+    args = make_parser().parse_args(argv)
+    if args.frames_per_sample < 2 or args.max_samples < 1:
+        raise ConfigError(
+            f"--frames-per-sample {args.frames_per_sample} --max-samples {args.max_samples}: at least 2 frames and 1 "
+            "sample are needed."
+        )
+    out = write_report(
+        args.runs,
+        args.out,
+        title=args.title,
+        items=parse_items(args.items),
+        media_root=args.media_root,
+        frames_per_sample=args.frames_per_sample,
+        max_samples=args.max_samples,
+    )
+    logger.info("%s: %.1f MiB, open it in a browser", out, out.stat().st_size / MIB)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

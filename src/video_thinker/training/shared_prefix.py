@@ -1,0 +1,168 @@
+"""Scoring a group in one row: the prompt once, then each of its completions, which do not see each other.
+
+G completions of one prompt share P prompt tokens, of which a video makes hundreds or thousands. Scored as G rows they
+cost G (P + C) tokens; here they cost P + G C, with the same log-probabilities: attention is causal and blocked between
+completions, and the positions of each completion go on from the prompt's.
+
+    row of a group:  p0 … p(P-2) | p(P-1) c0 … c(n-2) | p(P-1) d0 … d(m-2) | …
+    predicts:        –           | c0 c1 … c(n-1)     | d0 d1 … d(m-1)     | …
+
+The prompt's last token is copied in front of each completion, so that each has a predecessor of its own.
+
+Shapes: B rows (completions), R groups, P prompt, C completion, L packed row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from video_thinker.data.collate import MEDIA_FIELDS, PIXEL_FIELDS, merge_media
+
+Media = dict[str, torch.Tensor]
+
+PADDING = -1
+SHARED_ATTENTION = ("sdpa", "eager", "flex_attention")
+"""Attention implementations that take a mask of blocks; FlashAttention's kernels do not."""
+
+POSITION_FIELDS = tuple(name for name in MEDIA_FIELDS if name not in PIXEL_FIELDS)
+
+
+@dataclass(frozen=True)
+class PackedGroups:
+    """The groups of a batch, one row each, padded on the right.
+
+    `input_ids`, `segments` (0 prompt, 1 … completions, -1 padding) and `shift_labels` (what each position predicts,
+    -100 for none) are (R, L); `position_ids` (3, R, L); `token_index` (B, C) says where in the flattened (R L) each
+    completion token is predicted, and `token_mask` (B, C) which tokens there are.
+    """
+
+    input_ids: torch.Tensor
+    position_ids: torch.Tensor
+    segments: torch.Tensor
+    shift_labels: torch.Tensor
+    token_index: torch.Tensor
+    token_mask: torch.Tensor
+    media: Media
+
+    def unpack(self, values: torch.Tensor) -> torch.Tensor:
+        """Bring values of packed positions (R, L) back to rows (B, C); zero where there is no token."""
+        return values.flatten()[self.token_index] * self.token_mask
+
+
+def group_rows(keys: Sequence[Hashable]) -> list[list[int]]:
+    """List the rows of each group, groups in the order of their first row."""
+    groups: dict[Hashable, list[int]] = {}
+    for row, key in enumerate(keys):
+        groups.setdefault(key, []).append(row)
+    return list(groups.values())
+
+
+def prompt_positions(backbone: Any, prompt_ids: torch.Tensor, token_types: torch.Tensor, media: Media) -> torch.Tensor:
+    """Compute the positions (3, P) of one prompt (P,) as the model would; without media they count up."""
+    if not any(name in media for name in POSITION_FIELDS):
+        return torch.arange(len(prompt_ids), device=prompt_ids.device).expand(3, -1)
+    fields = {name: media[name].to(prompt_ids.device) for name in POSITION_FIELDS if name in media}
+    positions, _ = backbone.get_rope_index(prompt_ids[None], mm_token_type_ids=token_types[None], **fields)
+    return positions[-3:, 0]
+
+
+def pack_groups(
+    backbone: Any,
+    input_ids: torch.Tensor,
+    attention_mask: torch.Tensor,
+    token_types: torch.Tensor,
+    logits_to_keep: int,
+    row_media: Sequence[Media],
+) -> PackedGroups:
+    """Pack rows that share a prompt.
+
+    Args:
+        backbone: The module with `get_rope_index`.
+        input_ids: (B, P + C) prompts padded on the left, completions on the right.
+        attention_mask: (B, P + C).
+        token_types: (B, P + C): 1 at image pads, 2 at video pads.
+        logits_to_keep: C.
+        row_media: The media of each row; rows of one group share one object.
+    """
+    device = input_ids.device
+    num_rows = len(input_ids)
+    prompt_mask, token_mask = attention_mask[:, :-logits_to_keep].bool(), attention_mask[:, -logits_to_keep:].bool()
+    lengths = token_mask.sum(dim=1).tolist()
+    token_index = torch.zeros(num_rows, logits_to_keep, dtype=torch.long, device=device)
+    groups = group_rows([id(media) for media in row_media])
+    rows: list[dict[str, torch.Tensor]] = []
+    starts: list[dict[int, int]] = []
+    for group in groups:
+        first = group[0]
+        prompt = input_ids[first, :-logits_to_keep][prompt_mask[first]]
+        types = token_types[first, :-logits_to_keep][prompt_mask[first]]
+        positions = prompt_positions(backbone, prompt, types, row_media[first])
+        ids, places, segments, labels = [prompt[:-1]], [positions[:, :-1]], [torch.zeros_like(prompt[:-1])], []
+        labels.append(torch.full_like(prompt[:-1], -100))
+        start, offsets = len(prompt) - 1, {}
+        for number, row in enumerate(group, start=1):
+            length = lengths[row]
+            if length == 0:  # masked as a whole (`mask_truncated_completions`)
+                continue
+            completion = input_ids[row, -logits_to_keep:][:length]
+            ids += [prompt[-1:], completion[:-1]]
+            places.append(positions[:, -1:] + torch.arange(length, device=device))
+            segments.append(torch.full_like(completion, number))
+            labels.append(completion)
+            offsets[row] = start
+            start += length
+        rows.append({"ids": torch.cat(ids), "places": torch.cat(places, dim=1).T, "segments": torch.cat(segments)})
+        rows[-1]["labels"] = torch.cat(labels)
+        starts.append(offsets)
+
+    def padded(name: str, value: int) -> torch.Tensor:
+        return torch.nn.utils.rnn.pad_sequence([row[name] for row in rows], batch_first=True, padding_value=value)
+
+    packed_ids = padded("ids", int(input_ids[groups[0][0], -logits_to_keep]))
+    for number, offsets in enumerate(starts):
+        for row, start in offsets.items():
+            place = number * packed_ids.shape[1] + start
+            token_index[row, : lengths[row]] = torch.arange(place, place + lengths[row], device=device)
+    return PackedGroups(
+        input_ids=packed_ids,
+        position_ids=padded("places", 0).permute(2, 0, 1),
+        segments=padded("segments", PADDING),
+        shift_labels=padded("labels", -100),
+        token_index=token_index,
+        token_mask=token_mask,
+        media=merge_media([row_media[group[0]] for group in groups]),
+    )
+
+
+def packed_attention_mask(segments: torch.Tensor, attn_implementation: str, dtype: torch.dtype) -> Any:
+    """Build the mask of packed rows in the form that the attention implementation takes.
+
+    A token sees the tokens before it that belong to the prompt or to its own completion.
+
+    Args:
+        segments: (R, L), see `PackedGroups`.
+        attn_implementation: One of `SHARED_ATTENTION`.
+        dtype: The model's, for "eager".
+
+    Returns:
+        "sdpa": boolean (R, 1, L, L), True where a token is seen. "eager": the same, added to the scores (0 or lowest).
+        "flex_attention": a `BlockMask`.
+    """
+    if attn_implementation == "flex_attention":
+        from torch.nn.attention.flex_attention import create_block_mask
+
+        def sees(batch: Any, head: Any, query: Any, key: Any) -> Any:
+            return (query >= key) & ((segments[batch, key] == 0) | (segments[batch, key] == segments[batch, query]))
+
+        rows, length = segments.shape
+        return create_block_mask(sees, rows, None, length, length, device=str(segments.device))
+    keys = segments[:, None, :]
+    seen = (keys == 0) | (keys == segments[:, :, None])
+    seen = torch.tril(seen)[:, None]
+    if attn_implementation == "sdpa":
+        return seen
+    return torch.zeros_like(seen, dtype=dtype).masked_fill(~seen, torch.finfo(dtype).min)

@@ -1,0 +1,189 @@
+"""The work that the G rollouts of a prompt have in common, done once: reading its video, its prompt, and its prefill.
+
+Three switches (`share_vision`, `share_prefix`, `share_prefill`), each exact: log-probabilities, losses and gradients
+are those of TRL's own path, and sampled tokens on a CPU, too.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from trl.models import unwrap_model_for_generation
+from trl.trainer.utils import pad
+
+from video_thinker.data.collate import merge_media
+from video_thinker.training.modalities import find_vision_model
+from video_thinker.training.shared_prefill import sample_groups
+from video_thinker.training.shared_prefix import SHARED_ATTENTION, group_rows, pack_groups, packed_attention_mask
+from video_thinker.training.vision_once import add_features, is_tower_frozen, model_media
+
+logger = logging.getLogger(__name__)
+
+Media = dict[str, torch.Tensor]
+
+
+@dataclass
+class SharingArguments:
+    """What a group's rollouts share."""
+
+    share_prefix: bool = field(
+        default=True,
+        metadata={"help": "Score a prompt and its completions in one row; off where the attention cannot mask blocks."},
+    )
+    share_prefill: bool = field(
+        default=True, metadata={"help": "Read each prompt once when sampling, and drop completions that have ended."}
+    )
+    share_vision: bool = field(
+        default=True, metadata={"help": "Encode a video once per rollout if the tower and its merger are frozen."}
+    )
+
+
+def keep_groups_whole(batches: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Reorder the rows of a rollout's micro-batches so that rows of one prompt are neighbours, in the rollout's order.
+
+    TRL shuffles rows over the micro-batches; here groups keep the order in which the shuffle first names them. The
+    order within a group is that in which the reference scored it: an untrained policy equals it to the last bit.
+
+    Args:
+        batches: Equally large dictionaries of tensors (B, …), lists of B, and values that all share. `row_media` is the
+            same object in all rows of a prompt; `row_number` is the place of a row in the rollout.
+    """
+    media = [media for batch in batches for media in batch["row_media"]]
+    numbers = [number for batch in batches for number in batch["row_number"]]
+    order = [row for group in group_rows([id(m) for m in media]) for row in sorted(group, key=numbers.__getitem__)]
+    size = len(media) // len(batches)
+    regrouped = [dict(batch) for batch in batches]
+    for name, value in batches[0].items():
+        whole: Any
+        if isinstance(value, torch.Tensor) and value.ndim > 0:
+            whole = torch.cat([batch[name] for batch in batches])[torch.tensor(order, device=value.device)]
+        elif isinstance(value, list):
+            rows = [row for batch in batches for row in batch[name]]
+            whole = [rows[i] for i in order]
+        else:
+            continue
+        for number, batch in enumerate(regrouped):
+            batch[name] = whole[number * size : (number + 1) * size]
+    return regrouped
+
+
+class SharingMixin:
+    """Shares work over the groups of a `GRPOTrainer`. Put it before the trainer class.
+
+    It reads `_row_media`, the media of the rows at hand, in which rows of one prompt share one object, and tells
+    `telemetry` how rows are packed.
+    """
+
+    _row_media: list[Media]
+    _blank = False  # the canary's second look: blank pixels have no features
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Build the trainer, then see what its model can share."""
+        super().__init__(*args, **kwargs)
+        self._backbone: Any = find_vision_model(self.model)  # type: ignore[attr-defined]
+        self._attention: str = self._backbone.config._attn_implementation
+        self.shares_prefix: bool = self.args.share_prefix  # type: ignore[attr-defined]
+        if self.shares_prefix and self._attention not in SHARED_ATTENTION:
+            self.shares_prefix = False
+            logger.warning(
+                "share_prefix is off: attention %r takes no mask of blocks; %s do", self._attention, SHARED_ATTENTION
+            )
+
+    @functools.cached_property
+    def _tower_is_frozen(self) -> bool:
+        return is_tower_frozen(self._backbone)  # asked once: adapters that are switched off look frozen, too
+
+    def _uses_features(self) -> bool:
+        """Tell whether rows are scored from features; the same on all ranks, whatever their rows hold."""
+        shares = self.args.share_vision and self._shares_prefill()  # type: ignore[attr-defined]
+        return bool(shares) and self._tower_is_frozen and not self._blank
+
+    def _prepare_inputs(self, generation_batch: Any) -> Any:
+        buffered = self._buffered_inputs  # type: ignore[has-type]
+        inputs = super()._prepare_inputs(generation_batch)  # type: ignore[misc]
+        if self._buffered_inputs is not buffered:
+            self._buffered_inputs = keep_groups_whole(self._buffered_inputs)
+            inputs = self._buffered_inputs[self._step % len(self._buffered_inputs)]  # type: ignore[attr-defined]
+        return inputs
+
+    def _generate_single_turn(self, prompt_ids: list[list[int]], *args: Any, **kwargs: Any) -> tuple[list[Any], None]:
+        """Sample a completion per row; see `shared_prefill`."""
+        if not self._shares_prefill():
+            return super()._generate_single_turn(prompt_ids, *args, **kwargs)  # type: ignore[misc,no-any-return]
+        groups = group_rows([id(media) for media in self._row_media])
+        firsts = [group[0] for group in groups]
+        row_prompts = torch.empty(len(prompt_ids), dtype=torch.long)
+        for number, group in enumerate(groups):
+            row_prompts[group] = number
+        device = self.accelerator.device  # type: ignore[attr-defined]
+        inputs = self._prompt_inputs([prompt_ids[row] for row in firsts])
+        sample = functools.partial(sample_groups, row_prompts=row_prompts.to(device))
+        with self._model_for_generation() as model, torch.no_grad():
+            media = [self._row_media[row] for row in firsts]
+            if self._uses_features():
+                add_features(find_vision_model(model), media, device)
+            inputs |= model_media(merge_media(media), device, self._uses_features())
+            sequences = model.generate(**inputs, generation_config=self.generation_config, custom_generate=sample)  # type: ignore[attr-defined]
+        completions = sequences[:, inputs["input_ids"].shape[1] :].tolist()
+        ends = set(self.eos_token_ids)  # type: ignore[attr-defined]
+        return [_until_end(ids, ends) for ids in completions], None
+
+    def _shares_prefill(self) -> bool:
+        sharded = not self.args.ds3_gather_for_generation  # type: ignore[attr-defined]
+        other_engine = self.use_vllm or self.use_transformers_continuous_batching  # type: ignore[attr-defined]
+        return bool(self.args.share_prefill) and not (sharded or other_engine)  # type: ignore[attr-defined]
+
+    def _model_for_generation(self) -> Any:
+        return unwrap_model_for_generation(
+            self.model_wrapped,  # type: ignore[attr-defined]
+            self.accelerator,  # type: ignore[attr-defined]
+            gather_deepspeed3_params=True,
+            generation_kwargs=self.generation_kwargs,  # type: ignore[attr-defined]
+            gradient_checkpointing_kwargs=self.args.gradient_checkpointing_kwargs,  # type: ignore[attr-defined]
+        )
+
+    def _prompt_inputs(self, prompts: list[list[int]]) -> dict[str, Any]:
+        """Pad prompts on the left: `input_ids`, `attention_mask` and `mm_token_type_ids`, each (R, P)."""
+        device = self.accelerator.device  # type: ignore[attr-defined]
+        ids = [torch.tensor(prompt, device=device) for prompt in prompts]
+        pad_token_id = self._tokenizer.pad_token_id  # type: ignore[attr-defined]
+        padded = pad(ids, padding_value=pad_token_id, padding_side="left")
+        mask = pad([torch.ones_like(prompt) for prompt in ids], padding_value=0, padding_side="left")
+        return {"input_ids": padded, "attention_mask": mask, "mm_token_type_ids": self._token_types(padded)}  # type: ignore[attr-defined]
+
+    def _score_packed(
+        self,
+        model: Any,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        token_types: torch.Tensor,
+        logits_to_keep: int,
+        row_media: list[Media],
+        compute_entropy: bool = False,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Score rows, packed by prompt: log-probabilities (B, C), and entropies (B, C) if asked for."""
+        packed = pack_groups(self._backbone, input_ids, attention_mask, token_types, logits_to_keep, row_media)
+        mask = packed_attention_mask(packed.segments, self._attention, self._backbone.dtype)
+        self.telemetry.meter.expect_packed(packed.segments)  # type: ignore[attr-defined]
+        with self.accelerator.autocast():  # type: ignore[attr-defined]
+            outputs = model(
+                input_ids=packed.input_ids,
+                attention_mask=mask,
+                position_ids=packed.position_ids,
+                shift_labels=packed.shift_labels,
+                fused_lm_head=True,
+                **model_media(packed.media, input_ids.device, self._uses_features()),
+            )
+        entropies = packed.unpack(outputs.entropy) if compute_entropy else None
+        return packed.unpack(outputs.log_probs), entropies
+
+
+def _until_end(ids: list[int], ends: set[int]) -> list[int]:
+    for place, token in enumerate(ids):
+        if token in ends:
+            return ids[: place + 1]
+    return ids

@@ -1,0 +1,310 @@
+"""Sharing a group's work changes no number: every switch against TRL's own path, on tiny fp32 models, at fps 4."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from peft import LoraConfig
+
+from tests.conftest import make_item, write_items
+from video_thinker.config import VideoArguments
+from video_thinker.data.annotations import load_samples
+from video_thinker.data.collate import build_encoder
+from video_thinker.modeling import freeze, load_model, load_processor
+from video_thinker.training.dataset import build_dataset
+from video_thinker.training.grpo import VideoGRPOConfig, VideoGRPOTrainer
+from video_thinker.training.shared_prefill import sample_groups
+from video_thinker.training.shared_prefix import pack_groups, packed_attention_mask
+from video_thinker.training.sharing import keep_groups_whole
+
+pytestmark = pytest.mark.integration
+G = 4
+OFF = {"share_prefix": False, "share_prefill": False, "share_vision": False}
+
+
+def spread_reward(completion_ids, **_):
+    return [sum(ids) % 7 / 7 for ids in completion_ids]
+
+
+@pytest.fixture(scope="module")
+def mixed_file(tmp_path_factory) -> Path:
+    """One video, two videos, an image, image and video, text only: prompts of very different lengths."""
+    items = [
+        make_item("video"),
+        make_item("two", ["b.mp4", "a.mp4"]),
+        make_item("image", "still.png", data_type="image"),
+        make_item("both", ["still.png", "c.mp4"], data_type=["image", "video"]),
+        make_item("text", data_type="text"),
+    ]
+    for item in items[1:]:
+        item.pop("segments")
+    del items[4]["path"]
+    return write_items(tmp_path_factory.mktemp("sharing") / "mixed.jsonl", items)
+
+
+@pytest.fixture
+def make_trainer(tiny_model_dir: Path, media_root: Path, mixed_file: Path, tmp_path: Path):
+    def make(frozen: bool = False, lora: bool = False, attn: str = "sdpa", **overrides) -> VideoGRPOTrainer:
+        settings = {
+            "output_dir": str(tmp_path / "grpo"),
+            "use_cpu": True,
+            "bf16": False,
+            "gradient_checkpointing": False,
+            "report_to": "none",
+            "num_generations": G,
+            "per_device_train_batch_size": 5 * G,
+            "max_completion_length": 14,
+            "beta": 0.04,
+            "temperature": 0.9,
+            "top_p": 0.95,
+            "learning_rate": 1e-3,
+            "lr_scheduler_type": "constant",
+            "logging_steps": 1,
+            "save_strategy": "no",
+            "canary_steps": 0,
+            "generation_kwargs": {"min_new_tokens": 2},
+        }
+        video = VideoArguments(media_root=str(media_root), prompt_style="trace_concise", fps=4.0, max_pixels=56 * 56)
+        encoder = build_encoder(load_processor(str(tiny_model_dir)), video)
+        torch.manual_seed(1)
+        trainer = VideoGRPOTrainer(
+            model=load_model(str(tiny_model_dir), dtype="float32", attn_implementation=attn, trainable=True),
+            encoder=encoder,
+            args=VideoGRPOConfig(**{**settings, **overrides}),
+            reward_funcs=spread_reward,
+            train_dataset=build_dataset(load_samples(mixed_file), encoder),
+            peft_config=LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False) if lora else None,
+        )
+        if frozen:
+            freeze(trainer.model, ["vision_tower", "merger"])
+        return trainer
+
+    return make
+
+
+def rollout(trainer: VideoGRPOTrainer) -> list[dict]:
+    """One rollout over all prompts, as the trainer's micro-batches."""
+    trainer.model.train()
+    trainer._step, trainer._buffered_inputs = 0, None
+    rows = [row for row in trainer.train_dataset for _ in range(G)]
+    torch.manual_seed(7)
+    trainer._prepare_inputs(rows)
+    return trainer._buffered_inputs
+
+
+def loss_and_gradients(trainer: VideoGRPOTrainer, batches: list[dict]) -> tuple[list[float], dict[str, torch.Tensor]]:
+    trainer.current_gradient_accumulation_steps = len(batches)
+    trainer.model.zero_grad()
+    losses = []
+    for batch in batches:
+        loss = trainer.compute_loss(trainer.model, batch)
+        loss.backward()
+        losses.append(loss.item())
+    gradients = {name: p.grad for name, p in trainer.model.named_parameters() if p.grad is not None}
+    return losses, gradients
+
+
+COMBINATIONS = {
+    "plain": {},
+    "no KL": {"beta": 0.0},
+    "iterations": {"num_iterations": 2},
+    "micro-batches": {"per_device_train_batch_size": G, "gradient_accumulation_steps": 5},
+    "groups split": {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 10, "steps_per_generation": 10},
+    "checkpointing": {"gradient_checkpointing": True},
+    "frozen tower": {"frozen": True},
+    "frozen, checkpointing": {"frozen": True, "gradient_checkpointing": True, "num_iterations": 2},
+    "LoRA": {"lora": True},
+    "eager": {"attn": "eager"},
+    "truncated masked": {"mask_truncated_completions": True},
+}
+
+
+@pytest.mark.parametrize("options", COMBINATIONS.values(), ids=COMBINATIONS)
+def test_tokens_log_probs_loss_entropy_and_every_gradient_are_those_of_trl(make_trainer, options):
+    plain, shared = make_trainer(**options, **OFF), make_trainer(**options)
+    assert shared.shares_prefix and not plain.shares_prefix
+    batches, shared_batches = rollout(plain), rollout(shared)
+    assert len({int(n) for b in batches for n in b["completion_mask"].sum(dim=1)}) > 2  # ragged
+    for one, other in zip(batches, shared_batches, strict=True):
+        assert torch.equal(one["completion_ids"], other["completion_ids"])
+        assert one["row_ids"] == other["row_ids"]
+        for name in ("old_per_token_logps", "ref_per_token_logps"):
+            assert (one.get(name) is None) == (other.get(name) is None)
+            if one.get(name) is not None:
+                mask = one["completion_mask"]
+                torch.testing.assert_close(one[name] * mask, other[name] * mask, atol=1e-5, rtol=0)
+        media = one["row_media"]
+        assert (options.get("frozen") is True) == any("video_features" in row for row in other["row_media"])
+        assert not any("video_features" in row for row in media)
+    losses, gradients = loss_and_gradients(plain, batches)
+    shared_losses, shared_gradients = loss_and_gradients(shared, shared_batches)
+    assert losses == pytest.approx(shared_losses, abs=1e-5)
+    assert any(abs(loss) > 1e-3 for loss in losses)
+    assert gradients.keys() == shared_gradients.keys() and len(gradients) > 10
+    for name, gradient in gradients.items():
+        scale = gradient.abs().max().clamp(min=1e-6)
+        assert ((gradient - shared_gradients[name]).abs().max() / scale) < 1e-4, name
+    for key in ("entropy", "kl") if shared.beta else ("entropy",):
+        ours, theirs = shared._metrics["train"][key], plain._metrics["train"][key]
+        assert ours == pytest.approx(theirs, abs=1e-5), key
+
+
+@pytest.mark.parametrize("frozen", [False, True], ids=["trained tower", "frozen tower"])
+def test_ten_steps_log_the_same_losses(make_trainer, frozen):
+    logs = []
+    for switches in (OFF, {}):
+        trainer = make_trainer(frozen=frozen, max_steps=10, per_device_train_batch_size=G, **switches, canary_steps=4)
+        torch.manual_seed(3)
+        trainer.train()
+        logs.append([entry for entry in trainer.state.log_history if "loss" in entry])
+    for plain, shared in zip(*logs, strict=True):
+        assert plain["completions/mean_length"] == shared["completions/mean_length"]
+        assert plain["reward"] == shared["reward"]
+        assert plain["loss"] == pytest.approx(shared["loss"], abs=5e-5, rel=1e-3)
+    assert any(entry.get("canary/log_prob_gap", 0) > 1e-4 for entry in logs[1])
+
+
+def count_videos(trainer: VideoGRPOTrainer, tower, monkeypatch) -> list[int]:
+    """Note how many videos and images each call of a tower encodes."""
+    calls: list[int] = []
+    original = tower.forward
+    monkeypatch.setattr(
+        tower, "forward", lambda x, grid_thw, **kw: calls.append(len(grid_thw)) or original(x, grid_thw=grid_thw, **kw)
+    )
+    return calls
+
+
+def test_each_video_is_encoded_once_per_rollout_with_a_frozen_tower(make_trainer, monkeypatch):
+    """Five prompts hold 4 videos and 2 images; G rollouts, two iterations, policy, old policy and reference."""
+    trainer = make_trainer(frozen=True, num_iterations=2)
+    calls = count_videos(trainer, trainer.model.model.visual, monkeypatch)
+    reference = count_videos(trainer, trainer.ref_model.model.visual, monkeypatch)
+    batches = rollout(trainer)
+    for _ in range(2):
+        loss_and_gradients(trainer, batches)
+    assert sorted(calls) == [2, 4] and reference == []
+
+
+def test_each_video_is_encoded_once_per_pass_with_a_trained_tower(make_trainer, monkeypatch):
+    trainer = make_trainer()
+    calls = count_videos(trainer, trainer.model.model.visual, monkeypatch)
+    reference = count_videos(trainer, trainer.ref_model.model.visual, monkeypatch)
+    loss_and_gradients(trainer, rollout(trainer))
+    assert sorted(calls) == [2, 2, 4, 4]  # the rollout and the policy's forward
+    assert sorted(reference) == [2, 4]
+
+
+def test_greedy_rollouts_are_the_same_tokens_and_ended_rows_leave(make_trainer):
+    greedy = {"generation_kwargs": {"do_sample": False, "min_new_tokens": 1}, "max_completion_length": 40}
+    plain, shared = make_trainer(**OFF, **greedy), make_trainer(**greedy)
+    assert torch.equal(rollout(plain)[0]["completion_ids"], rollout(shared)[0]["completion_ids"])
+
+    rows_decoded = []
+    hot = make_trainer(temperature=2.0, max_completion_length=60, generation_kwargs={})
+    hot.model.model.language_model.register_forward_pre_hook(
+        lambda module, args, kwargs: rows_decoded.append(tuple(kwargs["inputs_embeds"].shape[:2])), with_kwargs=True
+    )
+    lengths = rollout(hot)[0]["completion_mask"].sum(dim=1)
+    assert rows_decoded[0][0] == 5 and rows_decoded[1] == (5 * G, 1)  # the distinct prompts, then a token of each row
+    assert lengths.min() < 40
+    assert sum(rows for rows, length in rows_decoded if length == 1) < 5 * G * (lengths.max() - 1)
+
+
+def test_tokens_are_drawn_as_multinomial_draws_them():
+    """The variates of ended rows are drawn, too, so that running rows get those that TRL's path gives them."""
+    from video_thinker.training.shared_prefill import _choose
+
+    scores = torch.randn(6, 50)
+    torch.manual_seed(0)
+    expected = torch.multinomial(scores.softmax(dim=-1), 1).squeeze(1)
+    torch.manual_seed(0)
+    running = torch.tensor([0, 2, 5])
+    assert torch.equal(_choose(scores[running], True, running, 6), expected[running])
+
+
+def test_flex_attention_sees_what_sdpa_sees(make_trainer):
+    """Forward only: on a CPU it has no backward."""
+    trainer = make_trainer()
+    batch = rollout(trainer)[0]
+    ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
+    mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1)
+    keep = batch["completion_ids"].shape[1]
+    types = trainer._token_types(ids, keep)
+    packed = pack_groups(trainer._backbone, ids, mask, types, keep, batch["row_media"])
+    sdpa = packed_attention_mask(packed.segments, "sdpa", torch.float32)
+    block = packed_attention_mask(packed.segments, "flex_attention", torch.float32)
+    rows, length = packed.segments.shape
+    q, k = torch.meshgrid(torch.arange(length), torch.arange(length), indexing="ij")
+    dense = torch.stack([block.mask_mod(b, 0, q, k) for b in range(rows)])
+    assert torch.equal(dense, sdpa[:, 0])
+
+
+def test_groups_stay_whole_through_the_shuffle():
+    media = [{"m": torch.zeros(1)} for _ in range(3)]
+    order = [2, 0, 1, 0, 2, 1]
+    rows = {"x": torch.tensor(order), "row_media": [media[i] for i in order], "row_ids": [str(i) for i in order]}
+    rows["row_number"] = [5, 4, 3, 2, 1, 0]
+    batches = [
+        {**{k: v[i : i + 2] for k, v in rows.items()}, "num_items_in_batch": torch.tensor(6), "old": None}
+        for i in (0, 2, 4)
+    ]
+    whole = keep_groups_whole(batches)
+    assert [batch["x"].tolist() for batch in whole] == [[2, 2], [0, 0], [1, 1]]
+    assert [batch["row_number"] for batch in whole] == [[1, 5], [2, 4], [0, 3]]
+    assert [batch["row_ids"] for batch in whole] == [["2", "2"], ["0", "0"], ["1", "1"]]
+    assert all(batch["row_media"][0] is batch["row_media"][1] for batch in whole)
+    assert all(batch["num_items_in_batch"] == 6 and batch["old"] is None for batch in whole)
+
+
+def test_an_attention_without_block_masks_falls_back_and_says_so(make_trainer, caplog, monkeypatch):
+    from video_thinker.training import sharing
+
+    monkeypatch.setattr(sharing, "SHARED_ATTENTION", ("flex_attention",))
+    trainer = make_trainer()
+    assert not trainer.shares_prefix and "share_prefix is off: attention 'sdpa'" in caplog.text
+    loss_and_gradients(trainer, rollout(trainer))
+
+
+def test_generation_is_the_models_own_at_every_step(make_trainer):
+    """The distribution each token was sampled from equals that of a plain forward over the same tokens."""
+    trainer = make_trainer(top_p=1.0, temperature=1.0)
+    seen = []
+
+    def watched(model, *args, **kwargs):
+        processor = kwargs["logits_processor"]
+
+        def note(input_ids, scores):
+            result = processor(input_ids, scores)
+            seen.append((input_ids.clone(), scores.clone()))
+            return result
+
+        return sample_groups(model, *args, **{**kwargs, "logits_processor": note})
+
+    from video_thinker.training import sharing
+
+    original, sharing.sample_groups = sharing.sample_groups, watched
+    try:
+        rollout(trainer)
+    finally:
+        sharing.sample_groups = original
+    sample = trainer.train_dataset[0]["sample"]
+    prompt = trainer.encoder.encode_prompt(sample)
+    checked = 0
+    for input_ids, scores in seen:
+        for ids, row in zip(input_ids, scores, strict=True):
+            tokens = ids.tolist()
+            start = next(
+                (i for i in range(len(tokens)) if tokens[i : i + len(prompt.input_ids)] == prompt.input_ids), None
+            )
+            if start is None or (len(tokens) - start - len(prompt.input_ids)) % 4:
+                continue
+            tokens = torch.tensor([tokens[start:]])
+            types = torch.zeros_like(tokens)
+            types[0, : len(prompt.input_ids)] = torch.tensor(prompt.mm_token_type_ids)
+            with torch.no_grad():
+                logits = trainer.model(input_ids=tokens, mm_token_type_ids=types, **prompt.media).logits[0, -1]
+            torch.testing.assert_close(row, logits, atol=1e-5, rtol=0)
+            checked += 1
+    assert checked >= 2 * G
