@@ -76,6 +76,8 @@ def _rollout_changes(values: dict[str, Any], gpus: int) -> list[dict[str, Any]]:
     changes: list[dict[str, Any]] = [{"max_completion_length": values["max_completion_length"] // 2}]
     if values["beta"]:
         changes.append({"beta": 0.0})
+    if values["deepspeed"] and values["ds3_gather_for_generation"]:
+        changes.append({"ds3_gather_for_generation": False})  # layer by layer, and slow
     steps = values["steps_per_generation"] or values["gradient_accumulation_steps"]
     completions = values["per_device_train_batch_size"] * gpus * steps // 2
     if steps % 2 == 0 and completions % values["num_generations"] == 0:

@@ -152,7 +152,7 @@ def policy(config: PretrainedConfig, dtype: torch.dtype = torch.float32, **chang
 
 
 SHORT, LONG = Batch(1, 500, (4, 8, 16)), Batch(1, 1100, (8, 8, 16))
-TWO_ROWS = Batch(2, 400, (4, 8, 8))
+TWO_ROWS = Batch(2, 400, (4, 8, 8), masked=True)
 
 
 @pytest.mark.parametrize("checkpointing", [False, True], ids=["plain", "checkpointing"])
@@ -187,9 +187,7 @@ def check_saved(trained: Policy, batch: Batch) -> None:
     Gradient checkpointing holds masks and rotary tables for its second forward without saving them, so there the first
     comparison has a bound on one side only where such tensors weigh much.
     """
-    vision, language = trace_training(
-        trained.build, trained.shape.config, batch, padded=batch.rows > 1, autocast=trained.autocast
-    )
+    vision, language = trace_training(trained.build, trained.shape.config, batch, trained.autocast)
     predicted = vision.saved + language.saved
     model, fields = real_model(trained), inputs(trained.shape.config, batch)
     saved = measure_saved(model, trained, fields)
@@ -204,7 +202,7 @@ def check_saved(trained: Policy, batch: Batch) -> None:
 @pytest.mark.parametrize("batch", [SHORT, TWO_ROWS], ids=["500", "2x400"])
 def test_peak_of_forward_and_backward(batch, checkpointing):
     trained = policy(qwen2_5_vl(), gradient_checkpointing=checkpointing)
-    vision, language = trace_training(trained.build, trained.shape.config, batch, padded=batch.rows > 1)
+    vision, language = trace_training(trained.build, trained.shape.config, batch)
     predicted = max(vision.saved + language.peak, vision.peak)
     measured = measure_peak(real_model(trained), trained, inputs(trained.shape.config, batch))
     assert predicted == pytest.approx(measured, rel=0.15)
@@ -213,9 +211,7 @@ def test_peak_of_forward_and_backward(batch, checkpointing):
 @pytest.mark.parametrize("batch", [LONG, TWO_ROWS], ids=["1100", "2x400"])
 def test_peak_of_a_forward_without_gradients(batch):
     trained = policy(qwen2_5_vl(), torch.bfloat16)
-    predicted = trace_inference(
-        trained.build, trained.shape.config, batch, padded=batch.rows > 1, autocast=trained.autocast
-    )
+    predicted = trace_inference(trained.build, trained.shape.config, batch, trained.autocast)
     model, fields = real_model(trained), inputs(trained.shape.config, batch)
     live = LiveBytes([*model.parameters(), *model.buffers(), *fields.values()])
     with torch.no_grad(), live, torch.autocast("cpu", torch.bfloat16):
@@ -249,7 +245,7 @@ def test_weights_gradients_and_optimizer_states_are_exact(changes):
 def test_kv_cache_is_exact():
     trained = policy(qwen2_5_vl())
     run = Run(trained, "sgd", 2, 1, TWO_ROWS.grid, 20, 100, rollout_rows=2)
-    batch = Batch(2, run.prompt, run.grid)
+    batch = run.prefill_batch()
     cache = DynamicCache()
     with torch.no_grad():
         real_model(trained).model(**inputs(trained.shape.config, batch), past_key_values=cache, use_cache=True)

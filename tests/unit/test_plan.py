@@ -242,6 +242,30 @@ def test_grpo_settings_reach_the_run(tmp_path, tiny_model_dir):
         resolved(path, "per_device_train_batch_size=0")
 
 
+@pytest.mark.parametrize(
+    ("rows", "group", "prompts"), [(8, 8, 1), (16, 8, 2), (4, 8, 1), (3, 8, 2), (12, 8, 3), (5, 1, 5)]
+)
+def test_rows_of_a_batch_belong_to_so_many_prompts(run, rows, group, prompts):
+    assert dataclasses.replace(run, group=group).groups(rows) == prompts
+
+
+def test_what_a_group_shares(tmp_path, tiny_model_dir):
+    path = write_config(tmp_path, tiny_model_dir, num_generations=4, per_device_train_batch_size=8)
+    run = resolved(path, "max_completion_length=50")
+    batch = run.training_batch()
+    assert (batch.rows, batch.length, batch.masked, batch.encodes) == (2, run.prompt - 1 + 4 * 50, True, True)
+    assert (run.prefill_batch().rows, run.prefill_batch().length) == (2, run.prompt)
+    plain = resolved(path, "share_prefix=false", "share_prefill=false", "max_completion_length=50")
+    assert (plain.training_batch().rows, plain.training_batch().length) == (8, run.length)
+    assert plain.prefill_batch().rows == 8
+    assert not resolved(path, "attn_implementation=flash_attention_2").share_prefix
+    assert resolved(path, "freeze=[vision_tower,merger]").share_vision
+    assert not resolved(path, "freeze=[vision_tower]").share_vision
+    assert not resolved(path, "freeze=[vision_tower,merger]", "share_vision=false").share_vision
+    features = resolved(path, "freeze=[vision_tower,merger]", "max_frames=4", "max_pixels=3136", "beta=0.1")
+    assert parts(features, "scoring")["media"] == 2 * features.vision_tokens * 64 * 4  # (prompts, tokens, hidden) fp32
+
+
 def test_types_follow_the_trainers(tmp_path, tiny_model_dir):
     path = write_config(tmp_path, tiny_model_dir, num_generations=4)
     policy = resolved(path, "dtype=float32").policy

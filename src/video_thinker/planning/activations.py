@@ -67,11 +67,21 @@ class LiveBytes(TorchDispatchMode):
 
 @dataclass(frozen=True)
 class Batch:
-    """The largest batch of a forward: B rows of length L, each with one video of `grid` patches (T, H, W)."""
+    """The largest batch of a forward.
+
+    Attributes:
+        rows: B, each with one video.
+        length: L.
+        grid: The videos' patches (T, H, W).
+        masked: Whether attention gets a mask: rows differ in length, or hold several completions.
+        encodes: Whether the vision tower runs; else its features are given.
+    """
 
     rows: int
     length: int
     grid: tuple[int, int, int]
+    masked: bool = False
+    encodes: bool = True
 
     @property
     def num_patches(self) -> int:
@@ -146,12 +156,12 @@ def _vision_forward(visual: Any, batch: Batch, pixels_ND: torch.Tensor) -> list[
     return [visual.merger(hidden), *(merger(hidden) for merger in getattr(visual, "deepstack_merger_list", []))]
 
 
-def _language_forward(model: Any, batch: Batch, vision: torch.Tensor, *, padded: bool) -> torch.Tensor:
+def _language_forward(model: Any, batch: Batch, vision: torch.Tensor) -> torch.Tensor:
     """Embed B x L tokens, put the vision tokens in, run the language model: hidden states (B, L, hidden)."""
     ids_BL = torch.empty(batch.rows, batch.length, dtype=torch.long)
     embeds = model.get_input_embeddings()(ids_BL)
     embeds = embeds.masked_scatter(torch.empty(batch.rows, batch.length, 1, dtype=torch.bool), vision)
-    mask = torch.empty(batch.rows, 1, batch.length, batch.length, dtype=torch.bool) if padded else None
+    mask = torch.empty(batch.rows, 1, batch.length, batch.length, dtype=torch.bool) if batch.masked else None
     positions = torch.empty(3, batch.rows, batch.length, dtype=torch.long)
     output = model.model.language_model(
         inputs_embeds=embeds, position_ids=positions, attention_mask=mask, use_cache=False
@@ -185,23 +195,25 @@ class _Tracer:
         return Footprint(saved, live.peak - saved)
 
     def vision(self, batch: Batch) -> Footprint:
+        if not batch.encodes:
+            return Footprint(0, 0)
         visual = self.model.model.visual
         with self.mode:
             pixels_ND = torch.empty(batch.patch_shape(visual.config))  # float32, as processors make them
         return self._run(lambda: _vision_forward(visual, batch, pixels_ND), pixels_ND)
 
-    def language(self, batch: Batch, *, padded: bool) -> Footprint:
+    def language(self, batch: Batch) -> Footprint:
         visual = self.model.model.visual
         tokens = batch.num_patches // visual.config.spatial_merge_size**2
         with self.mode:  # counted with the tower that makes it
             vision = torch.empty(tokens, visual.config.out_hidden_size, dtype=visual.dtype)
         if torch.is_grad_enabled() and any(p.requires_grad for p in visual.parameters()):
             vision.requires_grad_()
-        return self._run(lambda: [_language_forward(self.model, batch, vision, padded=padded)], vision)
+        return self._run(lambda: [_language_forward(self.model, batch, vision)], vision)
 
 
 def trace_training(
-    build: ModelBuilder, config: PretrainedConfig, batch: Batch, *, padded: bool, autocast: torch.dtype | None = None
+    build: ModelBuilder, config: PretrainedConfig, batch: Batch, autocast: torch.dtype | None = None
 ) -> tuple[Footprint, Footprint]:
     """Trace forward and backward of the vision tower and of the language model, without the output layer.
 
@@ -209,7 +221,6 @@ def trace_training(
         build: Builds the model as it is trained.
         config: The model's config.
         batch: The largest batch.
-        padded: Whether attention gets a mask, because rows differ in length.
         autocast: Type of mixed precision, or `None`.
 
     Returns:
@@ -217,9 +228,7 @@ def trace_training(
     """
     shallow = [_Tracer(build, config, depth, autocast) for depth in DEPTHS]
     vision = _deepen([tracer.vision(batch) for tracer in shallow], config.vision_config.depth)
-    language = _deepen(
-        [tracer.language(batch, padded=padded) for tracer in shallow], config.text_config.num_hidden_layers
-    )
+    language = _deepen([tracer.language(batch) for tracer in shallow], config.text_config.num_hidden_layers)
     return vision, language
 
 
@@ -229,7 +238,7 @@ def _deepen(shallow: list[Footprint], depth: int) -> Footprint:
 
 
 def trace_inference(
-    build: ModelBuilder, config: PretrainedConfig, batch: Batch, *, padded: bool, autocast: torch.dtype | None = None
+    build: ModelBuilder, config: PretrainedConfig, batch: Batch, autocast: torch.dtype | None = None
 ) -> int:
     """Trace a forward without gradients: most bytes alive at a time, without KV cache and output layer.
 
@@ -237,5 +246,5 @@ def trace_inference(
     """
     tracer = _Tracer(build, config, DEPTHS[0], autocast)
     with torch.no_grad():
-        vision, language = tracer.vision(batch), tracer.language(batch, padded=padded)
+        vision, language = tracer.vision(batch), tracer.language(batch)
     return max(vision.peak, vision.saved + language.peak)

@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 import torch
 
 from video_thinker.errors import ConfigError
-from video_thinker.planning.activations import Batch, Footprint, trace_inference, trace_training
+from video_thinker.planning.activations import DEPTHS, Batch, Footprint, trace_inference, trace_training
 from video_thinker.planning.run import Policy, Run
-from video_thinker.planning.shapes import ParameterCount, count_parameters
+from video_thinker.planning.shapes import ParameterCount, count_parameters, with_depth
 
 GIB = 2**30
 FP32 = 4
@@ -100,16 +100,21 @@ def _count(policy: Policy) -> tuple[ParameterCount, int, int]:
     return count_parameters(model), head.numel() if head.requires_grad else 0, quantized
 
 
+@functools.lru_cache(maxsize=64)
+def trains_no_vision(policy: Policy) -> bool:
+    """Tell whether nothing of the vision tower and its merger is trained."""
+    model = policy.build(with_depth(policy.shape.config, DEPTHS[0]))
+    return not any(p.requires_grad for name, p in model.named_parameters() if "visual" in name.split("."))
+
+
 @functools.lru_cache(maxsize=256)
 def _trace_training(policy: Policy, batch: Batch) -> tuple[Footprint, Footprint]:
-    config, padded = policy.shape.config, batch.rows > 1  # rows of different lengths: attention gets a mask
-    return trace_training(policy.build, config, batch, padded=padded, autocast=policy.autocast)
+    return trace_training(policy.build, policy.shape.config, batch, policy.autocast)
 
 
 @functools.lru_cache(maxsize=256)
 def _trace_inference(policy: Policy, batch: Batch) -> int:
-    config, padded = policy.shape.config, batch.rows > 1
-    return trace_inference(policy.build, config, batch, padded=padded, autocast=policy.autocast)
+    return trace_inference(policy.build, policy.shape.config, batch, policy.autocast)
 
 
 class _Memory:
@@ -188,47 +193,52 @@ class _Memory:
         """Whether gradients are there before the first backward of a step is over."""
         return self.run.accumulation > 1 or self.run.zero is not None
 
-    def pixels(self, rows: int) -> int:
-        batch = Batch(rows, self.run.length, self.run.grid)
+    def media(self, batch: Batch) -> int:
+        """Pixels, or the features in their place."""
+        if not batch.encodes:
+            return batch.rows * self.run.vision_tokens * self.text.hidden_size * self.width
         patches, values = batch.patch_shape(self.run.config.vision_config)
         return patches * values * FP32
 
+    def scored_tokens(self) -> int:
+        """Positions that the output layer scores: with Triton kernels those with a label, without them all."""
+        batch = self.run.training_batch()
+        return self.run.rows * self.run.target if self.run.on_gpu else batch.rows * batch.length
+
     def head_tile(self) -> int:
         """TRL's output layer: one tile of logits, and the hidden states it scores."""
-        run, width = self.run, self.run.policy.compute_dtype.itemsize
-        # With Triton kernels, only positions with a label are scored; without, all are, with fp32 copies of a tile.
-        tokens = run.rows * (run.target if run.on_gpu else run.length)
+        run, width, tokens = self.run, self.run.policy.compute_dtype.itemsize, self.scored_tokens()
         rows, columns = min(tokens, TILE_TOKENS), min(self.text.vocab_size, TILE_VOCABULARY)
         copies = 0 if run.on_gpu else FP32 * columns * (CPU_COPIES * rows + self.text.hidden_size)
         return rows * TILE_VOCABULARY * width + tokens * self.text.hidden_size * width + copies
 
     def head_backward(self) -> int:
         """The same with its gradients, which it sums up in fp32."""
-        tokens = self.run.rows * (self.run.target if self.run.on_gpu else self.run.length)
-        hidden = tokens * self.text.hidden_size * (FP32 + self.width)
+        hidden = self.scored_tokens() * self.text.hidden_size * (FP32 + self.width)
         return self.head_tile() + hidden + self.head * (FP32 + self.width)
 
-    def kv_cache(self, tokens: int) -> int:
-        """Keys and values of all layers for `tokens` of each rollout row."""
+    def kv_cache(self, rows: int, tokens: int) -> int:
+        """Keys and values of all layers for `tokens` of each row."""
         text = self.text
         head_dim = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
         values = 2 * text.num_hidden_layers * text.num_key_value_heads * head_dim
-        return self.run.rollout_rows * tokens * values * self.run.policy.compute_dtype.itemsize
+        return rows * tokens * values * self.run.policy.compute_dtype.itemsize
 
     def rollout(self) -> Phase:
         run = self.run
         static = self.static(gradients=run.zero is not None)
         whole = self.stage == 3 and run.gather_for_generation
         static["gathered weights"] = self.parameters.total * self.width if whole else self.gathered()
-        static["pixels"] = self.pixels(run.rollout_rows)
-        full, layers = self.kv_cache(run.length), self.text.num_hidden_layers
+        batch = run.prefill_batch()
+        static["media"] = self.media(batch)
+        full, layers = self.kv_cache(run.rollout_rows, run.length), self.text.num_hidden_layers
         # Each new token copies one layer's cache into a longer one; with a mask, attention repeats it for all heads.
         heads_per_key = self.text.num_attention_heads // self.text.num_key_value_heads
         copies = full // layers * (1 + (heads_per_key if run.rollout_rows > 1 else 0))
         sampler = run.rollout_rows * self.text.vocab_size * 5 * FP32
-        prefill = _trace_inference(run.policy, Batch(run.rollout_rows, run.prompt, run.grid))
+        prefill = _trace_inference(run.policy, batch)
         moments = {
-            "prefill": {"KV cache": self.kv_cache(run.prompt), "activations": prefill},
+            "prefill": {"KV cache": self.kv_cache(batch.rows, run.prompt), "activations": prefill},
             "last token": {"KV cache": full, "activations": copies, "logits": sampler},
         }
         return _largest("rollout", static, moments)
@@ -237,20 +247,22 @@ class _Memory:
         run = self.run
         static = self.static(gradients=run.zero is not None)
         static["gathered weights"] = self.gathered()
-        static["pixels"] = self.pixels(run.rows)
-        hidden = run.rows * run.length * self.text.hidden_size * run.policy.compute_dtype.itemsize
+        batch = run.training_batch()
+        static["media"] = self.media(batch)
+        hidden = batch.rows * batch.length * self.text.hidden_size * run.policy.compute_dtype.itemsize
         moments = {
-            "forward": {"activations": _trace_inference(run.policy, Batch(run.rows, run.length, run.grid))},
+            "forward": {"activations": _trace_inference(run.policy, batch)},
             "output layer": {"activations": hidden, "logits": self.head_tile()},
         }
         return _largest("scoring", static, moments)
 
     def backward(self) -> Phase:
         run = self.run
-        vision, language = _trace_training(run.policy, Batch(run.rows, run.length, run.grid))
+        batch = run.training_batch()
+        vision, language = _trace_training(run.policy, batch)
         static = self.static(gradients=self.keeps_gradients)
         static["gathered weights"] = self.gathered()
-        static["pixels"] = self.pixels(run.rows)
+        static["media"] = self.media(batch)
         saved = vision.saved + language.saved
         moments = {
             "output layer": {"activations": saved, "logits": self.head_backward()},

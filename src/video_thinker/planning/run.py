@@ -9,6 +9,7 @@ import torch
 from transformers import PretrainedConfig
 
 from video_thinker.modeling import freeze
+from video_thinker.planning.activations import Batch
 from video_thinker.planning.shapes import Adapter, ModelShape, build_meta_model, video_tokens
 
 
@@ -89,6 +90,10 @@ class Run:
         zero: ZeRO, or `None` for one GPU without DeepSpeed.
         load_in_4bit: QLoRA.
         rollout_rows: Completions sampled at a time on each GPU; 0 for SFT.
+        group: G, completions per prompt; 1 for SFT.
+        share_prefix: Whether the completions of a prompt are scored in one row.
+        share_prefill: Whether a prompt is read once for its completions.
+        share_vision: Whether a frozen tower encodes a video once per rollout.
         reference: "model", "adapter" or "" (no reference policy of its own).
         scores: Whether log-probabilities are computed without gradient, too.
         on_gpu: Whether TRL's output layer has its Triton kernels.
@@ -106,6 +111,10 @@ class Run:
     zero: Zero | None = None
     load_in_4bit: bool = False
     rollout_rows: int = 0
+    group: int = 1
+    share_prefix: bool = False
+    share_prefill: bool = False
+    share_vision: bool = False
     reference: str = ""
     scores: bool = False
     on_gpu: bool = True
@@ -130,3 +139,20 @@ class Run:
     def length(self) -> int:
         """Tokens of one sequence."""
         return self.prompt + self.target
+
+    def groups(self, rows: int) -> int:
+        """Count the prompts of so many neighbouring rows, at most."""
+        cut = rows % self.group > 0 and self.group % rows > 0  # a group may begin in one batch and end in the next
+        return -(-rows // self.group) + cut
+
+    def training_batch(self) -> Batch:
+        """The batch of a forward and backward; with a shared prefix, of packed rows."""
+        if not self.share_prefix:
+            return Batch(self.rows, self.length, self.grid, masked=self.rows > 1, encodes=not self.share_vision)
+        packed = self.prompt - 1 + min(self.rows, self.group) * self.target
+        return Batch(self.groups(self.rows), packed, self.grid, masked=True, encodes=not self.share_vision)
+
+    def prefill_batch(self) -> Batch:
+        """The batch that a rollout begins with."""
+        rows = self.groups(self.rollout_rows) if self.share_prefill else self.rollout_rows
+        return Batch(rows, self.prompt, self.grid, masked=rows > 1)
