@@ -333,6 +333,12 @@ def test_shallow_models_differ_in_depth_only(tiny_model_dir):
     assert shallow.text_config.hidden_size == config.text_config.hidden_size
 
 
+def test_building_a_model_leaves_its_config_alone(tiny_model_dir):
+    config = AutoConfig.from_pretrained(tiny_model_dir)
+    build_meta_model(config, dtype=torch.bfloat16, attn_implementation="eager")
+    assert config.dtype == torch.float32 and config._attn_implementation != "eager"
+
+
 def test_the_reserve_grows_with_the_peak(run):
     prediction = predict(run)
     assert needed(prediction) == prediction.peak.total + GIB + prediction.peak.total // 20

@@ -6,6 +6,7 @@ are counted, not estimated, for whatever transformers and PEFT build.
 
 from __future__ import annotations
 
+import copy
 import functools
 import re
 from collections.abc import Iterable
@@ -237,6 +238,7 @@ def build_meta_model(
     config: PretrainedConfig, *, dtype: torch.dtype, attn_implementation: str = "sdpa"
 ) -> PreTrainedModel:
     """Build a model on the meta device: its parameters have shapes and no memory."""
+    config = copy.deepcopy(config)  # building writes the type into it
     with torch.device("meta"), no_init_weights():
         model = AutoModelForImageTextToText.from_config(config, dtype=dtype, attn_implementation=attn_implementation)
     model.tie_weights()
