@@ -1,4 +1,4 @@
-"""Fixtures shared by all tests: a tiny random Qwen2.5-VL, generated clips, and items on them. No network, no GPU."""
+"""Fixtures shared by all tests: tiny random models, generated clips, and items on them. No network, no GPU."""
 
 from __future__ import annotations
 
@@ -101,57 +101,110 @@ def items_file(items: list[dict], tmp_path_factory: pytest.TempPathFactory) -> P
     return write_items(tmp_path_factory.mktemp("items") / "items.jsonl", items)
 
 
-@pytest.fixture(scope="session")
-def tiny_model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random Qwen2.5-VL of 0.2M parameters with its processor; weights wide enough that pixels matter."""
-    import torch
-    from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
-
-    from video_thinker.toyworld.tokenizer import make_processor, train_tokenizer
-
-    folder = tmp_path_factory.mktemp("tiny_qwen2_5_vl")
-    texts = ["Which color comes right after red? green blue yellow A. B. C. D. I look. the last first So 00:00-00:03"]
-    processor = make_processor(train_tokenizer(texts, vocab_size=400))
+def tiny_config(processor) -> dict:
+    """Make the part of a tiny model's config that the families share: `text_config` and the ids of vision tokens."""
     token_id = processor.tokenizer.convert_tokens_to_ids
-    config = Qwen2_5_VLConfig(
-        text_config={
+    return {
+        "text_config": {
             "vocab_size": len(processor.tokenizer),
             "hidden_size": 64,
             "intermediate_size": 128,
             "num_hidden_layers": 2,
             "num_attention_heads": 4,
             "num_key_value_heads": 2,
-            "rope_parameters": {"rope_type": "default", "mrope_section": [2, 3, 3], "rope_theta": 1e4},
             "initializer_range": 0.1,
             "bos_token_id": None,
             "eos_token_id": processor.tokenizer.eos_token_id,
             "pad_token_id": processor.tokenizer.pad_token_id,
         },
-        vision_config={
-            "depth": 2,
-            "hidden_size": 32,
-            "intermediate_size": 64,
-            "num_heads": 2,
-            "out_hidden_size": 64,
-            "patch_size": 14,
-            "spatial_merge_size": 2,
-            "temporal_patch_size": 2,
-            "window_size": 112,
-            "fullatt_block_indexes": [1],
-            "tokens_per_second": 2,
-            "initializer_range": 0.1,
-        },
-        image_token_id=token_id("<|image_pad|>"),
-        video_token_id=token_id("<|video_pad|>"),
-        vision_start_token_id=token_id("<|vision_start|>"),
-        vision_end_token_id=token_id("<|vision_end|>"),
-        tie_word_embeddings=True,
-        initializer_range=0.1,
+        "image_token_id": token_id("<|image_pad|>"),
+        "video_token_id": token_id("<|video_pad|>"),
+        "vision_start_token_id": token_id("<|vision_start|>"),
+        "vision_end_token_id": token_id("<|vision_end|>"),
+        "tie_word_embeddings": True,
+        "initializer_range": 0.1,
+    }
+
+
+TINY_VISION = {
+    "depth": 2,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_heads": 2,
+    "out_hidden_size": 64,
+    "spatial_merge_size": 2,
+    "temporal_patch_size": 2,
+    "initializer_range": 0.1,
+}
+
+
+def make_tiny_qwen2_5_vl(tokenizer):
+    """Make a random Qwen2.5-VL of 0.2M parameters and its processor."""
+    from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+
+    from video_thinker.toyworld.tokenizer import make_processor
+
+    processor = make_processor(tokenizer)
+    config = tiny_config(processor)
+    config["text_config"]["rope_parameters"] = {"rope_type": "default", "mrope_section": [2, 3, 3], "rope_theta": 1e4}
+    windows = {"patch_size": 14, "window_size": 112, "fullatt_block_indexes": [1], "tokens_per_second": 2}
+    config = Qwen2_5_VLConfig(**config, vision_config={**TINY_VISION, **windows})
+    return Qwen2_5_VLForConditionalGeneration(config), processor
+
+
+def make_tiny_qwen3_vl(tokenizer):
+    """Make a random Qwen3-VL of 0.2M parameters, with deepstack features of both tower layers, and its processor."""
+    from transformers import (
+        Qwen2VLImageProcessor,
+        Qwen3VLConfig,
+        Qwen3VLForConditionalGeneration,
+        Qwen3VLProcessor,
+        Qwen3VLVideoProcessor,
     )
-    torch.manual_seed(0)
-    model = Qwen2_5_VLForConditionalGeneration(config)
-    model.generation_config.eos_token_id = processor.tokenizer.eos_token_id
-    model.generation_config.pad_token_id = processor.tokenizer.pad_token_id
-    model.save_pretrained(folder)
-    processor.save_pretrained(folder)
+    from trl.chat_template_utils import qwen3_vl_chat_template
+
+    shape = {"patch_size": 16, "merge_size": 2, "temporal_patch_size": 2}
+    mean_and_std = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+    processor = Qwen3VLProcessor(
+        image_processor=Qwen2VLImageProcessor(**shape, **mean_and_std),
+        tokenizer=tokenizer,
+        video_processor=Qwen3VLVideoProcessor(**shape),
+        chat_template=qwen3_vl_chat_template,
+    )
+    config = tiny_config(processor)
+    rope = {"rope_type": "default", "mrope_section": [4, 2, 2], "mrope_interleaved": True, "rope_theta": 1e4}
+    # One layer above those that get deepstack features: added to the last one they would reach no loss.
+    config["text_config"] |= {"head_dim": 16, "rope_parameters": rope, "num_hidden_layers": 3}
+    deepstack = {"patch_size": 16, "num_position_embeddings": 16, "deepstack_visual_indexes": [0, 1]}
+    config = Qwen3VLConfig(**config, vision_config={**TINY_VISION, **deepstack})
+    return Qwen3VLForConditionalGeneration(config), processor
+
+
+MODEL_FAMILIES = {"qwen2_5_vl": make_tiny_qwen2_5_vl, "qwen3_vl": make_tiny_qwen3_vl}
+every_family = pytest.mark.parametrize("tiny_model_dir", MODEL_FAMILIES, indirect=True)
+qwen3_vl_only = pytest.mark.parametrize("tiny_model_dir", ["qwen3_vl"], indirect=True)
+
+
+@pytest.fixture(scope="session")
+def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tiny model of each family and its processor; weights wide enough that pixels matter."""
+    import torch
+
+    from video_thinker.toyworld.tokenizer import train_tokenizer
+
+    folder = tmp_path_factory.mktemp("tiny_models")
+    texts = ["Which color comes right after red? green blue yellow A. B. C. D. I look. the last first So 00:00-00:03"]
+    for family, make in MODEL_FAMILIES.items():
+        torch.manual_seed(0)
+        model, processor = make(train_tokenizer(texts, vocab_size=400))
+        model.generation_config.eos_token_id = processor.tokenizer.eos_token_id
+        model.generation_config.pad_token_id = processor.tokenizer.pad_token_id
+        model.save_pretrained(folder / family)
+        processor.save_pretrained(folder / family)
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_model_dir(request: pytest.FixtureRequest, tiny_models: Path) -> Path:
+    """The tiny Qwen2.5-VL; tests marked `@every_family` run with the model of each family in its place."""
+    return tiny_models / getattr(request, "param", "qwen2_5_vl")

@@ -108,7 +108,10 @@ class VideoArguments:
     min_frames: int = field(default=4, metadata={"help": "Least frames per video; a shorter one is an error."})
     max_frames: int = field(default=16, metadata={"help": "Most frames per video when sampling by fps."})
     min_pixels: int = field(default=28 * 28, metadata={"help": "Least height x width of a frame."})
-    max_pixels: int = field(default=128 * 28 * 28, metadata={"help": "Most height x width of a frame."})
+    max_pixels: int = field(
+        default=128 * 28 * 28,
+        metadata={"help": "Most height x width of a frame; a token: 28 x 28 in Qwen2.5-VL, 32 x 32 in Qwen3-VL."},
+    )
     video_backend: str = field(default="auto", metadata={"help": "auto, decord, torchcodec or pyav."})
     media_cache_mib: int = field(default=256, metadata={"help": "In-memory cache of sampled frames; 0 is off."})
     frame_cache_dir: str | None = field(

@@ -8,6 +8,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from tests.conftest import every_family
 from video_thinker import cli
 from video_thinker.evaluation.ask import main
 from video_thinker.evaluation.backend import Completion, LocalBackend
@@ -42,6 +43,7 @@ def seen(monkeypatch):
     return prompts
 
 
+@every_family
 def test_the_models_own_words_and_a_picture(tiny_model_dir, media_root, tmp_path, capsys):
     out = tmp_path / "pictures" / "a.png"
     flags = ["--model", str(tiny_model_dir), "--max-new-tokens", "8", "--out", str(out)]
@@ -84,13 +86,15 @@ def test_sampling_is_that_of_the_training_run(tiny_model_dir, media_root, tmp_pa
     assert "but fps=2.0" in capsys.readouterr().out
 
 
+@every_family
 def test_the_picture_is_sharp_even_if_the_model_saw_few_pixels(tiny_model_dir, media_root, tmp_path, seen, monkeypatch):
     drawn = []
     monkeypatch.setattr("video_thinker.evaluation.ask.draw_timeline", lambda path, video, *_, **__: drawn.append(video))
-    arguments = [str(media_root / "b.mp4"), "What?", "--model", str(tiny_model_dir), "--max-pixels", "784"]
+    arguments = [str(media_root / "b.mp4"), "What?", "--model", str(tiny_model_dir), "--max-pixels", "1024"]
     main([*arguments, "--out", str(tmp_path / "b.png")])
-    assert seen[0].videos[0].frames.shape[-2:] == (28, 28)
-    assert drawn[0].frames.shape[-2:] == (56, 56)  # the clip has 64 x 64
+    factor = {"qwen2_5_vl": 28, "qwen3_vl": 32}[tiny_model_dir.name]
+    assert seen[0].videos[0].frames.shape[-2:] == (factor, factor)
+    assert drawn[0].frames.shape[-2:] == (2 * factor, 2 * factor)  # the clip has 64 x 64
     assert drawn[0].timestamps_s == seen[0].videos[0].timestamps_s
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.conftest import make_item, write_items
+from tests.conftest import every_family, make_item, write_items
 from video_thinker.config import VideoArguments
 from video_thinker.data.annotations import load_samples
 from video_thinker.data.collate import IGNORE_INDEX, SampleEncoder, SFTCollator, blank_media, build_encoder
@@ -23,7 +23,7 @@ FPS = 4.0  # not 2, where a lost `second_per_grid_ts` would go unnoticed
 
 @pytest.fixture(scope="module")
 def encoder(tiny_model_dir: Path, media_root: Path) -> SampleEncoder:
-    args = VideoArguments(media_root=str(media_root), prompt_style="trace_concise", fps=FPS, max_pixels=56 * 56)
+    args = VideoArguments(media_root=str(media_root), prompt_style="trace_concise", fps=FPS, max_pixels=64 * 64)
     return build_encoder(load_processor(str(tiny_model_dir)), args)
 
 
@@ -36,6 +36,7 @@ def rows(samples: list[VideoSample]) -> list[dict]:
     return [{"sample": sample} for sample in samples]
 
 
+@every_family
 def test_labels_are_the_target_and_the_end_of_turn_only(encoder, samples):
     batch = SFTCollator(encoder)(rows(samples[:3]))
     for sample, ids, labels in zip(samples, batch["input_ids"], batch["labels"], strict=False):
@@ -45,6 +46,7 @@ def test_labels_are_the_target_and_the_end_of_turn_only(encoder, samples):
     assert (batch["labels"][batch["attention_mask"] == 0] == IGNORE_INDEX).all()
 
 
+@every_family
 def test_each_row_of_a_batch_sees_its_own_video(encoder, samples, tiny_model_dir):
     model = load_model(str(tiny_model_dir), dtype="float32").eval()
     collate = SFTCollator(encoder)
@@ -120,6 +122,7 @@ def test_images_videos_and_text_in_one_batch(encoder, tiny_model_dir, tmp_path):
             torch.testing.assert_close(together[row, : len(alone)], alone, atol=1e-4, rtol=1e-4)
 
 
+@every_family
 def test_changing_the_pixels_changes_loss_and_gradients(encoder, samples, tiny_model_dir):
     model = load_model(str(tiny_model_dir), dtype="float32")
     batch = SFTCollator(encoder)(rows(samples[:2]))
@@ -153,7 +156,7 @@ def test_broken_video_is_an_error_and_never_replaced(encoder, tmp_path):
 
 
 def test_frame_cache_returns_the_same_frames_and_stays_within_its_size(tiny_model_dir, media_root, samples):
-    args = VideoArguments(media_root=str(media_root), prompt_style="plain", max_pixels=56 * 56, media_cache_mib=0)
+    args = VideoArguments(media_root=str(media_root), prompt_style="plain", max_pixels=64 * 64, media_cache_mib=0)
     uncached = build_encoder(load_processor(str(tiny_model_dir)), args)
     args.media_cache_mib = 1
     cached = build_encoder(load_processor(str(tiny_model_dir)), args)

@@ -15,7 +15,7 @@ import pytest
 import torch
 import yaml
 
-from tests.conftest import make_item, write_items
+from tests.conftest import every_family, make_item, write_items
 from video_thinker import cli
 from video_thinker.config import ModelArguments, VideoArguments
 from video_thinker.data.annotations import load_samples
@@ -96,6 +96,7 @@ def completions(config: Path, key: str = "id") -> dict[str, str]:
 # The backend
 
 
+@every_family
 def test_left_padding_changes_no_answer(backend, mixed_samples):
     prompts = [backend.load_prompt(sample) for sample in mixed_samples]
     together = backend.generate(prompts, seed=0)
@@ -104,6 +105,7 @@ def test_left_padding_changes_no_answer(backend, mixed_samples):
     assert len({completion.text for completion in alone}) > 3, "the answers are all alike, so this test sees nothing"
 
 
+@every_family
 def test_answers_are_those_of_a_forward_made_by_hand(tiny_model_dir, media_root, mixed_samples):
     backend = make_backend(tiny_model_dir, media_root, fps=3.0, max_new_tokens=12)
     for sample in (mixed_samples[0], mixed_samples[2], mixed_samples[6]):
@@ -119,6 +121,7 @@ def test_answers_are_those_of_a_forward_made_by_hand(tiny_model_dir, media_root,
         assert given == expected
 
 
+@every_family
 def test_answers_depend_on_the_pixels_and_on_their_order(backend, mixed_samples):
     prompts = [backend.load_prompt(sample) for sample in mixed_samples[:6]]
     texts = {}
@@ -130,12 +133,14 @@ def test_answers_depend_on_the_pixels_and_on_their_order(backend, mixed_samples)
     assert texts["none"] != texts["blank"]
 
 
+@every_family
 def test_blank_pixels_are_zero_for_the_model(backend, mixed_samples):
     prompt = apply_control(backend.load_prompt(mixed_samples[0]), "blank", seed=0, mean_color=backend.mean_color)
     encoded = backend.encoder.encode_frames(prompt.sample, prompt.videos)
     assert encoded.media["pixel_values_videos"].abs().max() < 0.01
 
 
+@every_family
 def test_vision_tokens_are_never_sampled(tiny_model_dir, media_root, mixed_samples):
     backend = make_backend(tiny_model_dir, media_root, temperature=1.0)
     forbidden = torch.tensor(vision_token_ids(backend.encoder.processor))

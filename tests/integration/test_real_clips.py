@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.conftest import every_family
 from video_thinker.training import grpo, sft
 
 pytestmark = pytest.mark.integration
 
 
+@every_family
 def test_three_steps_of_sft_then_grpo_on_real_clips(shared_dir, tiny_model_dir, tmp_path):
     common = {
         "dtype": "float32",

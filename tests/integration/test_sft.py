@@ -10,7 +10,7 @@ import torch
 import yaml
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from tests.conftest import make_item, write_items
+from tests.conftest import every_family, make_item, write_items
 from video_thinker.config import VideoArguments
 from video_thinker.data.annotations import load_samples
 from video_thinker.data.collate import SFTCollator, build_encoder
@@ -33,7 +33,7 @@ def config(tiny_model_dir: Path, media_root: Path, items_file: Path, tmp_path: P
         "media_root": str(media_root),
         "prompt_style": "trace_concise",
         "fps": 4.0,
-        "max_pixels": 56 * 56,
+        "max_pixels": 64 * 64,
         "output_dir": str(tmp_path / "sft"),
         "use_cpu": True,
         "bf16": False,
@@ -54,6 +54,7 @@ def write_config(config: dict, folder: Path) -> str:
     return str(path)
 
 
+@every_family
 def test_the_command_trains_and_saves_what_plain_transformers_loads(config, tiny_model_dir, tmp_path):
     path = write_config(config, tmp_path)
     assert (
@@ -74,8 +75,9 @@ def test_the_command_trains_and_saves_what_plain_transformers_loads(config, tiny
     assert info["config"]["max_steps"] == 2 and info["config"]["fps"] == 4.0 and info["packages"]["trl"]
 
 
+@every_family
 def test_loss_is_the_mean_over_target_tokens_with_the_video(config, tiny_model_dir, media_root, items_file):
-    video = VideoArguments(media_root=str(media_root), prompt_style="trace_concise", fps=4.0, max_pixels=56 * 56)
+    video = VideoArguments(media_root=str(media_root), prompt_style="trace_concise", fps=4.0, max_pixels=64 * 64)
     encoder = build_encoder(load_processor(str(tiny_model_dir)), video)
     samples = load_samples(items_file)
     model = load_model(str(tiny_model_dir), dtype="float32")
@@ -96,6 +98,7 @@ def test_loss_is_the_mean_over_target_tokens_with_the_video(config, tiny_model_d
     torch.testing.assert_close(loss, expected, atol=1e-5, rtol=0)
 
 
+@every_family
 def test_blind_canary_stops_a_blind_run(config, tmp_path, monkeypatch):
     """A collator that loses the pixels (here: replaces them by the mean color) must not train."""
     from video_thinker.data import collate

@@ -8,7 +8,7 @@ import pytest
 import torch
 from peft import LoraConfig
 
-from tests.conftest import make_item, write_items
+from tests.conftest import every_family, make_item, write_items
 from video_thinker.config import VideoArguments
 from video_thinker.data.annotations import load_samples
 from video_thinker.data.collate import build_encoder
@@ -64,10 +64,11 @@ def make_trainer(tiny_model_dir: Path, media_root: Path, mixed_file: Path, tmp_p
             "logging_steps": 1,
             "save_strategy": "no",
             "canary_steps": 0,
-            "generation_kwargs": {"min_new_tokens": 2},
         }
-        video = VideoArguments(media_root=str(media_root), prompt_style="trace_concise", fps=4.0, max_pixels=56 * 56)
+        video = VideoArguments(media_root=str(media_root), prompt_style="trace_concise", fps=4.0, max_pixels=64 * 64)
         encoder = build_encoder(load_processor(str(tiny_model_dir)), video)
+        ends = {"sequence_bias": [[[encoder.processor.tokenizer.eos_token_id], 3.0]]}  # completions of many lengths
+        settings["generation_kwargs"] = {"min_new_tokens": 2, **ends}
         torch.manual_seed(1)
         trainer = VideoGRPOTrainer(
             model=load_model(str(tiny_model_dir), dtype="float32", attn_implementation=attn, trainable=True),
@@ -121,6 +122,7 @@ COMBINATIONS = {
 }
 
 
+@every_family
 @pytest.mark.parametrize("options", COMBINATIONS.values(), ids=COMBINATIONS)
 def test_tokens_log_probs_loss_entropy_and_every_gradient_are_those_of_trl(make_trainer, options):
     plain, shared = make_trainer(**options, **OFF), make_trainer(**options)
@@ -176,6 +178,7 @@ def count_videos(trainer: VideoGRPOTrainer, tower, monkeypatch) -> list[int]:
     return calls
 
 
+@every_family
 def test_each_video_is_encoded_once_per_rollout_with_a_frozen_tower(make_trainer, monkeypatch):
     """Five prompts hold 4 videos and 2 images; G rollouts, two iterations, policy, old policy and reference."""
     trainer = make_trainer(frozen=True, num_iterations=2)
@@ -187,6 +190,7 @@ def test_each_video_is_encoded_once_per_rollout_with_a_frozen_tower(make_trainer
     assert sorted(calls) == [2, 4] and reference == []
 
 
+@every_family
 def test_each_video_is_encoded_once_per_pass_with_a_trained_tower(make_trainer, monkeypatch):
     trainer = make_trainer()
     calls = count_videos(trainer, trainer.model.model.visual, monkeypatch)
@@ -196,13 +200,14 @@ def test_each_video_is_encoded_once_per_pass_with_a_trained_tower(make_trainer, 
     assert sorted(reference) == [2, 4]
 
 
+@every_family
 def test_greedy_rollouts_are_the_same_tokens_and_ended_rows_leave(make_trainer):
     greedy = {"generation_kwargs": {"do_sample": False, "min_new_tokens": 1}, "max_completion_length": 40}
     plain, shared = make_trainer(**OFF, **greedy), make_trainer(**greedy)
     assert torch.equal(rollout(plain)[0]["completion_ids"], rollout(shared)[0]["completion_ids"])
 
     rows_decoded = []
-    hot = make_trainer(temperature=2.0, max_completion_length=60, generation_kwargs={})
+    hot = make_trainer(temperature=2.0, max_completion_length=60)
     hot.model.model.language_model.register_forward_pre_hook(
         lambda module, args, kwargs: rows_decoded.append(tuple(kwargs["inputs_embeds"].shape[:2])), with_kwargs=True
     )
@@ -267,6 +272,7 @@ def test_an_attention_without_block_masks_falls_back_and_says_so(make_trainer, c
     loss_and_gradients(trainer, rollout(trainer))
 
 
+@every_family
 def test_generation_is_the_models_own_at_every_step(make_trainer):
     """The distribution each token was sampled from equals that of a plain forward over the same tokens."""
     trainer = make_trainer(top_p=1.0, temperature=1.0)

@@ -24,7 +24,7 @@ from video_thinker.completions import read_rows
 from video_thinker.data.collate import SampleEncoder
 from video_thinker.errors import ConfigError
 from video_thinker.flops import Work, causal_pairs, text_work, vision_work
-from video_thinker.training import grpo, sft
+from video_thinker.training import grpo, sft, timeline
 from video_thinker.training.grpo import VideoGRPOConfig, VideoGRPOTrainer
 from video_thinker.training.sft import VideoSFTConfig
 from video_thinker.training.sharing import SharingMixin
@@ -148,14 +148,35 @@ def test_measuring_changes_no_number(run, tmp_path, stage):
     assert all(torch.equal(weight, others[name]) for name, weight in weights.items())
 
 
-def slow(monkeypatch, owner: object, name: str, seconds: float) -> None:
+def slow(monkeypatch, owner: object, name: str, seconds: float, clock: Clock | None = None) -> None:
     original = getattr(owner, name)
 
     def late(*args, **kwargs):
-        time.sleep(seconds)
+        if clock is None:
+            time.sleep(seconds)
+        else:
+            clock.now += seconds
         return original(*args, **kwargs)
 
     monkeypatch.setattr(owner, name, late)
+
+
+class Clock:
+    """Time that passes only where a test says so, and a microsecond at every look."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def perf_counter(self) -> float:
+        self.now += 1e-6
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(timeline, "time", clock)
+    return clock
 
 
 SEAMS = {
@@ -171,10 +192,10 @@ SEAMS = {
 
 
 @pytest.mark.parametrize("phase", SEAMS)
-def test_what_takes_longer_shows_in_its_phase(run, monkeypatch, phase):
+def test_what_takes_longer_shows_in_its_phase(run, monkeypatch, clock, phase):
     options = {"max_steps": 1, "gradient_accumulation_steps": 1, "canary_steps": 0, "log_completions_steps": 0}
     (before,) = run("grpo", "before", **options)
-    slow(monkeypatch, *SEAMS[phase], 0.3)
+    slow(monkeypatch, *SEAMS[phase], 0.3, clock)
     (after,) = run("grpo", "after", **options)
     grown = {other for other in PHASES if after[f"time/{other}"] > before[f"time/{other}"] + 0.25}
     # The reference and the policy are scored by one method.
@@ -189,8 +210,8 @@ def test_workers_that_are_slow_show_as_waiting(run, monkeypatch):
     assert entry["data/wait_share"] == pytest.approx(entry["time/data_wait"] / entry["time/step"])
 
 
-def test_the_canary_is_not_measured_as_training(run, monkeypatch):
-    slow(monkeypatch, SharingMixin, "_score_packed", 0.3)
+def test_the_canary_is_not_measured_as_training(run, monkeypatch, clock):
+    slow(monkeypatch, SharingMixin, "_score_packed", 0.3, clock)
     options = {"max_steps": 1, "gradient_accumulation_steps": 1, "beta": 0.0}
     (without,) = run("grpo", "without", **options, canary_steps=0)
     (entry,) = run("grpo", "with", **options, canary_steps=1)

@@ -65,6 +65,14 @@ def test_one_name_is_a_list_of_one(tmp_path):
     assert (peft_args.lora_target_modules, peft_args.lora_modules_to_save) == (["qkv"], ["a", "b"])
 
 
+@pytest.mark.parametrize(
+    "path", sorted((REPO / "configs").glob("*/qwen*.yaml")), ids=lambda p: f"{p.parent.name}/{p.name}"
+)
+def test_every_model_gets_128_vision_tokens_a_frame_pair(path):
+    factor = 28 if path.name.startswith("qwen2_5_vl") else 32
+    assert f"\nmax_pixels: {128 * factor**2} " in path.read_text()
+
+
 @pytest.mark.parametrize("path", sorted((REPO / "configs").glob("*/*.yaml")), ids=lambda p: f"{p.parent.name}/{p.name}")
 def test_every_shipped_config_parses(path, tmp_path):
     overrides = [f"output_dir={tmp_path}"]

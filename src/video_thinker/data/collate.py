@@ -12,14 +12,14 @@ from typing import Any
 
 import torch
 from cachetools import LRUCache
-from transformers import ProcessorMixin
+from transformers import ProcessorMixin, Qwen3VLProcessor
 from transformers.video_utils import VideoMetadata
 
 from video_thinker.config import VideoArguments
-from video_thinker.data.conversation import build_messages, build_target, media_path
+from video_thinker.data.conversation import Message, build_messages, build_target, media_path
 from video_thinker.data.frame_cache import FrameCache
 from video_thinker.data.video import SampledVideo, VideoSampling, load_image, load_video, resolve_backend
-from video_thinker.errors import DataError
+from video_thinker.errors import ConfigError, DataError
 from video_thinker.schema import VideoSample
 
 IGNORE_INDEX = -100
@@ -37,8 +37,9 @@ class EncodedPrompt:
     """One prompt as the model sees it.
 
     `input_ids` and `mm_token_type_ids` (0 text, 1 image, 2 video) have the prompt's length. `media` holds the fields of
-    `MEDIA_FIELDS` this prompt has: `pixel_values_videos` (N, D), `video_grid_thw` (V, 3), `second_per_grid_ts` (V,),
-    `pixel_values` (N, D), `image_grid_thw` (I, 3). `duration_s` is that of the only video, else `None`.
+    `MEDIA_FIELDS` this prompt has: `pixel_values_videos` (N, D), `video_grid_thw` (V, 3), `pixel_values` (N, D),
+    `image_grid_thw` (I, 3), and for Qwen2.5-VL `second_per_grid_ts` (V,); Qwen3-VL reads the times as text in
+    `input_ids`. `duration_s` is that of the only video, else `None`.
     """
 
     input_ids: list[int]
@@ -62,6 +63,37 @@ def blank_media(media: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name: torch.zeros_like(value) if name in PIXEL_FIELDS else value for name, value in kept.items()}
 
 
+def render_prompt(processor: ProcessorMixin, messages: list[Message]) -> str:
+    """Write messages as text, with the generation prompt and one placeholder for each video and image.
+
+    Qwen3-VL's processor writes the time of every frame pair and vision tokens around each pair, `<0.3 seconds>
+    <|vision_start|>…<|vision_end|>`. The processor it was released with (transformers 4.57) puts all that in the place
+    of the vision tokens that the chat template writes around a video; transformers 5 puts it between them. Here those
+    of the template are taken out, so that prompts have the released form.
+    """
+    text: str = processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    if isinstance(processor, Qwen3VLProcessor):
+        video = processor.video_token
+        text = text.replace(f"{processor.vision_start_token}{video}{processor.vision_end_token}", video)
+    return text
+
+
+def frame_metadata(video: SampledVideo) -> VideoMetadata:
+    """Tell a processor when the frames it gets were taken; without that it assumes 24 fps.
+
+    The frames given are the whole video as far as it is concerned, so its rate is the sampled one. Qwen2.5-VL takes
+    that rate (`second_per_grid_ts` = 2 / `sample_fps`). Qwen3-VL writes a time before each frame pair, the mean of
+    number / rate over the pair: with (fractional) numbers of time x rate that is the stored time, however irregular.
+    """
+    return VideoMetadata(
+        total_num_frames=len(video.timestamps_s),
+        fps=video.sample_fps,
+        duration=video.duration_s,
+        frames_indices=[time_s * video.sample_fps for time_s in video.timestamps_s],
+        video_backend=video.backend,
+    )
+
+
 class SampleEncoder:
     """Turns samples into model inputs, with one processor and one way of sampling videos.
 
@@ -76,6 +108,9 @@ class SampleEncoder:
         backend: Video decoder; "auto" picks the first installed one.
         cache_mib: Size of the in-memory frame cache in MiB; 0 turns it off.
         frame_cache: Frames on disk, behind the one in memory.
+
+    Raises:
+        ConfigError: the video backend is not there, or `max_pixels` does not hold one vision token of the model.
     """
 
     def __init__(
@@ -101,6 +136,11 @@ class SampleEncoder:
         )
         video_processor = processor.video_processor
         self.resize_factor: int = video_processor.patch_size * video_processor.merge_size
+        if sampling.max_pixels < self.resize_factor**2:
+            raise ConfigError(
+                f"max_pixels={sampling.max_pixels}: one vision token of this model is {self.resize_factor} x "
+                f"{self.resize_factor} pixels; give at least {self.resize_factor**2}."
+            )
 
     def load_video(self, path: Path, sample_id: str) -> SampledVideo:
         """Decode a video, or take it from the cache.
@@ -144,7 +184,7 @@ class SampleEncoder:
     ) -> EncodedPrompt:
         """Like `encode_prompt`, with frames the caller brings (the evaluation's blank and shuffled controls)."""
         messages = build_messages(sample, self.prompt_style, self.media_root)
-        text = self.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        text = render_prompt(self.processor, messages)
         features = self.processor(text=[text], return_tensors="pt", **self._media_kwargs(videos, images))
         media = {name: torch.as_tensor(features[name]) for name in MEDIA_FIELDS if name in features}
         return EncodedPrompt(
@@ -159,20 +199,8 @@ class SampleEncoder:
         kwargs: dict[str, Any] = {}
         if videos:
             kwargs["videos"] = [video.frames for video in videos]
-            # Without metadata the processor assumes 24 fps. The frame list given is the whole video as far as the
-            # processor is concerned, so its rate is the sampled one.
-            metadata = [
-                VideoMetadata(
-                    total_num_frames=len(video.timestamps_s),
-                    fps=video.sample_fps,
-                    duration=video.duration_s,
-                    frames_indices=list(range(len(video.timestamps_s))),
-                    video_backend=video.backend,
-                )
-                for video in videos
-            ]
             kwargs["videos_kwargs"] = {
-                "video_metadata": metadata,
+                "video_metadata": [frame_metadata(video) for video in videos],
                 "do_sample_frames": False,
                 "do_resize": False,
                 "cap_pixels_per_frame": False,
@@ -187,7 +215,7 @@ def build_encoder(processor: ProcessorMixin, args: VideoArguments) -> SampleEnco
     """Make the encoder a config asks for.
 
     Raises:
-        ConfigError: the sampling cannot be met, or the video backend is not there.
+        ConfigError: the sampling cannot be met, or not by this model, or the video backend is not there.
     """
     sampling = VideoSampling(
         args.fps, args.num_frames, args.min_frames, args.max_frames, args.min_pixels, args.max_pixels

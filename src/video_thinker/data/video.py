@@ -27,7 +27,7 @@ from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
 
 from video_thinker.errors import ConfigError, DecodeError
 
-IMAGE_FACTOR = 28  # patch size 14 x spatial merge 2 of Qwen2-VL and Qwen2.5-VL
+IMAGE_FACTOR = 28  # patch size 14 x spatial merge 2 of Qwen2.5-VL; of the model at hand: `SampleEncoder.resize_factor`
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ class SampledVideo:
     def sample_fps(self) -> float:
         """Sampled frames per second of video, from the real timestamps.
 
-        The position ids of Qwen2.5-VL are built from it (`second_per_grid_ts` = 2 / `sample_fps`).
+        The position ids of Qwen2.5-VL are built from it; Qwen3-VL gets the timestamps themselves.
         """
         span_s = self.timestamps_s[-1] - self.timestamps_s[0]
         return (len(self.timestamps_s) - 1) / span_s if span_s > 0 else self.native_fps

@@ -188,7 +188,8 @@ def describe_video(sample: VideoSample, video: SampledVideo) -> str:
 def frames_for_people(path: Path, encoder: SampleEncoder) -> SampledVideo:
     """Load the frames the model was given, at a size a person can see."""
     large = max(encoder.sampling.max_pixels, PICTURE_MAX_PIXELS)
-    return load_video(path, dataclasses.replace(encoder.sampling, max_pixels=large), backend=encoder.backend)
+    sampling = dataclasses.replace(encoder.sampling, max_pixels=large)
+    return load_video(path, sampling, backend=encoder.backend, factor=encoder.resize_factor)
 
 
 def main(argv: list[str]) -> int:

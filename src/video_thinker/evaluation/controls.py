@@ -7,7 +7,7 @@
 | shuffled | the sampled frames in random order, at the times of the real ones | single frames, without their order |
 | none | no video at all | the question alone |
 
-"shuffled" exchanges single frames. Qwen2.5-VL looks at frames in pairs, so most pairs then show two moments.
+"shuffled" exchanges single frames. Qwen-VL models look at frames in pairs, so most pairs then show two moments.
 """
 
 from __future__ import annotations

@@ -42,7 +42,8 @@ def add_features(backbone: Any, media: Sequence[Media], device: torch.device) ->
             row[f"{kind}_features"] = part.clone()
         deepstack = getattr(output, "deepstack_features", None)
         if deepstack:
-            for row, part in zip(rows, torch.stack(list(deepstack), dim=1).split(counts), strict=True):
+            layers = torch.stack([torch.cat(tuple(layer)) for layer in deepstack], dim=1)
+            for row, part in zip(rows, layers.split(counts), strict=True):
                 row[f"{kind}_deepstack"] = part.clone()
 
 
@@ -57,6 +58,6 @@ def model_media(media: Media, device: torch.device, use_features: bool) -> dict[
             deepstack = moved.pop(f"{kind}_deepstack", None)
             encoded[kind] = SimpleNamespace(
                 pooler_output=[moved.pop(f"{kind}_features")],
-                deepstack_features=None if deepstack is None else list(deepstack.unbind(1)),
+                deepstack_features=None if deepstack is None else [(layer,) for layer in deepstack.unbind(1)],
             )
     return {**moved, "mm_encoder_outputs": encoded}
