@@ -19,7 +19,9 @@ from video_thinker.modeling import freeze
 from video_thinker.planning.activations import Batch, LiveBytes, trace_inference, trace_training
 from video_thinker.planning.memory import GIB, predict
 from video_thinker.planning.run import Policy, Run
-from video_thinker.planning.shapes import Adapter, ModelShape, load_shape, video_grid, video_tokens
+from video_thinker.planning.shapes import Adapter, ModelShape, load_shape, video_grid, video_tokens, vision_factor
+
+from ..conftest import every_family
 
 pytestmark = pytest.mark.integration
 
@@ -267,14 +269,16 @@ def test_the_advice_holds(tmp_path: Path, tiny_model_dir, capsys):
     assert cli(["plan", str(config), *overrides, "--gpu-memory", "1.4"]) == 0
 
 
+@every_family
 def test_the_tiny_models_video_has_as_many_tokens_as_planned(tiny_model_dir, media_root, items_file):
     from video_thinker.config import DataArguments
     from video_thinker.data.annotations import load_samples
     from video_thinker.data.collate import build_encoder
     from video_thinker.modeling import load_processor
 
-    sampling = DataArguments(media_root=str(media_root), max_frames=8, max_pixels=4 * 28 * 28)
-    prompt = build_encoder(load_processor(str(tiny_model_dir)), sampling).encode_prompt(load_samples(items_file)[0])
     config = load_shape(str(tiny_model_dir)).config
+    factor = vision_factor(config)
+    sampling = DataArguments(media_root=str(media_root), max_frames=8, max_pixels=4 * factor**2)
+    prompt = build_encoder(load_processor(str(tiny_model_dir)), sampling).encode_prompt(load_samples(items_file)[0])
     planned = video_tokens(config, video_grid(config, sampling.max_frames, sampling.max_pixels))
     assert prompt.mm_token_type_ids.count(2) == planned  # 64 x 64 pixels of video fill the limit
