@@ -12,6 +12,7 @@ import torch
 import yaml
 from transformers import AutoModelForImageTextToText, DynamicCache, PretrainedConfig, Qwen2_5_VLConfig, Qwen3VLConfig
 
+from tests.conftest import every_family
 from video_thinker.adapters import lora_config
 from video_thinker.cli import main as cli
 from video_thinker.config import PeftArguments
@@ -20,8 +21,6 @@ from video_thinker.planning.activations import Batch, LiveBytes, trace_inference
 from video_thinker.planning.memory import GIB, predict
 from video_thinker.planning.run import Policy, Run
 from video_thinker.planning.shapes import Adapter, ModelShape, load_shape, video_grid, video_tokens, vision_factor
-
-from ..conftest import every_family
 
 pytestmark = pytest.mark.integration
 
