@@ -18,6 +18,8 @@ COMMANDS = {
     "ask": ("video_thinker.evaluation.ask", 'VIDEO "question" --model DIR: print the trace, draw the timeline'),
     "completions": ("video_thinker.completions", "FILE [--step N] [--sample ID] [--wrong]: read what GRPO sampled"),
     "merge": ("video_thinker.merge", "ADAPTER OUT: merge a LoRA adapter into its base, a plain checkpoint"),
+    "plan": ("video_thinker.plan", "CONFIG --gpus N --gpu-memory GIB: will it fit, and what to change if not"),
+    "doctor": ("video_thinker.doctor", "check this machine: packages, GPUs, decoders, positions, patch embedding"),
     "validate": ("video_thinker.data.validate", "FILE … --media-root DIR: check every row and every media file"),
     "toy build": ("video_thinker.toyworld.build", "--out DIR --seed S: make the clips and items of the toy world"),
     "toy summary": ("video_thinker.evaluation.quickstart", "RUN_DIR --seed S: the quickstart's table and picture"),

@@ -147,18 +147,16 @@ def _check_keys(keys: Sequence[str], dataclass_types: Sequence[type], where: str
             raise ConfigError(f"{where}: unknown key {key!r}; {hint}")
 
 
-def parse_config(dataclass_types: Sequence[type], argv: Sequence[str]) -> tuple[Any, ...]:
-    """Read a YAML file and its overrides into dataclasses.
+def read_config(dataclass_types: Sequence[type], argv: Sequence[str]) -> dict[str, Any]:
+    """Read a YAML file and its overrides: the values that are given, by key, without defaults.
 
     Args:
         dataclass_types: One or more dataclasses; a key may belong to any of them.
         argv: `[CONFIG.yaml, key=value, …]`; a value is read as YAML (`reward_weights=[1.0,0.5]`).
 
     Raises:
-        ConfigError: the file is missing or no mapping, a key is misspelt, or a value has the wrong type.
+        ConfigError: the file is missing or no mapping, or a key is misspelt.
     """
-    from trl import TrlParser
-
     if not argv or "=" in argv[0]:
         raise ConfigError("the first argument must be a YAML config file, e.g. configs/sft/toy.yaml.")
     path = Path(argv[0])
@@ -176,14 +174,26 @@ def parse_config(dataclass_types: Sequence[type], argv: Sequence[str]) -> tuple[
         config[key] = text if text in ("no", "off", "yes", "on") else yaml.safe_load(text)
         if config[key] is None:
             raise ConfigError(f"override {item!r}: the value is empty.")
+    return config
+
+
+def parse_config(dataclass_types: Sequence[type], argv: Sequence[str]) -> tuple[Any, ...]:
+    """Read a YAML file and its overrides into dataclasses; arguments as in `read_config`.
+
+    Raises:
+        ConfigError: see `read_config`, or a value has the wrong type.
+    """
+    from trl import TrlParser
+
+    config = read_config(dataclass_types, argv)
     parser = TrlParser(dataclass_types)
     parser.set_defaults_with_config(**config)
     try:
         return parser.parse_args_into_dataclasses(args=[])
     except SystemExit as error:  # argparse prints the cause and exits
-        raise ConfigError(f"{path} with {list(argv[1:])}: a value has the wrong type or is missing.") from error
+        raise ConfigError(f"{argv[0]} with {list(argv[1:])}: a value has the wrong type or is missing.") from error
     except (ValueError, FileNotFoundError) as error:  # a rule of TRL, transformers or DeepSpeed
-        raise ConfigError(f"{path} with {list(argv[1:])}: {' '.join(str(error).split())}") from error
+        raise ConfigError(f"{argv[0]} with {list(argv[1:])}: {' '.join(str(error).split())}") from error
 
 
 def check_choice(name: str, value: str, choices: Sequence[str]) -> None:

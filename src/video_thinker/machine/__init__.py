@@ -1,0 +1,1 @@
+"""Checks of a machine, for `video-thinker doctor`. Each tries the thing itself."""

@@ -1,0 +1,344 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from transformers import AutoConfig
+
+from video_thinker.cli import main as cli
+from video_thinker.errors import ConfigError
+from video_thinker.plan import needed, possible_changes
+from video_thinker.planning.activations import LiveBytes
+from video_thinker.planning.memory import GIB, predict
+from video_thinker.planning.resolve import Request, find_stage, read_values, read_zero, resolve
+from video_thinker.planning.run import Policy, Run, Zero
+from video_thinker.planning.shapes import (
+    Adapter,
+    build_meta_model,
+    count_parameters,
+    known_shape,
+    load_shape,
+    video_grid,
+    video_tokens,
+    with_depth,
+)
+
+REPO = Path(__file__).parents[2]
+
+
+# Totals of the published checkpoints' safetensors files.
+@pytest.mark.parametrize(
+    ("name", "total"),
+    [
+        ("Qwen/Qwen2.5-VL-3B-Instruct", 3_754_622_976),
+        ("Qwen/Qwen2.5-VL-7B-Instruct", 8_292_166_656),
+        ("Qwen/Qwen3-VL-4B-Instruct", 4_437_815_808),
+        ("Qwen/Qwen3-VL-8B-Instruct", 8_767_123_696),
+    ],
+)
+def test_known_shapes_have_the_published_number_of_parameters(name, total):
+    count = count_parameters(build_meta_model(load_shape(name).config, dtype=torch.bfloat16))
+    assert count.total == count.trainable == total
+    assert count.bytes == 2 * total
+
+
+@pytest.mark.parametrize(
+    ("path", "known"),
+    [
+        ("Qwen/Qwen2.5-VL-7B-Instruct", "Qwen/Qwen2.5-VL-7B-Instruct"),
+        ("outputs/sft/qwen2_5_vl_7b", "Qwen/Qwen2.5-VL-7B-Instruct"),
+        ("outputs/sft/qwen3_vl_8b_lora", "Qwen/Qwen3-VL-8B-Instruct"),
+        ("Qwen/Qwen2.5-VL-72B-Instruct", None),
+        ("outputs/mine", None),
+    ],
+)
+def test_a_checkpoint_to_come_is_known_by_its_name(path, known):
+    assert known_shape(path) == known
+
+
+def test_an_adapter_to_come_is_known_by_its_name_too():
+    assert load_shape("outputs/sft/qwen2_5_vl_3b_lora").adapter == Adapter()
+    assert load_shape("outputs/sft/qwen2_5_vl_3b").adapter is None
+
+
+def test_an_unknown_model_is_an_error_that_names_the_known_ones():
+    with pytest.raises(ConfigError, match=r"outputs/mine.*Qwen2.5-VL-3B.*--shape"):
+        load_shape("outputs/mine")
+
+
+@pytest.mark.parametrize(
+    ("name", "frames", "max_pixels", "tokens"),
+    [
+        ("Qwen/Qwen2.5-VL-7B-Instruct", 16, 128 * 28 * 28, 8 * 128),
+        ("Qwen/Qwen2.5-VL-7B-Instruct", 15, 128 * 28 * 28, 8 * 128),  # an odd frame is doubled
+        ("Qwen/Qwen2.5-VL-7B-Instruct", 4, 28 * 28 + 5, 2),
+        ("Qwen/Qwen3-VL-8B-Instruct", 16, 128 * 28 * 28, 8 * 98),  # 32 x 32 pixels a token
+        ("Qwen/Qwen3-VL-8B-Instruct", 16, 128 * 32 * 32, 8 * 128),
+    ],
+)
+def test_video_tokens(name, frames, max_pixels, tokens):
+    config = load_shape(name).config
+    assert video_tokens(config, video_grid(config, frames, max_pixels)) == tokens
+
+
+def test_live_bytes_counts_storages_once_and_until_their_last_reference():
+    known = torch.zeros(10)
+    with LiveBytes([known]) as live:
+        a = torch.ones(100)
+        view, same = a[:10], known.view(2, 5)
+        assert live.now == 400
+        b = a + 1
+        del a
+        assert live.now == 800  # the view keeps it
+        del view
+        assert live.now == 400
+        del b, same
+    assert (live.now, live.peak) == (0, 800)
+
+
+@pytest.fixture
+def run(tiny_model_dir) -> Run:
+    shape = load_shape(str(tiny_model_dir))
+    policy = Policy(shape, torch.bfloat16, torch.bfloat16, gradient_checkpointing=True)
+    return Run(policy, "adamw_torch_fused", 2, 1, video_grid(shape.config, 4, 4 * 28 * 28), prompt_text=20, target=30)
+
+
+def parts(run: Run, phase: str) -> dict[str, int]:
+    return next(p.parts for p in predict(run).phases if p.name == phase)
+
+
+def test_without_deepspeed_everything_has_the_type_of_the_weights(run):
+    p = predict(run).parameters.total
+    step = parts(run, "optimizer")
+    assert step == {"weights": 2 * p, "gradients": 2 * p, "optimizer states": 4 * p}
+
+
+@pytest.mark.parametrize(
+    ("zero", "weights", "gradients", "states"),
+    [  # bytes per parameter on each of 4 GPUs: arXiv 1910.02054, figure 1, with 12 bytes of states
+        (Zero(1), 2, 2, 12 / 4),
+        (Zero(2), 2, 2 / 4, 12 / 4),
+        (Zero(3), 2 / 4, 2 / 4, 12 / 4),
+        (Zero(2, offload_optimizer=True), 2, 0, 0),
+        (Zero(3, offload_optimizer=True, offload_parameters=True), 0, 0, 0),
+    ],
+)
+def test_zero_partitions(run, zero, weights, gradients, states):
+    policy = dataclasses.replace(run.policy, autocast=None, one_dtype=True)
+    run = dataclasses.replace(run, policy=policy, zero=zero, gpus=4)
+    prediction = predict(run)
+    p, step = prediction.parameters.total, parts(run, "optimizer")
+    assert step.get("weights", 0) == pytest.approx(weights * p, abs=8)
+    assert step.get("gradients", 0) == pytest.approx(gradients * p, abs=8)
+    assert step.get("optimizer states", 0) == pytest.approx(states * p, abs=8)
+    assert prediction.host == p * (16 * zero.offload_optimizer + 2 * zero.offload_parameters)
+
+
+def test_several_gpus_without_zero_hold_ddp_buckets(run):
+    assert "communication" not in parts(run, "optimizer")
+    p = predict(run).parameters.total
+    assert parts(dataclasses.replace(run, gpus=2), "optimizer")["communication"] == 2 * p
+
+
+def test_a_reference_policy_is_a_second_model_for_full_training_and_a_second_adapter_for_lora(run):
+    run = dataclasses.replace(run, rollout_rows=2, scores=True, reference="model")
+    assert parts(run, "scoring")["reference policy"] == parts(run, "scoring")["weights"]
+    adapter = dataclasses.replace(run.policy, adapter=Adapter())
+    run = dataclasses.replace(run, policy=adapter, reference="adapter")
+    assert parts(run, "scoring")["reference policy"] == 4 * predict(run).parameters.adapter  # fp32
+
+
+def test_frozen_parts_have_neither_gradients_nor_states(run):
+    frozen = dataclasses.replace(run, policy=dataclasses.replace(run.policy, frozen=("vision_tower", "merger")))
+    count, full = predict(frozen).parameters, predict(run).parameters
+    assert count.total == full.total
+    assert count.trainable == full.language_trainable < full.total
+    assert parts(frozen, "optimizer")["gradients"] == 2 * count.trainable
+    assert sum(parts(frozen, "backward").values()) < sum(parts(run, "backward").values())
+
+
+def test_four_bits_hold_the_language_models_linear_layers_only(run):
+    policy = dataclasses.replace(run.policy, adapter=Adapter(), one_dtype=True)
+    plain = dataclasses.replace(run, policy=policy)
+    four_bits = dataclasses.replace(plain, load_in_4bit=True)
+    saved = parts(plain, "optimizer")["weights"] - parts(four_bits, "optimizer")["weights"]
+    per_layer = 64 * 64 * 2 + 64 * 32 * 2 + 3 * 64 * 128  # q and o, k and v, the MLP of the tiny model
+    assert saved == pytest.approx(2 * per_layer * (2 - 0.5 - 1 / 64 - 1 / 4096), rel=1e-4)
+
+
+def test_checkpointing_rows_and_frames_move_activations_the_right_way(run):
+    def activations(**changes):
+        policy = {k: changes.pop(k) for k in ("gradient_checkpointing",) if k in changes}
+        changed = dataclasses.replace(run, policy=dataclasses.replace(run.policy, **policy), **changes)
+        return parts(changed, "backward")["activations"]
+
+    base = activations()
+    assert activations(gradient_checkpointing=False) > 2 * base
+    assert activations(rows=4) > 1.5 * base
+    assert activations(grid=video_grid(run.config, 8, 4 * 28 * 28)) > base
+
+
+def test_an_unknown_optimizer_is_an_error(run):
+    with pytest.raises(ConfigError, match="optim='lion_32bit'.*adamw_torch_fused"):
+        predict(dataclasses.replace(run, optim="lion_32bit"))
+
+
+def write_config(tmp_path: Path, model: Path, **values) -> Path:
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump({"model_name_or_path": str(model), "output_dir": str(tmp_path / "out"), **values}))
+    return path
+
+
+def test_the_stage_is_told_by_keys_or_folder(tmp_path, tiny_model_dir):
+    assert find_stage([str(write_config(tmp_path, tiny_model_dir, max_length=100))]) == "sft"
+    assert find_stage([str(write_config(tmp_path, tiny_model_dir)), "num_generations=4"]) == "grpo"
+    assert find_stage([str(REPO / "configs/grpo/toy.yaml")]) == "grpo"
+    with pytest.raises(ConfigError, match="--stage"):
+        find_stage([str(write_config(tmp_path, tiny_model_dir))])
+    folder = tmp_path / "grpo"
+    folder.mkdir()
+    assert find_stage([str(write_config(folder, tiny_model_dir))]) == "grpo"
+
+
+@pytest.mark.parametrize(
+    "path", sorted((REPO / "configs").glob("[sg]*/*.yaml")), ids=lambda p: f"{p.parent.name}/{p.name}"
+)
+def test_every_shipped_training_config_resolves(path, monkeypatch):
+    monkeypatch.chdir(REPO)
+    request = Request((str(path),), shape="Qwen/Qwen2.5-VL-3B-Instruct" if path.name == "toy.yaml" else "")
+    stage, values = read_values(request)
+    run, _ = resolve(stage, values, request)
+    assert stage == path.parent.name
+    assert run.target == (values["max_completion_length"] if stage == "grpo" else run.target) > 0
+    assert run.rollout_rows == (run.rows * run.accumulation if stage == "grpo" else 0)
+
+
+def resolved(path: Path, *overrides: str, **request) -> Run:
+    asked = Request((str(path), *overrides), stage="grpo", **request)
+    return resolve(*read_values(asked), asked)[0]
+
+
+def test_grpo_settings_reach_the_run(tmp_path, tiny_model_dir):
+    path = write_config(tmp_path, tiny_model_dir, num_generations=4, per_device_train_batch_size=4)
+    path = write_config(tmp_path, tiny_model_dir, num_generations=4, per_device_train_batch_size=4, beta=0.0)
+    run = resolved(path, "gradient_accumulation_steps=2")
+    assert (run.rollout_rows, run.reference, run.scores) == (8, "", False)
+    run = resolved(path, "beta=0.1", "steps_per_generation=1")
+    assert (run.rollout_rows, run.reference, run.scores) == (4, "model", True)
+    assert resolved(path, "num_iterations=2").scores  # old log-probabilities
+    run = resolved(path, "beta=0.1", "use_peft=true", "lora_r=4", "lora_target_modules=[q_proj]")
+    assert run.reference == ""
+    adapter = predict(run).parameters
+    assert adapter.trainable == adapter.adapter == 2 * (64 * 4 + 4 * 64)
+    with pytest.raises(ConfigError, match="vLLM"):
+        resolved(path, "use_vllm=true")
+    with pytest.raises(ConfigError, match="max_prompt_length=10"):
+        resolved(path, "max_prompt_length=10")
+    with pytest.raises(ConfigError, match="per_device_train_batch_size=0"):
+        resolved(path, "per_device_train_batch_size=0")
+
+
+@pytest.mark.parametrize(
+    ("rows", "group", "prompts"), [(8, 8, 1), (16, 8, 2), (4, 8, 1), (3, 8, 2), (12, 8, 3), (5, 1, 5)]
+)
+def test_rows_of_a_batch_belong_to_so_many_prompts(run, rows, group, prompts):
+    assert dataclasses.replace(run, group=group).groups(rows) == prompts
+
+
+def test_what_a_group_shares(tmp_path, tiny_model_dir):
+    path = write_config(tmp_path, tiny_model_dir, num_generations=4, per_device_train_batch_size=8)
+    run = resolved(path, "max_completion_length=50")
+    batch = run.training_batch()
+    assert (batch.rows, batch.length, batch.masked, batch.encodes) == (2, run.prompt - 1 + 4 * 50, True, True)
+    assert (run.prefill_batch().rows, run.prefill_batch().length) == (2, run.prompt)
+    plain = resolved(path, "share_prefix=false", "share_prefill=false", "max_completion_length=50")
+    assert (plain.training_batch().rows, plain.training_batch().length) == (8, run.length)
+    assert plain.prefill_batch().rows == 8
+    assert not resolved(path, "attn_implementation=flash_attention_2").share_prefix
+    assert resolved(path, "freeze=[vision_tower,merger]").share_vision
+    assert not resolved(path, "freeze=[vision_tower]").share_vision
+    assert not resolved(path, "freeze=[vision_tower,merger]", "share_vision=false").share_vision
+    features = resolved(path, "freeze=[vision_tower,merger]", "max_frames=4", "max_pixels=3136", "beta=0.1")
+    assert parts(features, "scoring")["media"] == 2 * features.vision_tokens * 64 * 4  # (prompts, tokens, hidden) fp32
+
+
+def test_types_follow_the_trainers(tmp_path, tiny_model_dir):
+    path = write_config(tmp_path, tiny_model_dir, num_generations=4)
+    policy = resolved(path, "dtype=float32").policy
+    assert (policy.dtype, policy.autocast) == (torch.float32, torch.bfloat16)  # TRL's default is bf16
+    assert resolved(path, "dtype=float32", "bf16=false").policy.autocast is None
+    policy = resolved(path, "dtype=float32", f"deepspeed={REPO / 'configs/deepspeed/zero2.json'}").policy
+    assert (policy.dtype, policy.autocast, policy.one_dtype) == (torch.bfloat16, None, True)
+
+
+def test_deepspeed_files(tmp_path):
+    folder = REPO / "configs/deepspeed"
+    assert read_zero(str(folder / "zero2.json")) == Zero(2)
+    assert read_zero(str(folder / "zero3.json")) == Zero(3)
+    assert read_zero(str(folder / "zero3_offload.json")) == Zero(3, offload_optimizer=True, offload_parameters=True)
+    bad = tmp_path / "bad.json"
+    bad.write_text('{"bf16": {}}')
+    with pytest.raises(ConfigError, match="bad.json.*zero_optimization"):
+        read_zero(str(bad))
+
+
+def test_lengths_are_those_of_the_items(tmp_path, tiny_model_dir, items_file):
+    path = write_config(tmp_path, tiny_model_dir, num_generations=4)
+    plain = resolved(path, f"train_file={items_file}", "prompt_style=plain")
+    long = resolved(path, f"train_file={items_file}", "prompt_style=trace")
+    assert 32 < plain.prompt_text < 100 < long.prompt_text
+    assert resolved(path, text_tokens=77).prompt_text == 77
+
+
+def test_plan_prints_one_page(tmp_path, tiny_model_dir, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    config = write_config(tmp_path, tiny_model_dir, max_length=4000)
+    options = ["--gpu-memory", "80", "--json", str(tmp_path / "plan.json")]
+    assert cli(["plan", str(config), "max_frames=4", *options, "max_pixels=3136"]) == 0
+    text = capsys.readouterr().out
+    assert "FITS" in text and "DOES NOT" not in text
+    assert max(map(len, text.splitlines())) <= 80
+    found = json.loads((tmp_path / "plan.json").read_text())
+    assert found["fits"] and found["together"] is None
+    assert found["tokens"]["vision"] == 2 * 4
+    assert found["peak"] == sum(found["phases"][found["peak_phase"]]["parts"].values())
+
+
+@pytest.mark.parametrize("extra", [["max_pixel=5"], ["--gpus", "0"], ["optim=lion_32bit"], ["freeze=[tower]"]])
+def test_a_wrong_config_gives_exit_code_2(tmp_path, tiny_model_dir, capsys, extra):
+    config = write_config(tmp_path, tiny_model_dir, max_length=4000)
+    assert cli(["plan", str(config), *extra, "--gpu-memory", "80"]) == 2
+    assert "ConfigError" in capsys.readouterr().err
+
+
+def test_changes_fit_the_config():
+    request = Request((str(REPO / "configs/grpo/qwen2_5_vl_7b.yaml"),))
+    _, values = read_values(request)
+    keys = [key for change in possible_changes("grpo", values, 8, has_adapter=False) for key in change]
+    assert "beta" in keys and "use_peft" in keys and "max_completion_length" in keys
+    assert "gradient_checkpointing" not in keys  # it is on
+    keys = [key for change in possible_changes("grpo", values, 8, has_adapter=True) for key in change]
+    assert "use_peft" not in keys and "freeze" not in keys
+
+
+def test_shallow_models_differ_in_depth_only(tiny_model_dir):
+    config = AutoConfig.from_pretrained(tiny_model_dir)
+    shallow = with_depth(config, 3)
+    assert (shallow.text_config.num_hidden_layers, shallow.vision_config.depth) == (3, 3)
+    assert (config.text_config.num_hidden_layers, config.vision_config.depth) == (2, 2)
+    assert shallow.text_config.hidden_size == config.text_config.hidden_size
+
+
+def test_building_a_model_leaves_its_config_alone(tiny_model_dir):
+    config = AutoConfig.from_pretrained(tiny_model_dir)
+    build_meta_model(config, dtype=torch.bfloat16, attn_implementation="eager")
+    assert config.dtype == torch.float32 and config._attn_implementation != "eager"
+
+
+def test_the_reserve_grows_with_the_peak(run):
+    prediction = predict(run)
+    assert needed(prediction) == prediction.peak.total + GIB + prediction.peak.total // 20
