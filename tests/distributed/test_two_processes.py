@@ -207,6 +207,24 @@ def test_grpo_on_mixed_data_equals_one_process(config, mixed_file, grpo_alone, s
         assert len(logged(folder, "eval_reward")) == 1
 
 
+def test_qwen3_vl_under_zero3_equals_one_process(config, tiny_models):
+    """Its tower also gives features to the first layers of the language model (DeepStack)."""
+    model = {"model_name_or_path": str(tiny_models / "qwen3_vl"), "max_pixels": 64 * 64}
+    sharded = {**model, "deepspeed": str(DEEPSPEED / "zero3.json")}
+    alone = script("sft", config("sft", "sft_qwen3_alone", **model, gradient_accumulation_steps=2))
+    folder = script("sft", config("sft", "sft_qwen3", **sharded), NUM_PROCESSES="2")
+    torch.testing.assert_close(logged(folder, "loss"), logged(alone, "loss"), atol=LOSS_TOLERANCE, rtol=0)
+    paths = [
+        config("grpo", "grpo_qwen3_alone", **model, gradient_accumulation_steps=2),
+        config("grpo", "grpo_qwen3", **sharded),
+    ]
+    for processes, path in enumerate(paths, start=1):
+        done = module("tests.distributed.fixed_rollouts", processes, path)
+        assert done.returncode == 0, done.stderr[-4000:]
+    ours, theirs = (logged(path.with_suffix(""), "loss") for path in paths)
+    torch.testing.assert_close(ours, theirs, atol=LOSS_TOLERANCE, rtol=1e-3)
+
+
 def test_killed_under_zero3_and_continued_equals_the_whole_run(config):
     options = {
         "deepspeed": str(DEEPSPEED / "zero3.json"),

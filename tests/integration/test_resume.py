@@ -17,7 +17,7 @@ import yaml
 from safetensors.torch import load_file
 from transformers import Trainer
 
-from tests.conftest import REPO
+from tests.conftest import REPO, every_family
 from video_thinker.errors import CheckpointError, ConfigError
 from video_thinker.training import grpo, sft
 from video_thinker.training.checkpoints import MANIFEST, STAGING, write_manifest
@@ -91,6 +91,7 @@ def kill(stage: str, point: str, config_file: str) -> None:
     assert done.returncode == -signal.SIGKILL, done.stderr[-3000:]
 
 
+@every_family
 @pytest.mark.parametrize(("stage", "step", "saving"), [("sft", 5, 6), ("grpo", 13, 15)])
 def test_killed_twice_and_continued_gives_bitwise_the_same_weights(config, tmp_path, caplog, stage, step, saving):
     """The first kill falls into a step, the second into the writing of a checkpoint."""
