@@ -35,7 +35,7 @@ VARIANTS = {
     "all": {"share_vision": True, "share_prefix": True, "share_prefill": True},
 }
 SHAPES = {
-    "mid": {"hidden": 384, "intermediate": 1152, "layers": 6, "heads": 6, "kv_heads": 2, "vision": 192, "depth": 4},
+    "mid": {"hidden": 512, "intermediate": 1536, "layers": 8, "heads": 8, "kv_heads": 2, "vision": 256, "depth": 6},
     "small": {"hidden": 128, "intermediate": 256, "layers": 2, "heads": 4, "kv_heads": 2, "vision": 64, "depth": 2},
     "3b": {
         "hidden": 2048,
