@@ -19,7 +19,6 @@ LOOK: dict[str, Any] = {
     "pad_edge": False,
     "collapse_padding": True,
     "title_justify": "left",
-    "caption_justify": "left",
 }
 
 WIDE_COLUMNS = 110
@@ -28,6 +27,14 @@ WIDE_COLUMNS = 110
 SHARES = {"chance": "chance", "format_rate": "format", "miou": "mIoU"}
 COUNTS = {"num_samples": "items", "num_unanswered": "no answer", "num_failed": "failed"}
 EXTRA = {"recall@0.3": "R@0.3", "recall@0.5": "R@0.5", "recall@0.7": "R@0.7", "mean_completion_tokens": "tokens"}
+
+MODEL_COLUMNS, ACCURACY_COLUMNS = 42, 21
+"""Terminal columns for a model's name and for an accuracy with its interval; further results go to another table."""
+
+PAIRED_CAPTION = (
+    "On the items that both have a score for. Points: this model's accuracy minus that of the first, with the 95% "
+    "interval of the paired bootstrap. p: exact McNemar test, not corrected for the number of comparisons."
+)
 
 
 def percent(value: float | None) -> str:
@@ -46,7 +53,7 @@ def with_interval(figures: Mapping[str, Any]) -> str:
 def metrics_table(metrics: Mapping[str, Mapping[str, Any]], title: str, *, wide: bool) -> Table:
     """Tabulate results (key -> figures of `compute_metrics`), all shares in percent."""
     caption = "Shares in percent; unanswered items count as not correct, failed ones are left out."
-    table = Table(title=Text(title, style="bold"), caption=caption, **LOOK)
+    table = Table(title=Text(title, style="bold"), caption=caption, caption_justify="left", **LOOK)
     table.add_column("split", no_wrap=True)
     for header in ["accuracy (95%)", *SHARES.values(), *(EXTRA.values() if wide else ()), *COUNTS.values()]:
         table.add_column(header, justify="right")
@@ -79,51 +86,44 @@ def print_metrics(metrics: Mapping[str, Mapping[str, Any]], *, title: str) -> No
 def print_comparison(comparison: Comparison, console: Console | None = None) -> None:
     """Print a comparison: tables, notes, and for unlike runs a warning before and after them."""
     console = console or make_console()
-    warning = Panel(
-        Text(
-            f"These runs were not made alike: {comparison.differences}. Do not report these differences as the model's."
-        ),
-        title="NOT COMPARABLE",
-        border_style="bold red",
-    )
+    differences = f"These runs were not made alike: {comparison.differences}. Do not report the figures as the models'."
+    warning = Panel(Text(differences), title="NOT COMPARABLE", border_style="bold red")
     if comparison.differences:
         console.print(warning)
-    console.print(accuracy_table(comparison))
-    if comparison.paired:
-        console.print(paired_table(comparison.paired))
-    for note in comparison.notes:
-        console.print(Text(note))
-    if comparison.differences:
-        console.print(warning)
-
-
-def accuracy_table(comparison: Comparison) -> Table:
-    """Tabulate accuracies, a row for each run and each published model, a column for each result."""
-    caption = "Percent with 95% intervals, each over all scored items of its run."
+    per_table = max(1, (console.width - MODEL_COLUMNS) // ACCURACY_COLUMNS)
+    for start in range(0, len(comparison.keys), per_table):
+        console.print(accuracy_table(comparison, comparison.keys[start : start + per_table]))
+    console.print("Percent with 95% intervals, each over all scored items of its run.")
     if comparison.published:
         sources = ", ".join(dict.fromkeys(row.source for row in comparison.published))
-        caption += f" Rows marked published: {sources}, at its settings and on its items; not measured here."
-    table = Table(title=Text("Accuracy", style="bold"), caption=Text(caption), **LOOK)
-    table.add_column("model", overflow="fold")
-    for key in comparison.keys:
-        table.add_column(Text(key), justify="right")
+        console.print(Text(f"Published: {sources}, at its own settings and on its own items; not measured here."))
+    if comparison.paired:
+        console.print(paired_table(comparison.paired))
+        console.print(PAIRED_CAPTION)
+    for note in comparison.notes:
+        console.print(Text(f"Note: {note}"))
+    if comparison.differences:
+        console.print(warning)
+
+
+def accuracy_table(comparison: Comparison, keys: Sequence[str]) -> Table:
+    """Tabulate accuracies, a row for each run and each published model, a column for each of `keys`."""
+    table = Table(title=Text("Accuracy", style="bold"), **LOOK)
+    table.add_column("model", max_width=MODEL_COLUMNS - 2)
+    for key in keys:
+        table.add_column(Text(key), justify="right", no_wrap=True)
     for label, figures in comparison.results.items():
-        cells = [with_interval(figures[key]) if key in figures else "-" for key in comparison.keys]
-        table.add_row(Text(label), *cells)
+        table.add_row(Text(label), *(with_interval(figures[key]) if key in figures else "-" for key in keys))
     for row in comparison.published:
-        name = f"{row.model}, {row.num_frames} frames (published)"
-        table.add_row(Text(name, style="italic"), *(percent(row.accuracy.get(key)) for key in comparison.keys))
+        if row.accuracy.keys() & set(keys):
+            name = Text(f"{row.model}, {row.num_frames} frames (published)", style="italic")
+            table.add_row(name, *(percent(row.accuracy.get(key)) for key in keys))
     return table
 
 
 def paired_table(paired: Sequence[PairedDifference]) -> Table:
     """Tabulate how the first run and each other one fare on their common items."""
-    caption = (
-        "On the items that both have a score for. Points: this model's accuracy minus that of the first, with the 95% "
-        "interval of the paired bootstrap. p: exact McNemar test, not corrected for the number of comparisons."
-    )
-    title = Text(f"Against {paired[0].first}", style="bold")
-    table = Table(title=title, caption=Text(caption), **LOOK)
+    table = Table(title=Text(f"Against {paired[0].first}", style="bold"), **LOOK)
     for header in ("model", "split"):
         table.add_column(header, overflow="fold")
     for header in ("items", "points (95%)", "only first right", "only this right", "p"):
