@@ -13,6 +13,7 @@ COMMANDS = {
     "sft": ("video_thinker.training.sft", "CONFIG [key=value …]: supervised fine-tuning on traces"),
     "grpo": ("video_thinker.training.grpo", "CONFIG [key=value …]: GRPO on outcome and format rewards"),
     "eval": ("video_thinker.evaluation.runner", "CONFIG [key=value …]: evaluate a model on splits of items"),
+    "compare": ("video_thinker.evaluation.compare", "RUN RUN …: evaluations side by side, with paired tests"),
     "report": ("video_thinker.evaluation.report.command", "RUN … --out FILE: one page about evaluations and training"),
     "prepare": ("video_thinker.evaluation.prepare", "NAME --raw FILE --out FILE: turn a benchmark's file into items"),
     "ask": ("video_thinker.evaluation.ask", 'VIDEO "question" --model DIR: print the trace, draw the timeline'),

@@ -186,12 +186,12 @@ def _score_ocr(answer: str, sample: VideoSample) -> Score:
 
 
 def _score_free_form(answer: str, sample: VideoSample) -> Score:
-    num_gold_words = len(_words(sample.answer))
+    num_gold_words = len(split_words(sample.answer))
     if num_gold_words == 0:
         return UNSCORABLE
     if not answer:
         return UNANSWERED
-    rouges = _rouge_scorer().score(sample.answer, answer)
+    rouges = get_rouge_scorer().score(sample.answer, answer)
     kinds = ["rouge1", "rougeL"] if num_gold_words == 1 else ["rouge1", "rouge2", "rougeL"]
     return _graded(sum(rouges[kind].fmeasure for kind in kinds) / len(kinds))
 
@@ -266,12 +266,14 @@ def _has_decimals(text: str) -> bool:
     return "." in text.strip().removesuffix(".")
 
 
-def _words(text: str) -> list[str]:
+def split_words(text: str) -> list[str]:
+    """Split a text into its words in lower case, without punctuation; scripts without spaces by character."""
     return _WORD.findall(text.lower())
 
 
 @cache
-def _rouge_scorer() -> RougeScorer:
+def get_rouge_scorer() -> RougeScorer:
+    """Make the scorer of ROUGE-1, ROUGE-2 and ROUGE-L, on stemmed words of any script."""
     from nltk.stem.porter import PorterStemmer
     from rouge_score import rouge_scorer
     from rouge_score.tokenizers import Tokenizer
@@ -282,6 +284,6 @@ def _rouge_scorer() -> RougeScorer:
         """rouge-score's own tokens for ASCII text (words over 3 letters are stemmed), and other scripts' words too."""
 
         def tokenize(self, text: str) -> list[str]:
-            return [stemmer.stem(word) if len(word) > 3 else word for word in _words(text)]
+            return [stemmer.stem(word) if len(word) > 3 else word for word in split_words(text)]
 
     return rouge_scorer.RougeScorer(["rouge1", "rouge2", "rougeL"], tokenizer=WordTokenizer())

@@ -1,23 +1,32 @@
 """Predictions -> figures. Pure functions; runs without torch.
 
-Four things are told apart: correct, wrong, **unanswered** (the model gave no readable answer; it counts as not correct)
-and **failed** (its media could not be read, so the model was never asked; it is counted beside the accuracy, never in
-it). A sample whose gold itself is unusable is "unscorable" and left out of the accuracy as well.
+Every sample is one of six things: correct, wrong, partial (a score between 0 and 1, for the problem types that have
+such), **unanswered** (the model gave no readable answer; it counts as not correct), **failed** (its media could not be
+read, so the model was never asked; it is counted beside the accuracy, never in it) or **unscorable** (its gold itself
+is unusable; left out of the accuracy as well).
 """
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from video_thinker.evaluation.caption_metrics import caption_figures
 from video_thinker.grounding import mean_best_iou, recall_at
 from video_thinker.schema import Score, TraceBlock, VideoSample
-from video_thinker.scoring import score_completion
+from video_thinker.scoring import extract_choice, option_letters, score_completion
 from video_thinker.trace import extract_answer, format_violations, has_tags, parse_trace
 
 CONFIDENCE = 0.95
-RECALL_THRESHOLDS = (0.3, 0.5)
+RECALL_THRESHOLDS = (0.3, 0.5, 0.7)
+STATUSES = ("correct", "wrong", "partial", "unanswered", "unscorable", "failed")
+DURATION_BUCKETS = ((60, "0-60 s"), (180, "1-3 min"), (600, "3-10 min"), (1800, "10-30 min"), (math.inf, "30+ min"))
+"""Upper bound in seconds (not in the bucket itself, so that 60 s is "1-3 min"), and name."""
+
+UNKNOWN_DURATION = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +79,19 @@ def grade(prediction: Prediction, sample: VideoSample) -> Graded:
 def compute_metrics(graded: Sequence[Graded]) -> dict[str, Any]:
     """Compute the figures of one split.
 
-    `num_samples` = scored + unscorable + failed. `accuracy` is the mean score of the scored ones, unanswered ones at 0.
-    `format_rate`, `miou`, `recall@K` and the lengths are over all that did not fail; grounding over those with gold
-    segments, each sample with equal weight. A figure without any sample is `None`. `chance` is the mean of
-    1 / number of options.
+    Counts: `num_samples` is the sum of `num_correct`, `num_wrong`, `num_partial`, `num_unanswered`, `num_unscorable`
+    and `num_failed`; `num_scored` leaves out the last two. `accuracy` is the mean score of the scored ones, unanswered
+    ones at 0.
+
+    Over all that did not fail: `format_rate`; `miou` and `recall@K` over those with gold segments, and the figures of
+    `caption_figures` over those with gold captions, each sample with equal weight; `mean_completion_tokens`, which is
+    `None` where a backend did not count tokens, and then `mean_completion_characters` is there.
+
+    What no model is needed for: `chance`, the mean of 1 / number of options, and `majority_letter`, the accuracy of
+    always answering the letter that is most often right.
+
+    `by_source`, `by_category` (a sample without a category counts under its source) and `by_duration` hold counts and
+    accuracy of parts; each is there if any sample has the property. A figure without any sample is `None`.
     """
     asked = [one for one in graded if one.score is not None]
     metrics: dict[str, Any] = {
@@ -83,35 +101,75 @@ def compute_metrics(graded: Sequence[Graded]) -> dict[str, Any]:
     }
     for threshold in RECALL_THRESHOLDS:
         metrics[f"recall@{threshold}"] = mean(recall_at(one.blocks, one.sample.segments, threshold) for one in asked)
+    metrics |= caption_figures([(one.blocks, one.sample.segments) for one in asked])
     metrics |= {
         "chance": mean(1 / len(one.sample.options) for one in graded if one.sample.options),
-        "num_correct": _count(graded, lambda one: one.score is not None and one.score.status == "correct"),
-        "num_unanswered": _count(graded, lambda one: one.score is not None and one.score.status == "unanswered"),
-        "num_unscorable": _count(graded, lambda one: one.score is not None and one.score.value is None),
-        "num_truncated": _count(asked, lambda one: not one.prediction.finished),
-        "mean_completion_tokens": mean(float(one.prediction.num_tokens) for one in asked),
+        "majority_letter": majority_letter([one.sample for one in graded]),
+        "num_truncated": sum(not one.prediction.finished for one in asked),
+        **_mean_length([one.prediction for one in asked]),
     }
-    sources = sorted({one.sample.data_source for one in graded} - {""})
-    if sources:
-        metrics["by_source"] = {
-            source: _accuracy([one for one in graded if one.sample.data_source == source]) for source in sources
-        }
-    return metrics
+    groups = {
+        "by_source": _by(graded, lambda one: one.sample.data_source),
+        "by_category": _by(graded, _category),
+        "by_duration": _by_duration(graded),
+    }
+    return {**metrics, **{name: parts for name, parts in groups.items() if parts}}
+
+
+def majority_letter(samples: Iterable[VideoSample]) -> float | None:
+    """Share of the usable multiple-choice samples whose gold is the most frequent gold letter; `None` without any."""
+    letters = []
+    for sample in samples:
+        if sample.problem_type == "multiple choice":
+            letter = extract_choice(sample.answer, sample.options)
+            if letter is not None and (not sample.options or letter in option_letters(sample.options)):
+                letters.append(letter)
+    return max(Counter(letters).values()) / len(letters) if letters else None
+
+
+def duration_bucket(duration_s: float | None) -> str:
+    """Name the bucket of a duration: 59.9 is "0-60 s", 60 is "1-3 min", `None` is "unknown"."""
+    if duration_s is None:
+        return UNKNOWN_DURATION
+    return next(name for bound_s, name in DURATION_BUCKETS if duration_s < bound_s)
 
 
 def _accuracy(graded: Sequence[Graded]) -> dict[str, Any]:
     values = [one.score.value for one in graded if one.score is not None and one.score.value is not None]
+    statuses = Counter(one.score.status if one.score else "failed" for one in graded)
     return {
         "accuracy": mean(values),
         "ci95": confidence_interval(values),
         "num_samples": len(graded),
         "num_scored": len(values),
-        "num_failed": _count(graded, lambda one: one.score is None),
+        **{f"num_{status}": statuses[status] for status in STATUSES},
     }
 
 
-def _count(graded: Iterable[Graded], condition: Callable[[Graded], bool]) -> int:
-    return sum(map(condition, graded))
+def _mean_length(predictions: Sequence[Prediction]) -> dict[str, float | None]:
+    if all(one.num_tokens or not one.completion for one in predictions):
+        return {"mean_completion_tokens": mean(float(one.num_tokens or 0) for one in predictions)}
+    characters = mean(float(len(one.completion)) for one in predictions)
+    return {"mean_completion_tokens": None, "mean_completion_characters": characters}
+
+
+def _by(graded: Sequence[Graded], name_of: Callable[[Graded], str]) -> dict[str, dict[str, Any]]:
+    groups: dict[str, list[Graded]] = {}
+    for one in graded:
+        groups.setdefault(name_of(one), []).append(one)
+    return {name: _accuracy(groups[name]) for name in sorted(groups) if name}
+
+
+def _category(one: Graded) -> str:
+    return getattr(one.sample, "category", "") or one.sample.data_source
+
+
+def _by_duration(graded: Sequence[Graded]) -> dict[str, dict[str, Any]]:
+    parts = _by(graded, lambda one: duration_bucket(one.prediction.duration_s or one.sample.duration_s))
+    if parts.keys() <= {UNKNOWN_DURATION}:
+        return {}
+    names = [name for _, name in DURATION_BUCKETS] + [UNKNOWN_DURATION]
+    return {name: parts[name] for name in names if name in parts}
 
 
 def mean(values: Iterable[float | None]) -> float | None:
