@@ -91,7 +91,9 @@ def question_is_right(text: str, clip: Clip) -> bool:
         return False
     truth = true_moments(draft["question"], clip)
     options = [option.casefold() for option in (draft["answer"], *draft["distractors"])]
-    return truth is not None and len(truth[0]) == 2 and draft["answer"] == truth[1] and len(set(options)) == len(options)
+    return (
+        truth is not None and len(truth[0]) == 2 and draft["answer"] == truth[1] and len(set(options)) == len(options)
+    )
 
 
 def judge(row: Row, clip: Clip) -> list[tuple[str, bool, bool]]:
@@ -99,6 +101,8 @@ def judge(row: Row, clip: Clip) -> list[tuple[str, bool, bool]]:
     item = row["item"]
     judged = []
     for attempt in row["attempts"]:
+        if "refused" in (attempt["reason"] or "") or "cut off" in (attempt["reason"] or ""):
+            continue  # nothing was written
         if attempt["stage"] == "question":
             right = question_is_right(attempt["text"], clip)
         else:

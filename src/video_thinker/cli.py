@@ -20,7 +20,10 @@ COMMANDS = {
     "completions": ("video_thinker.completions", "FILE [--step N] [--sample ID] [--wrong]: read what GRPO sampled"),
     "merge": ("video_thinker.merge", "ADAPTER OUT: merge a LoRA adapter into its base, a plain checkpoint"),
     "validate": ("video_thinker.data.validate", "FILE … --media-root DIR: check every row and every media file"),
-    "toy teacher": ("video_thinker.toyworld.teacher_server", "--seed S --port P: the toy world as an OpenAI-like server"),
+    "toy teacher": (
+        "video_thinker.toyworld.teacher_server",
+        "--seed S --port P: the toy world as an OpenAI-like server",
+    ),
     "toy build": ("video_thinker.toyworld.build", "--out DIR --seed S: make the clips and items of the toy world"),
     "toy summary": ("video_thinker.evaluation.quickstart", "RUN_DIR --seed S: the quickstart's table and picture"),
     "toy base": ("video_thinker.toyworld.base", "--out DIR: train the toy world's base checkpoint from scratch"),

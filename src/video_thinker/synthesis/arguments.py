@@ -39,7 +39,8 @@ class Endpoint:
     @classmethod
     def parse(cls, value: object, name: str) -> Endpoint:
         """Read an endpoint from the config. Raises `ConfigError`."""
-        return _parse(cls, value, name, required="model")
+        endpoint: Endpoint = _parse(cls, value, name, required="model")
+        return endpoint
 
     def cost(self, prompt_tokens: int, completion_tokens: int) -> float:
         """Money for some tokens."""
@@ -58,7 +59,7 @@ class SourceFile:
     @classmethod
     def parse(cls, value: object, name: str) -> SourceFile:
         """Read a source from the config. Raises `ConfigError`."""
-        parsed = _parse(cls, value, name, required="source, file")
+        parsed: SourceFile = _parse(cls, value, name, required="source, file")
         check_choice(f"{name}.source", parsed.source, tuple(SOURCES))
         return parsed
 
@@ -137,7 +138,9 @@ class SynthesisArguments:
             ConfigError: a model is missing that the run asks.
         """
         if self.teacher is None or (self.validator is None and self.curation == "validator"):
-            raise ConfigError("teacher, validator: give both endpoints ({model, base_url, …}); curation=off needs none.")
+            raise ConfigError(
+                "teacher, validator: give both endpoints ({model, base_url, …}); curation=off needs none."
+            )
         values = {role: getattr(self, role) or self.teacher for role in ("teacher", "captioner", "trace_writer")}
         if self.curation == "validator":
             values["validator"] = self.validator

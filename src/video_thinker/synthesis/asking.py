@@ -1,4 +1,4 @@
-"""One sample's conversation with the models: replies are parsed, unusable ones asked for again, and the cost counted."""
+"""One sample's conversation with the models: replies are parsed, unusable ones asked for again, the cost is counted."""
 
 from __future__ import annotations
 

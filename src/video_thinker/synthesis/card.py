@@ -29,7 +29,10 @@ Card = dict[str, Any]
 
 
 def make_card(
-    rows: Iterable[Row], selection: Selection, dropped: Mapping[str, Mapping[str, int]], endpoints: Mapping[str, Endpoint]
+    rows: Iterable[Row],
+    selection: Selection,
+    dropped: Mapping[str, Mapping[str, int]],
+    endpoints: Mapping[str, Endpoint],
 ) -> Card:
     """Count a set, in one pass over its results."""
     places: dict[str, Counter[str]] = defaultdict(Counter)
@@ -88,7 +91,10 @@ def render_card(card: Card, title: str, plots: Sequence[str]) -> str:
         lines += _table(
             f"Acceptance by attempt: {stage}",
             ["attempt", "written", "accepted", "share", "accepted so far, of all"],
-            [[n, a["written"], a["accepted"], f"{a['share']:.1%}", f"{a['so_far']:.1%}"] for n, a in by_attempt.items()],
+            [
+                [n, a["written"], a["accepted"], f"{a['share']:.1%}", f"{a['so_far']:.1%}"]
+                for n, a in by_attempt.items()
+            ],
         )
     lines += _table("Why attempts failed", ["stage: reason", "count"], list(card["failed_attempts"].items()))
     lines += _table("Categories", ["source/category", "items"], list(card["categories"].items()))

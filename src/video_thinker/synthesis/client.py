@@ -25,7 +25,7 @@ from openai import AsyncOpenAI
 from openai.types.chat import ChatCompletion
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
-from video_thinker.errors import ConfigError, TeacherError
+from video_thinker.errors import TeacherError
 from video_thinker.synthesis.arguments import Endpoint
 from video_thinker.synthesis.frames import FrameSet
 
@@ -183,7 +183,12 @@ class ChatClient:
             self._secrets.add(key)
         # Retries are ours: one policy, counted once. The client's own timeout bounds each read, ours the whole request.
         return AsyncOpenAI(
-            api_key=key, base_url=endpoint.base_url, max_retries=0, timeout=endpoint.timeout_s, organization="", project=""
+            api_key=key,
+            base_url=endpoint.base_url,
+            max_retries=0,
+            timeout=endpoint.timeout_s,
+            organization="",
+            project="",
         )
 
     def _key(self, role: str, request: Request) -> str:

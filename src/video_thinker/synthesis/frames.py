@@ -80,7 +80,9 @@ class VideoFolder:
         """`cache` keeps what is known of files that did not change."""
         self.root = Path(media_root)
         if not self.root.is_dir():
-            raise ConfigError(f"media_root={str(media_root)!r}: there is no such folder; give the folder of the videos.")
+            raise ConfigError(
+                f"media_root={str(media_root)!r}: there is no such folder; give the folder of the videos."
+            )
         self._cache = cache
         self._min_frames = min_frames
         self._backend = backend

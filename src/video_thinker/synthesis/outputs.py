@@ -15,9 +15,10 @@ appears under its name only when it is whole.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -90,15 +91,24 @@ def without_trace(row: Row) -> Row:
 
 def write_items(folder: Path, selection: Selection) -> None:
     """Write the item files from the results, one pass each, so that memory does not grow with the set."""
-    places = {
-        "train_sft.jsonl": ("train", lambda row: row["item"]),
+    places: dict[str, tuple[str, Callable[[Row], Row]]] = {
+        "train_sft.jsonl": ("train", _with_trace),
         "train_grpo.jsonl": ("train", without_trace),
         "test.jsonl": ("test", without_trace),
         "rejected.jsonl": (REJECTED, _rejected),
-        "duplicates.jsonl": ("duplicate", lambda row: {"id": row["id"], "of": selection.duplicates[row["id"]]}),
+        "duplicates.jsonl": ("duplicate", partial(_duplicate, selection)),
     }
     for name, (place, convert) in places.items():
         write_lines(folder / name, (convert(row) for row in read_results(folder) if selection.place(row) == place))
+
+
+def _with_trace(row: Row) -> Row:
+    item: Row = row["item"]
+    return item
+
+
+def _duplicate(selection: Selection, row: Row) -> Row:
+    return {"id": row["id"], "of": selection.duplicates[row["id"]]}
 
 
 def _rejected(row: Row) -> Row:

@@ -43,7 +43,11 @@ class QuestionSettings:
 
 
 async def write_question(
-    conversation: Conversation, annotation: CaptionedVideo, video: VideoFile, letters: Letters, settings: QuestionSettings
+    conversation: Conversation,
+    annotation: CaptionedVideo,
+    video: VideoFile,
+    letters: Letters,
+    settings: QuestionSettings,
 ) -> VideoSample | None:
     """Have a question written until it passes the checks; `None` if none did. Every attempt is logged."""
     payload = _payload(annotation, video, letters.num_options, settings)
@@ -104,9 +108,7 @@ async def _ambiguity(
     conversation: Conversation, sample: VideoSample, annotation: CaptionedVideo, gold: str, attempt: int
 ) -> str | None:
     """Say why a question is not decided by all captions together, or is by a single one; `None` if neither."""
-    found = await answer_from_notes(
-        conversation, "teacher", "check_all", sample, annotation.segments, attempt=attempt
-    )
+    found = await answer_from_notes(conversation, "teacher", "check_all", sample, annotation.segments, attempt=attempt)
     if found != [gold]:
         return f"all captions together lead to {found or 'no option'}, not to {gold}"
     singles = await asyncio.gather(

@@ -74,12 +74,8 @@ def _plan(args: SynthesisArguments, folder: Path) -> Plan:
     return plan
 
 
-async def _run(
-    tasks: Sequence[Task], args: SynthesisArguments, endpoints: dict[str, Endpoint], folder: Path
-) -> None:
-    limits = Limits(
-        args.concurrency, args.max_retries, args.max_backoff_s, args.max_tokens, args.max_cost, args.seed
-    )
+async def _run(tasks: Sequence[Task], args: SynthesisArguments, endpoints: dict[str, Endpoint], folder: Path) -> None:
+    limits = Limits(args.concurrency, args.max_retries, args.max_backoff_s, args.max_tokens, args.max_cost, args.seed)
     client = ChatClient(endpoints, folder / "cache" / "replies", limits)
     counts: dict[str, int] = {}
     try:
@@ -94,9 +90,7 @@ async def _run(
     logger.info("%d requests were sent", client.num_sent)
 
 
-def _finish(
-    args: SynthesisArguments, dropped: Sequence[Dropped], endpoints: dict[str, Endpoint], folder: Path
-) -> Card:
+def _finish(args: SynthesisArguments, dropped: Sequence[Dropped], endpoints: dict[str, Endpoint], folder: Path) -> Card:
     selection = select(
         folder,
         threshold=args.duplicate_threshold,

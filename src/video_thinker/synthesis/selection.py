@@ -64,7 +64,7 @@ def find_duplicates(records: Sequence[Record], threshold: float, scope: str) -> 
         return duplicates
     kept: dict[str, Record] = {}
     indexes: dict[str, MinHashLSH] = {}
-    groups = defaultdict(int)
+    groups: dict[str, int] = defaultdict(int)
     for record in records:
         groups[record.video if scope == "video" else ""] += 1
     for record in records:

@@ -32,7 +32,7 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """What is not used: an annotation row or a video. `kind` is "row", "video", or "note" for a row used all the same."""
+    """What is not used: an annotation row or a video; or, of kind "note", what was changed in a row that is used."""
 
     source: str
     kind: str
@@ -95,7 +95,9 @@ def unusable_reason(annotation: Annotation, video: VideoFile) -> str | None:
     else:
         probe = annotation
         if annotation.problem_type != "multiple choice" or not annotation.options:
-            return f"a {annotation.problem_type} question without options; only multiple choice is synthesized; left out"
+            return (
+                f"a {annotation.problem_type} question without options; only multiple choice is synthesized; left out"
+            )
         if not annotation.segments:
             return "no gold segments; a trace needs at least one; left out"
     errors = [finding.message for finding in check_sample(probe, video.duration_s) if finding.severity == "error"]

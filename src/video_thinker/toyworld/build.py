@@ -75,9 +75,7 @@ def question_id(split: str, number: int) -> str:
 def build_split(split: str, num_questions: int, seed: int) -> tuple[list[dict], dict[str, Clip]]:
     """Make the rows of one split, without traces, and its clips by name."""
     named = sample_questions(split, num_questions, seed)
-    rows = [
-        to_item(question, question_id(split, i), f"media/{name}.mp4") for i, (name, question) in enumerate(named)
-    ]
+    rows = [to_item(question, question_id(split, i), f"media/{name}.mp4") for i, (name, question) in enumerate(named)]
     return rows, {name: question.clip for name, question in named}
 
 
@@ -136,9 +134,7 @@ def build_world(
     (out_dir / "media").mkdir(parents=True, exist_ok=True)
     sizes = sizes or SPLIT_SIZES
     splits = {split: build_split(split, num_questions, seed) for split, num_questions in sizes.items()}
-    jobs = [
-        (clip, out_dir / "media" / f"{name}.mp4") for _, clips in splits.values() for name, clip in clips.items()
-    ]
+    jobs = [(clip, out_dir / "media" / f"{name}.mp4") for _, clips in splits.values() for name, clip in clips.items()]
     if num_processes == 1:
         for clip, path in jobs:
             write_mp4(clip, path)

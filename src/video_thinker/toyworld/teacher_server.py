@@ -108,6 +108,11 @@ class _Server(ThreadingHTTPServer):
     faults: Faults
     log: Log
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Stay calm where a client was killed; print what else went wrong."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
@@ -229,7 +234,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--fault-rate", type=float, default=0.0, help="share of requests at which the server fails")
     args = parser.parse_args(argv)
     teacher = ToyTeacher(known_clips(args.seed), args.error_rate, args.answer_error_rate, seed=args.seed)
-    with TeacherServer(teacher, Faults(args.fault_rate, seed=args.seed), args.port) as server, suppress(KeyboardInterrupt):
+    with (
+        TeacherServer(teacher, Faults(args.fault_rate, seed=args.seed), args.port) as server,
+        suppress(KeyboardInterrupt),
+    ):
         sys.stdout.write(f"The toy teacher (no model: the toy world's ground truth) serves {server.base_url}\n")
         sys.stdout.flush()
         server.wait()

@@ -9,6 +9,7 @@ The official file is one JSON object of videos, which are named V_ID.mp4:
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 from video_thinker.data.sources.base import (
@@ -37,7 +38,7 @@ class Video(Row):
 def read(path: Path) -> Iterator[SourceRow]:
     """Give the captioned videos of the official file."""
     for video_id, value in read_object(path).items():
-        yield from guarded(lambda raw, where, name=video_id: convert(name, raw, where), value, f"{path}: {video_id}")
+        yield from guarded(partial(convert, video_id), value, f"{path}: {video_id}")
 
 
 def convert(video_id: str, value: object, location: str) -> Iterable[SourceRow]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 import string
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 from pydantic import Field
@@ -63,7 +64,7 @@ def split(value: object, location: str) -> Iterator[SourceRow]:
     """Give the questions of one line; a broken one does not cost its neighbors."""
     row = check(Video, value, location)
     for index, question in enumerate(row.qa, start=1):
-        yield from guarded(lambda raw, at: convert(row.key, raw, at), question, f"{location} question {index}")
+        yield from guarded(partial(convert, row.key), question, f"{location} question {index}")
 
 
 def convert(key: str, value: object, location: str) -> Iterable[SourceRow]:

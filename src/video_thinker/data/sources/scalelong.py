@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 from pydantic import Field
@@ -55,7 +56,7 @@ def split(value: object, location: str) -> Iterator[SourceRow]:
     for video_id, questions in check(dict[str, list[object]], value, location).items():
         for index, question in enumerate(questions, start=1):
             where = f"{location} {video_id} question {index}"
-            yield from guarded(lambda raw, at, name=video_id: convert(name, raw, at), question, where)
+            yield from guarded(partial(convert, video_id), question, where)
 
 
 def convert(video_id: str, value: object, location: str) -> Iterable[SourceRow]:

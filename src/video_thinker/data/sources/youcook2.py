@@ -13,6 +13,7 @@ test.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 from pydantic import Field
@@ -49,7 +50,7 @@ class Video(Row):
 def read(path: Path) -> Iterator[SourceRow]:
     """Give the captioned videos of the official file."""
     for video_id, value in read_object(path, "database").items():
-        yield from guarded(lambda raw, where, name=video_id: convert(name, raw, where), value, f"{path}: {video_id}")
+        yield from guarded(partial(convert, video_id), value, f"{path}: {video_id}")
 
 
 def convert(video_id: str, value: object, location: str) -> Iterable[SourceRow]:
