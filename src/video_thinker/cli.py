@@ -17,6 +17,7 @@ COMMANDS = {
     "prepare": ("video_thinker.evaluation.prepare", "NAME --raw FILE --out FILE: turn a benchmark's file into items"),
     "ask": ("video_thinker.evaluation.ask", 'VIDEO "question" --model DIR: print the trace, draw the timeline'),
     "synthesize": ("video_thinker.synthesis.run", "CONFIG [key=value …]: raw annotations -> items with curated traces"),
+    "difficulty": ("video_thinker.evaluation.difficulty", "CONFIG [key=value …]: keep items answered right sometimes"),
     "completions": ("video_thinker.completions", "FILE [--step N] [--sample ID] [--wrong]: read what GRPO sampled"),
     "merge": ("video_thinker.merge", "ADAPTER OUT: merge a LoRA adapter into its base, a plain checkpoint"),
     "validate": ("video_thinker.data.validate", "FILE … --media-root DIR: check every row and every media file"),
