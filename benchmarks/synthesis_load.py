@@ -36,6 +36,7 @@ from video_thinker.toyworld.world import Clip, sample_clip, write_mp4
 
 NUM_CLIPS = 200
 CAPTIONED_FROM_FRAMES = 10  # every tenth sample
+TIMEOUT_S = 8.0  # far above what the server takes on a busy machine, so that only the faults are late
 COMPARED = (RESULTS, *ITEM_FILES, "dropped.jsonl", "card.json", "card.md", "contents.png", "acceptance.png")
 
 
@@ -62,7 +63,7 @@ def write_raw(folder: Path, num_samples: int, seed: int) -> dict[str, Clip]:
 
 def write_config(folder: Path, out: Path, base_url: str, args: argparse.Namespace) -> Path:
     """Write the config of a run."""
-    endpoint = {"model": MODEL, "base_url": base_url, "timeout_s": 3.0, "price_input": 1.0, "price_output": 4.0}
+    endpoint = {"model": MODEL, "base_url": base_url, "timeout_s": TIMEOUT_S, "price_input": 1.0, "price_output": 4.0}
     config = {
         "sources": {"questions": {"source": "videos", "file": str(folder / "questions.jsonl")}},
         "media_root": str(folder),
@@ -142,7 +143,7 @@ def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Run, kill, run to the end, and compare."""
     clips = write_raw(folder, args.samples, args.seed)
     teacher = ToyTeacher(clips, args.error_rate, seed=args.seed)
-    with TeacherServer(teacher, Faults(args.fault_rate, delay_s=4.0, seed=args.seed)) as server:
+    with TeacherServer(teacher, Faults(args.fault_rate, delay_s=TIMEOUT_S + 2, seed=args.seed)) as server:
         out = folder / "killed" / "out"
         config = write_config(folder, out, server.base_url, args)
         kills = kill_at_random(config, out, server, args.kills, args.seed)
@@ -178,7 +179,7 @@ def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
 def compare(args: argparse.Namespace, folder: Path, out: Path, teacher: ToyTeacher) -> bool:
     """Run once more without kills and compare the files."""
     other = folder / "whole" / "out"
-    with TeacherServer(teacher, Faults(args.fault_rate, delay_s=4.0, seed=args.seed)) as server:
+    with TeacherServer(teacher, Faults(args.fault_rate, delay_s=TIMEOUT_S + 2, seed=args.seed)) as server:
         process = start(write_config(folder, other, server.base_url, args))
         process.wait()
     same, different, missing = filecmp.cmpfiles(out, other, COMPARED, shallow=False)

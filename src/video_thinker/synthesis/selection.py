@@ -63,26 +63,24 @@ def find_duplicates(records: Sequence[Record], threshold: float, scope: str) -> 
     if threshold == 0:
         return duplicates
     kept: dict[str, Record] = {}
-    indexes: dict[str, MinHashLSH] = {}
-    groups: dict[str, int] = defaultdict(int)
+    # A lower threshold in the index finds candidates that its approximation would miss.
+    index = MinHashLSH(threshold=max(0.1, threshold - 0.2), num_perm=NUM_PERM)
     for record in records:
-        groups[record.video if scope == "video" else ""] += 1
-    for record in records:
-        group = record.video if scope == "video" else ""
-        if groups[group] == 1:  # nothing to compare with
-            continue
-        # A lower threshold in the index finds candidates that its approximation would miss.
-        index = indexes.setdefault(group, MinHashLSH(threshold=max(0.1, threshold - 0.2), num_perm=NUM_PERM))
+        group = record.video if scope == "video" else ""  # part of each shingle: groups have none in common
         signature = MinHash(num_perm=NUM_PERM, seed=1)
-        signature.update_batch([shingle.encode() for shingle in sorted(record.shingles)])
+        signature.update_batch([f"{group} {shingle}".encode() for shingle in sorted(record.shingles)])
         alike = [kept[name] for name in index.query(signature)]
-        first = min((one for one in alike if jaccard(one, record) >= threshold), key=lambda one: one.id, default=None)
+        first = min((one.id for one in alike if _alike(one, record, threshold, scope)), default=None)
         if first is None:
             index.insert(record.id, signature)
             kept[record.id] = record
         else:
-            duplicates[record.id] = first.id
+            duplicates[record.id] = first
     return duplicates
+
+
+def _alike(a: Record, b: Record, threshold: float, scope: str) -> bool:
+    return (scope == "all" or a.video == b.video) and jaccard(a, b) >= threshold
 
 
 def jaccard(a: Record, b: Record) -> float:
