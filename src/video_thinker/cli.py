@@ -17,11 +17,17 @@ COMMANDS = {
     "report": ("video_thinker.evaluation.report.command", "RUN … --out FILE: one page about evaluations and training"),
     "prepare": ("video_thinker.evaluation.prepare", "NAME --raw FILE --out FILE: turn a benchmark's file into items"),
     "ask": ("video_thinker.evaluation.ask", 'VIDEO "question" --model DIR: print the trace, draw the timeline'),
+    "synthesize": ("video_thinker.synthesis.run", "CONFIG [key=value …]: raw annotations -> items with curated traces"),
+    "difficulty": ("video_thinker.evaluation.difficulty", "CONFIG [key=value …]: keep items answered right sometimes"),
     "completions": ("video_thinker.completions", "FILE [--step N] [--sample ID] [--wrong]: read what GRPO sampled"),
     "merge": ("video_thinker.merge", "ADAPTER OUT: merge a LoRA adapter into its base, a plain checkpoint"),
     "plan": ("video_thinker.plan", "CONFIG --gpus N --gpu-memory GIB: will it fit, and what to change if not"),
     "doctor": ("video_thinker.doctor", "check this machine: packages, GPUs, decoders, positions, patch embedding"),
     "validate": ("video_thinker.data.validate", "FILE … --media-root DIR: check every row and every media file"),
+    "toy teacher": (
+        "video_thinker.toyworld.teacher_server",
+        "--seed S --port P: the toy world as an OpenAI-like server",
+    ),
     "toy build": ("video_thinker.toyworld.build", "--out DIR --seed S: make the clips and items of the toy world"),
     "toy summary": ("video_thinker.evaluation.quickstart", "RUN_DIR --seed S: the quickstart's table and picture"),
     "toy base": ("video_thinker.toyworld.base", "--out DIR: train the toy world's base checkpoint from scratch"),
@@ -56,7 +62,7 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")  # on names of a version to come
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    for noisy in ("httpx", "datasets", "filelock", "matplotlib", "PIL"):
+    for noisy in ("httpx", "httpx2", "openai", "datasets", "filelock", "matplotlib", "PIL"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     name, rest = found
     try:

@@ -28,3 +28,7 @@ class BlindModelError(VideoThinkerError):
 
 class CheckpointError(VideoThinkerError):
     """A checkpoint could not be written, or is not one that a run can continue from."""
+
+
+class TeacherError(VideoThinkerError):
+    """A model behind an API cannot be asked: its server is away or refuses, or the budget is used up."""

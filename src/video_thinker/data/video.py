@@ -299,6 +299,38 @@ def load_video(
     return SampledVideo(frames.contiguous(), tuple(timestamps_s), reader.duration_s, reader.fps, backend)
 
 
+def load_span(
+    path: str | Path,
+    start_s: float,
+    end_s: float,
+    num_frames: int,
+    max_pixels: int,
+    *,
+    sample_id: str = "",
+    backend: str = "auto",
+) -> tuple[np.ndarray, list[float]]:
+    """Decode frames of a part of a video, evenly spaced over it; fewer where it has fewer.
+
+    Returns:
+        Frames uint8 (T, H, W, 3), scaled down to at most `max_pixels`, and their times in seconds.
+
+    Raises:
+        DecodeError: the file is missing, empty or unreadable.
+    """
+    path, backend = Path(path), resolve_backend(backend)
+    reader = _open(path, backend, sample_id)
+    last = reader.num_frames - 1
+    first = min(last, int(np.ceil(start_s * reader.fps - 1e-6)))
+    stop = max(first, min(last, int(np.ceil(end_s * reader.fps - 1e-6)) - 1))  # the frame at end_s is outside
+    indices = np.linspace(first, stop, min(num_frames, stop - first + 1)).round().astype(int).tolist()
+    with _decode_errors(path, sample_id):
+        frames_THWC, timestamps_s = reader.read(indices)
+        frames = torch.from_numpy(np.ascontiguousarray(frames_THWC)).permute(0, 3, 1, 2)
+        sampling = VideoSampling(min_pixels=1, max_pixels=max_pixels)
+        frames = resize_frames(frames, sampling) if frames[0, 0].numel() > max_pixels else frames
+    return frames.permute(0, 2, 3, 1).contiguous().numpy(), timestamps_s
+
+
 def load_image(
     path: str | Path, sampling: VideoSampling, *, sample_id: str = "", factor: int = IMAGE_FACTOR
 ) -> torch.Tensor:

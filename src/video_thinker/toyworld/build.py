@@ -3,8 +3,12 @@
     video-thinker toy build --out data/toy/world --seed 0
 
 gives `media/*.mp4`, `train_sft.jsonl`, `train_grpo.jsonl`, `dev_id.jsonl`, `dev_ood.jsonl`, `test_id.jsonl` and
-`test_ood.jsonl`. The same seed gives the same files. Test splits draw from a stream of their own, so that nothing done
-with the other splits can touch them.
+`test_ood.jsonl`, and `train_grpo_captions.jsonl`: the clips of that split with all their segments, as raw annotations
+for `video-thinker synthesize`. The same seed gives the same files. Test splits draw from a stream of their own, so that
+nothing done with the other splits can touch them.
+
+The traces of `train_sft.jsonl` come out of that same synthesis, with the toy teacher behind a local server and the
+curation off: its errors are what GRPO is to repair.
 """
 
 from __future__ import annotations
@@ -12,11 +16,17 @@ from __future__ import annotations
 import argparse
 import json
 import random
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+from video_thinker.synthesis.arguments import SynthesisArguments
+from video_thinker.synthesis.outputs import read_results
+from video_thinker.synthesis.run import synthesize
 from video_thinker.toyworld.questions import KINDS, NUM_OPTIONS, OPPOSITE, Question, ask, to_item
+from video_thinker.toyworld.teacher import ToyTeacher
+from video_thinker.toyworld.teacher_server import MODEL, TeacherServer
 from video_thinker.toyworld.world import Clip, sample_clip, write_mp4
 
 # Questions per split. Two questions of different kinds share a clip everywhere but in the SFT data.
@@ -57,17 +67,61 @@ def plan_directions(questions: Sequence[Question], p_wrong: float, seed: int) ->
     return looks
 
 
-def build_split(split: str, num_questions: int, seed: int, p_wrong: float) -> tuple[list[dict], dict[str, Clip]]:
-    """Make the rows of one split and its clips by name."""
+def question_id(split: str, number: int) -> str:
+    """Name the item of a split's question; numbers count from 0."""
+    return f"{split}-q{number:04d}"
+
+
+def build_split(split: str, num_questions: int, seed: int) -> tuple[list[dict], dict[str, Clip]]:
+    """Make the rows of one split, without traces, and its clips by name."""
     named = sample_questions(split, num_questions, seed)
-    looks: Sequence[str | None] = [None] * len(named)
-    if split == "train_sft":
-        looks = plan_directions([question for _, question in named], p_wrong, seed)
-    rows = [
-        to_item(question, f"{split}-q{i:04d}", f"media/{name}.mp4", looks=direction)
-        for i, ((name, question), direction) in enumerate(zip(named, looks, strict=True))
-    ]
+    rows = [to_item(question, question_id(split, i), f"media/{name}.mp4") for i, (name, question) in enumerate(named)]
     return rows, {name: question.clip for name, question in named}
+
+
+def captioned_rows(clips: Mapping[str, Clip]) -> list[dict]:
+    """Write clips as raw annotations: every segment with its caption, and no question."""
+    return [
+        {
+            "id": name,
+            "path": f"media/{name}.mp4",
+            "data_source": "toyworld",
+            "segments": [{"start_s": s.start_s, "end_s": s.end_s, "caption": s.caption} for s in clip.spans],
+        }
+        for name, clip in clips.items()
+    ]
+
+
+def add_traces(rows: Sequence[dict], media_root: Path, num_questions: int, seed: int, p_wrong: float) -> list[dict]:
+    """Have the toy teacher write a trace for each row of the SFT split, through `synthesize`.
+
+    The `solution` of such a row is what its trace concludes, which for a wrong direction is not the true answer.
+    """
+    questions = [question for _, question in sample_questions("train_sft", num_questions, seed)]
+    ids = [row["problem_id"] for row in rows]
+    clips = {name: question.clip for name, question in zip(ids, questions, strict=True)}
+    looks = dict(zip(ids, plan_directions(questions, p_wrong, seed), strict=True))
+    with tempfile.TemporaryDirectory() as folder, TeacherServer(ToyTeacher(clips, looks=looks)) as server:
+        raw = Path(folder) / "questions.jsonl"
+        raw.write_text(_lines(rows), encoding="utf-8")
+        args = SynthesisArguments(
+            output_dir=str(Path(folder) / "traces"),
+            sources={"toyworld": {"source": "videos", "file": str(raw)}},
+            media_root=str(media_root),
+            teacher={"model": MODEL, "base_url": server.base_url},
+            curation="off",
+            letter_options=False,
+            min_video_frames=1,
+        )
+        synthesize(args)
+        items = [result["item"] for result in read_results(Path(args.output_dir))]
+    return [
+        {**row, "solution": item["solution"], "process": item["process"]} for row, item in zip(rows, items, strict=True)
+    ]
+
+
+def _lines(rows: Sequence[dict]) -> str:
+    return "".join(json.dumps(row) + "\n" for row in rows)
 
 
 def build_world(
@@ -78,20 +132,22 @@ def build_world(
     So the item files are there only when all their clips are.
     """
     (out_dir / "media").mkdir(parents=True, exist_ok=True)
-    jobs: list[tuple[Clip, Path]] = []
-    items: dict[str, str] = {}
-    for split, num_questions in (sizes or SPLIT_SIZES).items():
-        rows, clips = build_split(split, num_questions, seed, p_wrong)
-        items[split] = "".join(json.dumps(row) + "\n" for row in rows)
-        jobs += [(clip, out_dir / "media" / f"{name}.mp4") for name, clip in clips.items()]
+    sizes = sizes or SPLIT_SIZES
+    splits = {split: build_split(split, num_questions, seed) for split, num_questions in sizes.items()}
+    jobs = [(clip, out_dir / "media" / f"{name}.mp4") for _, clips in splits.values() for name, clip in clips.items()]
     if num_processes == 1:
         for clip, path in jobs:
             write_mp4(clip, path)
     else:
         with ProcessPoolExecutor(num_processes) as pool:
             list(pool.map(write_mp4, *zip(*jobs, strict=True), chunksize=16))
-    for split, lines in items.items():
-        (out_dir / f"{split}.jsonl").write_text(lines, encoding="utf-8")
+    files = {split: rows for split, (rows, _) in splits.items()}
+    if "train_sft" in splits:
+        files["train_sft"] = add_traces(files["train_sft"], out_dir, sizes["train_sft"], seed, p_wrong)
+    if "train_grpo" in splits:
+        files["train_grpo_captions"] = captioned_rows(splits["train_grpo"][1])
+    for name, rows in files.items():
+        (out_dir / f"{name}.jsonl").write_text(_lines(rows), encoding="utf-8")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,6 +1,6 @@
 """Questions about toy clips, and the traces a careless teacher would write for them.
 
-One item, as `build` writes it (the schema of `video_thinker.schema`):
+One item of the SFT split, as `build` writes it (the schema of `video_thinker.schema`):
 
     {"problem_id": "train_sft-0007", "problem": "Which color comes right after red?", "data_type": "video",
      "problem_type": "multiple choice", "options": ["white", "blue", "green", "cyan"],
@@ -112,13 +112,10 @@ def _block(span: Span, think: str) -> str:
     return f"<time>{write_time(span)}</time> <caption>{span.caption}</caption> <think>{think}</think>"
 
 
-def to_item(question: Question, item_id: str, path: str, *, looks: str | None = None) -> dict:
-    """Turn a question into a row of a data file; with `looks`, into an SFT row with a trace in that direction.
-
-    The `solution` of an SFT row is what its trace concludes, which for a wrong direction is not the true answer.
-    """
+def to_item(question: Question, item_id: str, path: str) -> dict:
+    """Turn a question into a row of a data file, without a trace."""
     anchor = None if question.anchor is None else question.clip.spans[question.anchor].color
-    item = {
+    return {
         "problem_id": item_id,
         "problem": PROBLEMS[question.kind].format(anchor=anchor),
         "data_type": "video",
@@ -129,7 +126,3 @@ def to_item(question: Question, item_id: str, path: str, *, looks: str | None = 
         "data_source": f"toyworld/{question.kind}",
         "segments": [{"start_s": s.start_s, "end_s": s.end_s, "caption": s.caption} for s in question.relevant],
     }
-    if looks is not None:
-        item["process"], concluded = write_trace(question, looks)
-        item["solution"] = f"<answer>{concluded}</answer>"
-    return item

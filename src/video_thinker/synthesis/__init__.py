@@ -1,0 +1,1 @@
+"""Raw annotations -> SFT and GRPO items: questions, captions, traces, hindsight curation."""

@@ -1,0 +1,294 @@
+"""Asking a model: retries, rate limits, budget, and the response cache that makes a rerun free.
+
+A reply is in the cache before anyone sees it, keyed by all that the reply depends on: the model, its parameters, the
+messages (frames by the video's content and their times, so that a rerun decodes nothing), the attempt, and the sample
+it is for. The address of the server and the key to it are no part of that. A kill loses the requests in flight.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import diskcache
+import openai
+from aiolimiter import AsyncLimiter
+from openai import AsyncOpenAI
+from openai.types.chat import ChatCompletion
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+
+from video_thinker.errors import TeacherError
+from video_thinker.synthesis.arguments import Endpoint
+from video_thinker.synthesis.frames import FrameSet
+
+logger = logging.getLogger(__name__)
+
+NO_KEY = "none"
+"""Sent where no key is set: servers on one's own machine want none, but the client insists on one."""
+
+
+class BudgetReachedError(TeacherError):
+    """The token or money budget is used up."""
+
+
+class UnreachableError(TeacherError):
+    """A request failed on the way as often as it may; another run asks again."""
+
+
+class _BrokenReplyError(Exception):
+    """The body of a response was no chat completion."""
+
+
+RETRIED = (
+    openai.APIConnectionError,  # and its subclass for timeouts
+    openai.RateLimitError,
+    openai.InternalServerError,
+    openai.ConflictError,
+    openai.APIResponseValidationError,
+    json.JSONDecodeError,
+    _BrokenReplyError,
+    TimeoutError,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One question to a model. `payload` is the JSON object of the user message; `attempt` makes retries differ."""
+
+    sample_id: str
+    stage: str
+    system: str
+    payload: Mapping[str, Any]
+    frames: FrameSet | None = None
+    attempt: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a model said and what it cost. `refusal` and `finish_reason` are the API's."""
+
+    text: str
+    finish_reason: str
+    refusal: str | None
+    prompt_tokens: int
+    completion_tokens: int
+
+
+@dataclass
+class Usage:
+    """Requests and tokens that were paid for."""
+
+    requests: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+    def add(self, other: Reply | Usage) -> None:
+        """Count a reply, or another usage."""
+        self.requests += other.requests if isinstance(other, Usage) else 1
+        self.prompt_tokens += other.prompt_tokens
+        self.completion_tokens += other.completion_tokens
+
+
+@dataclass
+class Limits:
+    """What bounds the requests of all endpoints together; a budget of `None` is none."""
+
+    concurrency: int = 16
+    max_retries: int = 8
+    max_backoff_s: float = 60.0
+    max_tokens: int | None = None
+    max_cost: float | None = None
+    seed: int = 0
+
+
+@dataclass
+class ChatClient:
+    """Asks the endpoints by role.
+
+    Args:
+        endpoints: Role -> endpoint.
+        cache_dir: Folder of the response cache.
+        limits: Concurrency, retries and budget.
+    """
+
+    endpoints: Mapping[str, Endpoint]
+    cache_dir: Path
+    limits: Limits = field(default_factory=Limits)
+
+    def __post_init__(self) -> None:
+        """Open the cache and make one HTTP client per address and key."""
+        self.cache = diskcache.Cache(str(self.cache_dir), eviction_policy="none", size_limit=2**60)
+        self.spent = {role: Usage(**self.cache.get(("spent", role), {})) for role in self.endpoints}
+        self.num_sent = 0
+        self._secrets: set[str] = set()
+        self._clients = {role: self._connect(endpoint) for role, endpoint in self.endpoints.items()}
+        self._limiters = {
+            role: AsyncLimiter(max(1.0, endpoint.requests_per_minute), 60)
+            for role, endpoint in self.endpoints.items()
+            if endpoint.requests_per_minute
+        }
+        self._slots = asyncio.Semaphore(self.limits.concurrency)
+        backoff = wait_random_exponential(multiplier=0.5, max=self.limits.max_backoff_s)
+        self._retrying = AsyncRetrying(
+            retry=retry_if_exception_type(RETRIED),
+            stop=stop_after_attempt(self.limits.max_retries),
+            wait=lambda state: max(backoff(state), min(_retry_after_s(state), self.limits.max_backoff_s)),
+            reraise=True,
+        )
+
+    async def close(self) -> None:
+        """Close the connections and the cache."""
+        for client in self._clients.values():
+            await client.close()
+        self.cache.close()
+
+    async def ask(self, role: str, request: Request) -> Reply:
+        """Give the reply to a request, from the cache or from the model.
+
+        Raises:
+            BudgetReachedError: the budget is used up and the reply is not in the cache.
+            UnreachableError: the request failed on the way too often.
+            TeacherError: the server refuses requests like this one (key, model name, parameters).
+        """
+        key = self._key(role, request)
+        stored: Any = self.cache.get(key)
+        if stored is not None:
+            return Reply(**stored)
+        async with self._slots:
+            if role in self._limiters:
+                await self._limiters[role].acquire()
+            self._check_budget()
+            reply = await self._send(role, request)
+        self._store(role, key, reply)
+        return reply
+
+    def cost(self, spent: Mapping[str, Usage] | None = None) -> float:
+        """Money for some usage by role; by default, for all requests that this cache holds."""
+        return sum(
+            self.endpoints[role].cost(usage.prompt_tokens, usage.completion_tokens)
+            for role, usage in (self.spent if spent is None else spent).items()
+        )
+
+    def _connect(self, endpoint: Endpoint) -> AsyncOpenAI:
+        key = os.environ.get(endpoint.api_key_env) or NO_KEY
+        if key != NO_KEY:
+            self._secrets.add(key)
+        # Retries are ours: one policy, counted once. The client's own timeout bounds each read, ours the whole request.
+        return AsyncOpenAI(
+            api_key=key,
+            base_url=endpoint.base_url,
+            max_retries=0,
+            timeout=endpoint.timeout_s,
+            organization="",
+            project="",
+        )
+
+    def _key(self, role: str, request: Request) -> str:
+        endpoint = self.endpoints[role]
+        parts = [
+            endpoint.model,
+            endpoint.parameters,
+            self._seed(endpoint, request),
+            request.sample_id,
+            request.stage,
+            request.attempt,
+            request.system,
+            dict(request.payload),
+            request.frames.identity if request.frames else None,
+        ]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+    def _seed(self, endpoint: Endpoint, request: Request) -> int | None:
+        return self.limits.seed * 1000 + request.attempt if endpoint.send_seed else None
+
+    def _check_budget(self) -> None:
+        limits = self.limits
+        tokens = sum(usage.prompt_tokens + usage.completion_tokens for usage in self.spent.values())
+        if limits.max_tokens is not None and tokens >= limits.max_tokens:
+            raise BudgetReachedError(f"max_tokens={limits.max_tokens} is used up ({tokens} tokens); raise it to go on.")
+        if limits.max_cost is not None and self.cost() >= limits.max_cost:
+            raise BudgetReachedError(f"max_cost={limits.max_cost} is used up ({self.cost():.4f}); raise it to go on.")
+
+    async def _send(self, role: str, request: Request) -> Reply:
+        endpoint = self.endpoints[role]
+        messages = await _messages(request)
+        try:
+            async for attempt in self._retrying.copy():  # it holds the state of one call
+                with attempt:
+                    async with asyncio.timeout(endpoint.timeout_s):
+                        self.num_sent += 1
+                        completion = await self._clients[role].chat.completions.create(
+                            model=endpoint.model,
+                            messages=messages,
+                            seed=self._seed(endpoint, request) if endpoint.send_seed else openai.omit,
+                            extra_body=endpoint.parameters,
+                            extra_headers={"X-Client-Request-Id": _request_id(request)},
+                        )
+                    reply = self._read(completion)
+        except RETRIED as error:
+            raise UnreachableError(self._describe(role, request, error, "run the command again later")) from error
+        except openai.APIStatusError as error:
+            fix = "check the endpoint's model, key and parameters"
+            raise TeacherError(self._describe(role, request, error, fix)) from None
+        return reply
+
+    def _read(self, completion: object) -> Reply:
+        """Take a reply out of a completion, without a secret that the server may have echoed."""
+        if not isinstance(completion, ChatCompletion) or not completion.choices or not completion.choices[0].message:
+            raise _BrokenReplyError(f"the response is no chat completion: {str(completion)[:100]!r}")
+        choice, usage = completion.choices[0], completion.usage
+        return Reply(
+            text=self._redact(choice.message.content or ""),
+            finish_reason=choice.finish_reason or "stop",
+            refusal=self._redact(choice.message.refusal) if choice.message.refusal else None,
+            prompt_tokens=usage.prompt_tokens if usage else 0,
+            completion_tokens=usage.completion_tokens if usage else 0,
+        )
+
+    def _store(self, role: str, key: str, reply: Reply) -> None:
+        self.spent[role].add(reply)
+        with self.cache.transact():
+            self.cache.set(key, dataclasses.asdict(reply))
+            self.cache.set(("spent", role), dataclasses.asdict(self.spent[role]))
+
+    def _redact(self, text: str) -> str:
+        for secret in self._secrets:
+            text = text.replace(secret, "[key]")
+        return text
+
+    def _describe(self, role: str, request: Request, error: BaseException, fix: str) -> str:
+        cause = " ".join(self._redact(str(error)).split())[:300] or type(error).__name__
+        model = self.endpoints[role].model
+        return f"{role} {model!r}, request {_request_id(request)}: {type(error).__name__}: {cause}; {fix}."
+
+
+def _request_id(request: Request) -> str:
+    """Name a request in the server's logs: ASCII, at most 512 characters."""
+    name = f"{request.sample_id}/{request.stage}/{request.attempt}"
+    return name.encode("ascii", "backslashreplace").decode()[:512]
+
+
+async def _messages(request: Request) -> list[Any]:
+    text = json.dumps(request.payload, ensure_ascii=False)
+    content: str | list[Any] = text
+    if request.frames is not None:
+        content = [{"type": "text", "text": text}, *await asyncio.to_thread(request.frames.content)]
+    return [{"role": "system", "content": request.system}, {"role": "user", "content": content}]
+
+
+def _retry_after_s(state: RetryCallState) -> float:
+    """Seconds that the server asks to wait, 0 if it does not say."""
+    error = state.outcome.exception() if state.outcome else None
+    header = error.response.headers.get("retry-after", "") if isinstance(error, openai.APIStatusError) else ""
+    try:
+        return max(0.0, float(header))
+    except ValueError:  # a date, or nothing
+        return 0.0
