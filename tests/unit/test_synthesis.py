@@ -22,7 +22,6 @@ from video_thinker.synthesis.pipeline import map_in_order
 from video_thinker.synthesis.questions import Draft, build_sample, draft_problem
 from video_thinker.synthesis.selection import Record, find_duplicates, held_out_videos, shingles
 
-
 SAMPLE = VideoSample(
     id="s",
     problem="What is poured after the eggs?",

@@ -161,7 +161,7 @@ def _by(graded: Sequence[Graded], name_of: Callable[[Graded], str]) -> dict[str,
 
 
 def _category(one: Graded) -> str:
-    return getattr(one.sample, "category", "") or one.sample.data_source
+    return one.sample.category or one.sample.data_source
 
 
 def _by_duration(graded: Sequence[Graded]) -> dict[str, dict[str, Any]]:

@@ -95,7 +95,7 @@ def describe_sample(sample: VideoSample, graded: Mapping[int, Graded], strips: S
         "options": list(sample.options),
         "answer": sample.answer,
         "gold": choice_index(sample.answer, sample),
-        "category": sample.data_source,
+        "category": sample.category or sample.data_source,
         "duration": duration_s,
         "tick": tick_step(duration_s) if duration_s else None,
         "segments": _on_axis(
