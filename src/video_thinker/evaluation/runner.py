@@ -21,10 +21,9 @@ from tqdm import tqdm
 
 from video_thinker.config import ModelArguments, VideoArguments, check_choice, parse_config
 from video_thinker.data.annotations import load_samples
-from video_thinker.data.collate import build_encoder
 from video_thinker.data.video import resolve_backend
 from video_thinker.errors import ConfigError, DecodeError
-from video_thinker.evaluation.backend import Backend, GenerationSettings, LocalBackend
+from video_thinker.evaluation.backend import Backend, GenerationSettings, make_backend
 from video_thinker.evaluation.controls import CONTROLS, apply_control
 from video_thinker.evaluation.metrics import Graded, Prediction, compute_metrics, grade, mean
 from video_thinker.evaluation.predictions import (
@@ -36,7 +35,7 @@ from video_thinker.evaluation.predictions import (
     write_json,
 )
 from video_thinker.evaluation.tables import print_metrics
-from video_thinker.modeling import check_model_path, load_processor
+from video_thinker.modeling import check_model_path
 from video_thinker.prompts import PROMPT_STYLES
 from video_thinker.schema import VideoSample
 
@@ -223,8 +222,7 @@ def main(argv: list[str]) -> int:
 
     @functools.cache
     def get_backend() -> Backend:
-        encoder = build_encoder(load_processor(model_args.model_name_or_path), video_args)
-        return LocalBackend.load(model_args, encoder, args.generation)
+        return make_backend(model_args, video_args, args)
 
     metrics = {}
     for split, samples in splits.items():
