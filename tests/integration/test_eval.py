@@ -24,11 +24,10 @@ from video_thinker.errors import ConfigError, DecodeError
 from video_thinker.evaluation import runner
 from video_thinker.evaluation.backend import GenerationSettings, LocalBackend
 from video_thinker.evaluation.controls import CONTROLS, apply_control
-from video_thinker.evaluation.results import result_key
+from video_thinker.evaluation.results import exit_code, result_key
 from video_thinker.evaluation.runner import (
     EvalArguments,
     batch_seed,
-    exit_code,
     parse_splits,
     predict_batch,
 )

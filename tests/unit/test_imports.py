@@ -35,8 +35,12 @@ TORCH_FREE = [
     "data.validate",
     "cli",
     "evaluation.benchmarks",
+    "evaluation.batching",
     "evaluation.prepare",
     "evaluation.published",
+    "evaluation.results",
+    "evaluation.score",
+    "evaluation.suite",
 ]
 
 

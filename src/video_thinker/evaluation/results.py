@@ -130,6 +130,20 @@ def conclude(output_dir: Path, results: Mapping[str, Sequence[VideoSample]]) -> 
     return metrics
 
 
+def exit_code(metrics: Mapping[str, Mapping[str, Any]], max_failed: float) -> int:
+    """1 if more than `max_failed` of a result's items have no completion, and say so; else 0."""
+    bad = {key: m for key, m in metrics.items() if m["num_failed"] > max_failed * m["num_samples"]}
+    for key, figures in bad.items():
+        logger.error(
+            "%s: %d of %d items failed, more than max_failed=%g; the rows with an `error` in its predictions say why",
+            key,
+            figures["num_failed"],
+            figures["num_samples"],
+            max_failed,
+        )
+    return 1 if bad else 0
+
+
 @contextmanager
 def run_lock(output_dir: Path, *, shared: bool) -> Iterator[RunLock]:
     """Hold a run folder's lock; it ends with the process, however that ends.

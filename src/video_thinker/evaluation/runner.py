@@ -39,6 +39,7 @@ from video_thinker.evaluation.processes import (
 )
 from video_thinker.evaluation.results import (
     conclude,
+    exit_code,
     merge_result,
     prediction_file,
     read_result,
@@ -256,20 +257,6 @@ def evaluate_split(
     answers = Answers.resume(name, samples, control, file, file.read())
     answer_chains(get_backend, [([answers], plan_chains(samples, batch_size))], seed=seed)
     return answers.graded
-
-
-def exit_code(metrics: dict[str, dict[str, Any]], max_failed: float) -> int:
-    """1 if more than `max_failed` of a result's items have no completion, and say so; else 0."""
-    bad = {key: m for key, m in metrics.items() if m["num_failed"] > max_failed * m["num_samples"]}
-    for key, figures in bad.items():
-        logger.error(
-            "%s: %d of %d items failed, more than max_failed=%g; the rows with an `error` in its predictions say why",
-            key,
-            figures["num_failed"],
-            figures["num_samples"],
-            max_failed,
-        )
-    return 1 if bad else 0
 
 
 def main(argv: list[str]) -> int:
