@@ -36,6 +36,7 @@ TORCH_FREE = [
     "cli",
     "evaluation.benchmarks",
     "evaluation.batching",
+    "evaluation.command",
     "evaluation.prepare",
     "evaluation.published",
     "evaluation.results",

@@ -166,13 +166,13 @@ class RunLock:
         self.output_dir = output_dir
         self._descriptor = descriptor
 
-    def take(self, *, shared: bool, timeout_s: float = LOCK_TIMEOUT_S) -> None:
+    def take(self, *, shared: bool) -> None:
         """Take the lock, or change its kind.
 
         Raises:
-            ConfigError: another process holds it for longer than `timeout_s`.
+            ConfigError: another process holds it for longer than `LOCK_TIMEOUT_S`.
         """
-        deadline = time.monotonic() + timeout_s
+        deadline = time.monotonic() + LOCK_TIMEOUT_S
         while True:
             try:
                 fcntl.flock(self._descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)

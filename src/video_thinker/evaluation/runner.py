@@ -260,11 +260,7 @@ def evaluate_split(
 
 
 def main(argv: list[str]) -> int:
-    """Run an evaluation, or with flags (`--model A --suite FILE …`) several; exit code 1 if too many items failed."""
-    if argv and argv[0].startswith("--"):
-        from video_thinker.evaluation import suite
-
-        return suite.main(argv)
+    """Run an evaluation; exit code 1 if too many items failed, or a process did."""
     model_args, video_args, args = parse_config((ModelArguments, VideoArguments, EvalArguments), argv)
     check_model_path(model_args.model_name_or_path)
     splits = {name: load_samples(path)[: args.num_samples] for name, path in args.splits.items()}
