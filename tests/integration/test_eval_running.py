@@ -107,7 +107,7 @@ def test_killed_five_times_at_random_moments(config_of, undisturbed, tmp_path):
     assert contents(out) == contents(undisturbed)
 
 
-def test_one_of_two_processes_is_killed_and_one_process_goes_on(config_of, undisturbed, tmp_path):
+def test_one_of_two_processes_is_killed_and_one_process_goes_on(config_of, undisturbed, tmp_path, monkeypatch):
     config, out = config_of(tmp_path), tmp_path / "out"
     command = eval_command([str(config), "num_processes=2"])
     parts = [out / "predictions" / "parts" / f"id.{number}.jsonl" for number in (0, 1)]
@@ -127,7 +127,10 @@ def test_one_of_two_processes_is_killed_and_one_process_goes_on(config_of, undis
     rows = num_rows(out)
     assert 2 * NUM_ITEMS / 2 <= rows < 2 * NUM_ITEMS, "process 0 went on to its end"
 
+    asked, predict_batch = [], runner.predict_batch
+    monkeypatch.setattr(runner, "predict_batch", lambda *args, **kw: asked.append(1) or predict_batch(*args, **kw))
     assert runner.main([str(config), "num_processes=1"]) == 0
+    assert len(asked) == -(-(2 * NUM_ITEMS - rows) // 2), "only batches with something missing are run again"
     assert contents(out) == contents(undisturbed)
 
 

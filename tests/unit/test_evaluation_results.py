@@ -92,16 +92,16 @@ def test_a_prediction_of_no_item_is_an_error(samples, folder):
 
 
 def test_only_complete_results_get_figures(samples, folder, caplog):
-    write_json(folder / "metrics.json", {"id": {"accuracy": 1.0}, "id.shuffled": {"accuracy": 0.5}})
+    write_json(folder / "metrics.json", {"id": {"accuracy": 1.0}, "id.none": {}, "id.shuffled": {}})
     put(folder, samples, {0: RIGHT, 1: RIGHT})
     put(folder, samples, {i: RIGHT for i in range(4)}, key="id.blank")
     metrics = conclude(folder, {"id": samples, "id.blank": samples})
     assert list(metrics) == ["id.blank"] and "2 of 4 items have a prediction" in caplog.text
-    assert list(read_json(folder / "metrics.json")) == ["id.blank", "id.shuffled"]
+    assert list(read_json(folder / "metrics.json")) == ["id.blank", "id.shuffled", "id.none"]
     put(folder, samples, {2: RIGHT, 3: "!"}, process=1)
     conclude(folder, {"id": samples})
     figures = read_json(folder / "metrics.json")
-    assert list(figures) == ["id", "id.blank", "id.shuffled"], "in the order of splits and controls"
+    assert list(figures) == ["id", "id.blank", "id.shuffled", "id.none"], "in the order of splits and controls"
     assert (figures["id"]["accuracy"], figures["id"]["num_scored"], figures["id"]["num_failed"]) == (1.0, 3, 1)
     counts = read_json(folder / "manifest.json")["results"]["id"]
     assert counts == {"num_samples": 4, "num_scored": 3, "num_failed": 1}
