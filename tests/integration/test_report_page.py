@@ -305,6 +305,11 @@ def test_real_clips_through_the_tiny_model(open_page, shared_dir, tiny_model_dir
     assert runner.main([str(tmp_path / "eval.yaml")]) == 0
     page = open_page(write_report([tmp_path / "eval"], tmp_path / "report.html"))
     assert shown_ids(page) == [f"real-{number}" for number in range(1, 8)]
+    figures = json.loads((tmp_path / "eval" / "metrics.json").read_text())["real"]
+    names = page.locator("table.figures thead th").all_inner_texts()
+    cells = page.locator('tr[data-run="eval"][data-key="real"]').locator("th, td").all_inner_texts()
+    shown = {name: int(cell) for name, cell in zip(names, cells, strict=True) if name in ("items", "failed", "correct")}
+    assert shown == {"items": 7, "failed": 0, "correct": figures["num_correct"]} and figures["num_samples"] == 7
     images = set()
     for row in page.locator(".row").all():
         row.click()

@@ -35,8 +35,11 @@ def eval_command(argv: Sequence[str]) -> list[str]:
 
 
 def process_environment(process: int, num_processes: int, devices: Sequence[str]) -> dict[str, str]:
-    """Give a process one of the GPUs, or without GPUs its share of the CPU cores (unless OMP_NUM_THREADS says more)."""
-    environment = dict(os.environ)
+    """Give a process one of the GPUs, or without GPUs its share of the CPU cores, unless OMP_NUM_THREADS is set.
+
+    It shows no progress bars: the process that started it has one for all.
+    """
+    environment = {**os.environ, "TQDM_DISABLE": "1"}
     if devices:
         environment["CUDA_VISIBLE_DEVICES"] = devices[process % len(devices)]
     else:

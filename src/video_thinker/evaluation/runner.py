@@ -327,10 +327,15 @@ def start_processes(
     parts = LineCounter([prediction_file(output_dir, key, number).path for key in results for number in numbers])
     num_done = sum(p.error is None for key in results for p in read_result(output_dir, key).values())
     with progress_bar(sum(map(len, results.values())), num_done) as progress:
+
+        def show_progress() -> None:
+            if new := num_done + parts.count() - progress.n:  # an update by 0 would print a line all the same
+                progress.update(new)
+
         codes = run_processes(
             [eval_command([*argv, *own, f"process={number}"]) for number in numbers],
             [process_environment(number, num_processes, devices) for number in numbers],
-            on_poll=lambda: progress.update(num_done + parts.count() - progress.n) and None,
+            on_poll=show_progress,
         )
     for number, code in enumerate(codes):
         if code:
