@@ -24,10 +24,12 @@ from video_thinker.errors import ConfigError, DecodeError
 from video_thinker.evaluation import runner
 from video_thinker.evaluation.backend import GenerationSettings, LocalBackend
 from video_thinker.evaluation.controls import CONTROLS, apply_control
+from video_thinker.evaluation.predictions import PredictionFile
 from video_thinker.evaluation.results import exit_code, result_key
 from video_thinker.evaluation.runner import (
     EvalArguments,
     batch_seed,
+    evaluate_split,
     parse_splits,
     predict_batch,
 )
@@ -358,6 +360,15 @@ def test_a_batch_without_a_readable_wanted_sample_asks_no_model(backend, mixed_s
     assert counting.batches == []
     assert [p.problem_id for p in predict_batch(counting, batch, "real", seed=0)] == ["bad", "q1"]
     assert counting.batches == [(["q1"], batch_seed(0, batch))]
+
+
+def test_a_split_is_answered_once(backend, mixed_samples, tmp_path):
+    file, counting = PredictionFile(tmp_path / "id.jsonl"), CountingBackend(backend)
+    first = evaluate_split(lambda: counting, mixed_samples, "real", file, batch_size=3, seed=0)
+    assert [graded.sample.id for graded in first] == [sample.id for sample in mixed_samples]
+    assert sorted(len(ids) for ids, _ in counting.batches) == [2, 3, 3]
+    again = evaluate_split(lambda: pytest.fail("asked again"), mixed_samples, "real", file, batch_size=3, seed=0)
+    assert again == first
 
 
 def test_each_batch_has_random_numbers_of_its_own(mixed_samples):
