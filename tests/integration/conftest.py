@@ -36,7 +36,9 @@ def mixed_items(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def make_grpo_trainer(tiny_model_dir: Path, media_root: Path, mixed_items: Path, tmp_path: Path):
-    def make(frozen: bool = False, lora: bool = False, attn: str = "sdpa", **overrides) -> VideoGRPOTrainer:
+    def make(
+        frozen: bool = False, lora: bool = False, attn: str = "sdpa", reward=spread_reward, **overrides
+    ) -> VideoGRPOTrainer:
         settings = {
             "output_dir": str(tmp_path / "grpo"),
             "use_cpu": True,
@@ -64,7 +66,7 @@ def make_grpo_trainer(tiny_model_dir: Path, media_root: Path, mixed_items: Path,
             model=load_model(str(tiny_model_dir), dtype="float32", attn_implementation=attn, trainable=True),
             encoder=encoder,
             args=VideoGRPOConfig(**{**settings, **overrides}),
-            reward_funcs=spread_reward,
+            reward_funcs=reward,
             train_dataset=build_dataset(load_samples(mixed_items), encoder),
             peft_config=LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False) if lora else None,
         )

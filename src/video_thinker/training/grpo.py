@@ -42,6 +42,7 @@ from video_thinker.training.completion_log import CompletionLogMixin
 from video_thinker.training.console import use_console
 from video_thinker.training.dataset import build_dataset, load_readable_samples
 from video_thinker.training.distributed import join_process_group
+from video_thinker.training.dynamic_sampling import DynamicSamplingArguments, DynamicSamplingMixin
 from video_thinker.training.modalities import equalize_tower_calls
 from video_thinker.training.resume import find_resume_checkpoint, finish, is_finished, run_training
 from video_thinker.training.sharing import SharingArguments, SharingMixin
@@ -56,7 +57,7 @@ Media = dict[str, torch.Tensor]
 
 
 @dataclass
-class VideoGRPOConfig(RunArguments, SharingArguments, TokenBudgetArguments, GRPOConfig):
+class VideoGRPOConfig(RunArguments, SharingArguments, TokenBudgetArguments, DynamicSamplingArguments, GRPOConfig):
     """TRL's `GRPOConfig` with the rewards of Video-Thinker."""
 
     reward_funcs: list[str] = field(
@@ -102,6 +103,7 @@ class VideoGRPOTrainer(
     GRPOTelemetryMixin,
     SharingMixin,
     TokenBudgetMixin,
+    DynamicSamplingMixin,
     CheckpointMixin,
     WatchedMixin,
     GRPOTrainer,
@@ -165,6 +167,9 @@ class VideoGRPOTrainer(
         return [encoded[sample.id] for sample in samples]
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        return self._sample_until_mixed(inputs, self._roll_out)
+
+    def _roll_out(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         """Seam 1: encode the batch's media once, and let them travel with the rows through TRL's shuffle and split."""
         samples = [row["sample"] for row in inputs]
         self.watchdog.beat("reading media", [sample.id for sample in samples])
@@ -173,7 +178,7 @@ class VideoGRPOTrainer(
         self.watchdog.beat("generating and scoring completions")
         self._row_media = [prompt.media for prompt in self._prompts]
         rows = [{**row, "duration_s": p.duration_s} for row, p in zip(inputs, self._prompts, strict=True)]
-        output = super()._generate_and_score_completions(rows)
+        output: dict[str, Any] = super()._generate_and_score_completions(rows)
         output["row_media"] = self._row_media
         output["row_ids"] = [sample.id for sample in samples]
         output["row_number"] = list(range(len(samples)))
@@ -273,6 +278,7 @@ class VideoGRPOTrainer(
         """
         self.check_sharing()
         self.check_parts()
+        self.check_dynamic_sampling()
         self._check_enough_prompts()
         if resume_from_checkpoint:
             checkpoint = Path(resume_from_checkpoint)
@@ -325,6 +331,7 @@ class VideoGRPOTrainer(
     ) -> torch.Tensor:
         """TRL's rewards (B of all ranks, number of rewards), plus how they are spread within the groups."""
         rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
+        self._note_rewards(rewards)
         mode = "train" if self.model.training else "eval"
         num_generations = self.num_generations if mode == "train" else self.num_generations_eval
         if "accuracy_reward" in self.reward_func_names:
