@@ -2,11 +2,16 @@
 
     python benchmarks/grpo_step.py --device cpu --json FILE            # the bars' case first, then G and frames
     python benchmarks/grpo_step.py --device cuda --shape 3b --json FILE
+    python benchmarks/grpo_step.py --draw FILE --plot docs/performance.png
 
 One model and one trainer; the variants take turns on the same prompt, and medians are compared. A step is a rollout of
 G completions of fixed length, the reference's and the policy's log-probabilities, backward and an optimizer step. On a
 CPU it runs on one thread with an allocator that keeps its memory (MALLOC_*, set here): ratios are stable, seconds are
 the machine's.
+
+Tokens and FLOPs are counted by the trainer's own telemetry. The floor of a phase is what the device needs at least: its
+FLOPs at the rate of a large matrix product, or, for decoding, the bytes of weights and cache at the rate of a large
+copy, both measured in the same run.
 """
 
 from __future__ import annotations
@@ -231,6 +236,12 @@ class Stopwatch:
         return timed
 
 
+def set_group_size(trainer: Any, num_generations: int) -> None:
+    """Let a trainer sample groups of another size."""
+    trainer.num_generations = trainer.args.num_generations = num_generations
+    trainer.args.per_device_train_batch_size = trainer.args.generation_batch_size = num_generations
+
+
 def run_step(trainer: Any, variant: str, device: str) -> dict[str, float]:
     """Take one step of a variant; give its seconds by phase."""
     watch = Stopwatch(device)
@@ -256,39 +267,148 @@ def run_step(trainer: Any, variant: str, device: str) -> dict[str, float]:
     return watch.seconds
 
 
-def variants_of(case: Case) -> list[str]:
-    """List the variants that differ: sharing features needs a frozen tower."""
-    return [name for name in VARIANTS if case.frozen_tower or name != "vision once"]
+def count_work(trainer: Any, variant: str, device: str) -> dict[str, dict[str, float]]:
+    """Take one step that is not timed; give tokens, FLOPs and decoding's bytes by phase, as telemetry counts them."""
+    from video_thinker.flops import Work
+
+    telemetry = trainer.telemetry
+    counted: dict[str, dict[bool, Work]] = {}
+
+    def counting(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def counted_call(*args: Any, **kwargs: Any) -> Any:
+            telemetry.meter.take()
+            result = call(*args, **kwargs)
+            total = counted.setdefault(name, {False: Work(), True: Work()})
+            for training, work in telemetry.meter.take().items():
+                total[training].update(work)
+            return result
+
+        return counted_call
+
+    names = {"_generate_single_turn": "generation", "_get_per_token_logps_and_entropies": "scoring"}
+    originals = {name: getattr(type(trainer), name) for name in names}
+    for name, phase in names.items():
+        setattr(type(trainer), name, counting_method(originals[name], phase, counting))
+    try:
+        with telemetry.watching(trainer.model, trainer.ref_model):
+            telemetry.begin_step()
+            run_step(trainer, variant, device)
+            telemetry.timeline.stop()
+            cost = telemetry.cost
+    finally:
+        for name, original in originals.items():
+            setattr(type(trainer), name, original)
+    return {
+        phase: {
+            "tokens": float(sum(work.get("tokens", 0) for work in by_gradient.values())),
+            "flops": sum(cost.flops(work, training=training) for training, work in by_gradient.items()),
+        }
+        for phase, by_gradient in counted.items()
+    }
 
 
-def run_case(case: Case, device: str, repeats: int, folder: Path) -> dict[str, Any]:
-    """Let the variants take turns; give medians, ratios to stock, and sizes."""
+def counting_method(method: Callable[..., Any], phase: str, counting: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap a method of a class so that `counting` sees its calls."""
+
+    def wrapped(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return counting(phase, method.__get__(self))(*args, **kwargs)
+
+    return wrapped
+
+
+def measure_limits(device: str) -> dict[str, float]:
+    """Measure the device: FLOP/s of a large matrix product, bytes/s of a large copy (read and written)."""
+    import torch
+
+    size, dtype = (1536, torch.float32) if device == "cpu" else (8192, torch.bfloat16)
+    a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+    source = torch.empty(2**28 if device == "cpu" else 2**31, dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    watch, seconds = Stopwatch(device), {"product": [], "copy": []}
+    watch.seconds = dict.fromkeys(seconds, 0.0)
+    for _ in range(6):
+        for name, call in {"product": lambda: a @ b, "copy": lambda: target.copy_(source)}.items():
+            before = watch.seconds[name]
+            with watch.phase(name):
+                call()
+            seconds[name].append(watch.seconds[name] - before)
+    product, copy = (min(values[1:]) for values in seconds.values())
+    return {"flops_per_s": 2 * size**3 / product, "bytes_per_s": 2 * len(source) / copy}
+
+
+def decoding_bytes(case: Case, model: Any, prompt_tokens: int) -> float:
+    """Bytes that decoding must read: all weights of the text model once per step, and the cache of every row."""
+    text = model.config.get_text_config()
+    element = next(model.parameters()).element_size()
+    weights = sum(
+        p.numel() for name, p in model.named_parameters() if ".visual." not in name and "embed_tokens" not in name
+    )
+    if model.config.tie_word_embeddings:
+        weights += text.vocab_size * text.hidden_size  # the output layer
+    head = text.hidden_size // text.num_attention_heads
+    per_token = 2 * text.num_hidden_layers * text.num_key_value_heads * head
+    steps = case.completion_length - 1
+    cached = steps * prompt_tokens + steps * (steps + 1) // 2
+    return float(element * (steps * weights + case.num_generations * per_token * cached))
+
+
+def variants_of(case: Case, *, is_first: bool) -> list[str]:
+    """List the variants of a case: all for the first one; features are shared of a frozen tower only."""
+    names = list(VARIANTS) if is_first else ["stock", "vision once", "all"]
+    return [name for name in names if case.frozen_tower or name != "vision once"]
+
+
+def run_case(
+    case: Case, device: str, repeats: int, folder: Path, limits: dict[str, float], *, is_first: bool
+) -> dict[str, Any]:
+    """Let the variants take turns; give medians, ratios to stock, sizes, and the share of the floor reached."""
     trainer = make_trainer(case, device, folder)
-    variants = variants_of(case)
+    variants = variants_of(case, is_first=is_first)
     times: dict[str, list[dict[str, float]]] = {name: [] for name in variants}
     for repeat in range(repeats + 1):
         for name in variants:
             seconds = run_step(trainer, name, device)
             if repeat:  # the first round warms up
                 times[name].append(seconds)
-    medians = {
-        name: {phase: statistics.median(row[phase] for row in rows) for phase in rows[0]}
-        for name, rows in times.items()
-    }
+    medians = {name: median_of(rows) for name, rows in times.items()}
     ratios = {
         name: {phase: medians["stock"][phase] / value for phase, value in row.items()} for name, row in medians.items()
     }
+    work = {name: count_work(trainer, name, device) for name in variants}
     prompt = len(trainer.encoder.encode_prompt(trainer.train_dataset[0]["sample"]).input_ids)
-    length, groups = case.completion_length, case.num_generations
-    tokens = {"stock": groups * (prompt + length), "packed": prompt + groups * length}
     return {
         **asdict(case),
         "video_tokens": case.video_tokens,
         "prompt_tokens": prompt,
-        "scored_tokens": tokens,
         "seconds": medians,
         "ratios": ratios,
+        "work": work,
+        "floor_s": {
+            "scoring": work["all"]["scoring"]["flops"] / limits["flops_per_s"],
+            "generation": decoding_bytes(case, trainer.model, prompt) / limits["bytes_per_s"],
+        },
     }
+
+
+def median_of(rows: list[dict[str, float]]) -> dict[str, float]:
+    """Take the median of each phase."""
+    return {phase: statistics.median(row[phase] for row in rows) for phase in rows[0]}
+
+
+def run_growth(case: Case, device: str, repeats: int, folder: Path) -> dict[str, Any]:
+    """Compare steps of G and of 2 G rollouts, taking turns, with all that is shared."""
+    trainer = make_trainer(case, device, folder)
+    times: dict[int, list[dict[str, float]]] = {case.num_generations: [], 2 * case.num_generations: []}
+    for repeat in range(repeats + 1):
+        for size, rows in times.items():
+            set_group_size(trainer, size)
+            seconds = run_step(trainer, "all", device)
+            if repeat:
+                rows.append(seconds)
+    steps = {size: median_of(rows)["step"] for size, rows in times.items()}
+    prompt = len(trainer.encoder.encode_prompt(trainer.train_dataset[0]["sample"]).input_ids)
+    small, large = steps.values()
+    return {"prompt_tokens": prompt, "step_s": steps, "growth": large / small}
 
 
 def peak_memory(case: Case, device: str, variant: str) -> float:
@@ -323,6 +443,7 @@ def cases_for(device: str, shape: str | None, quick: bool) -> list[Case]:
             Case("mid", 16, 308, 16, 100),
             Case("mid", 16, 224, 8, 100, frozen_tower=True),
             Case("mid", 32, 224, 8, 100),
+            Case("mid", 64, 112, 8, 100),
         ]
     shapes = [shape] if shape else ["3b", "7b"]
     sizes = [(frames, groups) for frames in (16, 32, 64) for groups in (4, 8, 16)]
@@ -337,18 +458,55 @@ def show(case: dict[str, Any]) -> str:
         f"(prompt {case['prompt_tokens']}), G={case['num_generations']}, completions of {case['completion_length']}, "
         f"{tower} tower",
         "",
-        "| path | step s | scoring s | generation s | step | scoring | generation |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
+        "| path | step s | scoring s | generation s | step | scoring | generation | scored tokens | scoring TFLOP |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for name, seconds in case["seconds"].items():
-        ratio = case["ratios"][name]
+        ratio, scoring = case["ratios"][name], case["work"][name]["scoring"]
         shown = [f"{seconds[p]:.2f}" for p in ("step", "scoring", "generation")]
         shown += [f"{ratio[p]:.2f}x" for p in ("step", "scoring", "generation")]
+        shown += [f"{scoring['tokens']:.0f}", f"{scoring['flops'] / 1e12:.3f}"]
         lines.append(f"| {name} | " + " | ".join(shown) + " |")
+    floors = [
+        f"{phase} {floor:.2f} s ({100 * floor / case['seconds']['all'][phase]:.0f}% reached)"
+        for phase, floor in case["floor_s"].items()
+    ]
+    lines += ["", f'Floor of the device for "all": {", ".join(floors)}.']
     if "peak_gib" in case:
         memory = ", ".join(f"{name} {value:.2f}" for name, value in case["peak_gib"].items())
         lines += ["", f"Peak memory of the process, GiB: {memory}."]
     return "\n".join(lines)
+
+
+def show_growth(growth: dict[str, Any]) -> str:
+    """Write in a sentence how a step grows with G."""
+    steps = ", ".join(f"G={size}: {seconds:.2f} s" for size, seconds in growth["step_s"].items())
+    return f"Prompt of {growth['prompt_tokens']} tokens, all shared: {steps}; growth {growth['growth']:.2f}x."
+
+
+def draw(result: dict[str, Any], file: Path) -> None:
+    """Draw how much faster the shared path is, case by case."""
+    import matplotlib.pyplot as plt
+    import numpy as np
+
+    cases = result["cases"]
+    names = [
+        f"{case['num_frames']} frames, {case['video_tokens']} tokens\nG={case['num_generations']}"
+        + (", frozen tower" if case["frozen_tower"] else "")
+        for case in cases
+    ]
+    figure, axes = plt.subplots(figsize=(9, 0.75 * len(cases) + 1.6), layout="constrained")
+    for offset, (phase, color) in enumerate({"step": "#1b6ca8", "scoring": "#f28e2b", "generation": "#59a14f"}.items()):
+        values = [case["ratios"]["all"][phase] for case in cases]
+        bars = axes.barh(np.arange(len(cases)) + 0.27 * (offset - 1), values, height=0.25, color=color, label=phase)
+        axes.bar_label(bars, fmt="%.1fx", padding=3, fontsize=8)
+    axes.axvline(1, color="gray", linewidth=1)
+    axes.set_yticks(range(len(cases)), names)
+    axes.invert_yaxis()
+    axes.set_xlabel(f"times as fast as TRL's own path, made to see video ({result['device']}, medians)")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, loc="lower right")
+    figure.savefig(file, dpi=150)
 
 
 def main() -> int:
@@ -360,26 +518,44 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="write all figures here")
     parser.add_argument("--quick", action="store_true", help="a small model, to try the benchmark out")
     parser.add_argument("--cases", type=int, help="only the first so many cases")
+    parser.add_argument("--draw", type=Path, help="only draw the figures of this JSON")
+    parser.add_argument("--plot", type=Path, help="draw the figures here (PNG, SVG)")
     parser.add_argument("--memory-of", help=argparse.SUPPRESS)
     parser.add_argument("--case", type=json.loads, help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if args.draw:
+        draw(json.loads(args.draw.read_text()), args.plot or args.draw.with_suffix(".png"))
+        return 0
     if args.device == "cpu" and any(os.environ.get(name) != value for name, value in ALLOCATOR.items()):
         os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **ALLOCATOR, "CUDA_VISIBLE_DEVICES": ""})
     if args.memory_of:
         sys.stdout.write(f"{measure_memory(Case(**args.case), args.device, args.memory_of)}\n")
         return 0
-    cases = []
+    selected = cases_for(args.device, args.shape, args.quick)[: args.cases]
+    peaks = {name: peak_memory(selected[0], args.device, name) for name in ("stock", "all")}
+    limits = measure_limits(args.device)
+    rates = (
+        f"{limits['flops_per_s'] / 1e12:.3f} TFLOP/s in a matrix product, {limits['bytes_per_s'] / 1e9:.1f} GB/s copied"
+    )
+    sys.stdout.write(f"Device: {args.device}, {rates}\n\n")
+    cases: list[dict[str, Any]] = []
+    result: dict[str, Any] = {"device": args.device, "limits": limits, "cases": cases}
     with tempfile.TemporaryDirectory() as folder:
-        for case in cases_for(args.device, args.shape, args.quick)[: args.cases]:
-            peaks = {} if cases else {name: peak_memory(case, args.device, name) for name in ("stock", "all")}
-            figures = run_case(case, args.device, args.repeats, Path(folder))
-            cases.append(figures | ({"peak_gib": peaks} if peaks else {}))
-            figures = cases[-1]
-            sys.stdout.write(show(figures) + "\n\n")
+        for number, case in enumerate(selected):
+            figures = run_case(case, args.device, args.repeats, Path(folder), limits, is_first=number == 0)
+            cases.append(figures if number else {**figures, "peak_gib": peaks})
+            sys.stdout.write(show(cases[-1]) + "\n\n")
             sys.stdout.flush()
+            result["ratios"] = cases[0]["ratios"]["all"]
+            if args.json:  # after each case: a run that is stopped keeps what it has
+                args.json.write_text(json.dumps(result, indent=2) + "\n")
+        if args.cases is None:
+            result["growth"] = run_growth(selected[min(1, len(selected) - 1)], args.device, args.repeats, Path(folder))
+            sys.stdout.write(show_growth(result["growth"]) + "\n")
     if args.json:
-        result = {"ratios": cases[0]["ratios"]["all"], "device": args.device, "cases": cases}
         args.json.write_text(json.dumps(result, indent=2) + "\n")
+    if args.plot:
+        draw(result, args.plot)
     return 0
 
 

@@ -39,10 +39,8 @@ class FixedRollouts(grpo.VideoGRPOTrainer):
         ]
         return fixed, logprobs, *rest
 
-    def _get_per_token_logps_and_entropies(self, model, input_ids, attention_mask, logits_to_keep, *args, **kwargs):
-        result = super()._get_per_token_logps_and_entropies(
-            model, input_ids, attention_mask, logits_to_keep, *args, **kwargs
-        )
+    def _score(self, model, input_ids, attention_mask, logits_to_keep, row_media, **kwargs):
+        result = super()._score(model, input_ids, attention_mask, logits_to_keep, row_media, **kwargs)
         who = "reference" if model is self.ref_model else "policy"
         for ids, mask, logps in zip(input_ids, attention_mask, result[0], strict=True):
             length = int(mask[-logits_to_keep:].sum())

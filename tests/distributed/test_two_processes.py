@@ -178,8 +178,8 @@ def grpo_alone(config) -> Path:
 
 @pytest.mark.parametrize("sharding", ["zero2", "zero3"])
 def test_grpo_on_mixed_data_equals_one_process(config, mixed_file, grpo_alone, sharding):
-    """Generation, sharded reference, rewards and losses; evaluation during training runs, too."""
-    options = {"deepspeed": str(DEEPSPEED / f"{sharding}.json")}
+    """Generation, sharded reference, rewards, and losses in parts of a token budget; evaluation during training."""
+    options = {"deepspeed": str(DEEPSPEED / f"{sharding}.json"), "max_tokens_per_forward": 100, "length_order": True}
     if sharding == "zero3":
         options |= {"eval_strategy": "steps", "eval_steps": 4, "eval_file": str(mixed_file)}
         options |= {"per_device_eval_batch_size": 4}

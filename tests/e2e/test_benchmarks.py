@@ -28,3 +28,37 @@ def test_the_gpu_benchmark_runs_on_a_cpu_and_the_plan_holds(tmp_path):
     for phase, predicted in case["predicted_gib"].items():
         assert predicted == pytest.approx(case["peak_gib"][phase], rel=0.2), phase
     assert 0.85 < case["predicted_over_measured"] < 1.15
+
+
+def run_benchmark(name: str, *arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, str(REPO / "benchmarks" / name), *arguments], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def test_the_step_benchmark_counts_and_compares(tmp_path):
+    out = tmp_path / "step.json"
+    printed = run_benchmark("grpo_step.py", "--quick", "--cases", "1", "--repeats", "1", "--json", str(out))
+    result = json.loads(out.read_text())
+    assert set(result["ratios"]) == {"step", "scoring", "generation"}
+    (case,) = result["cases"]
+    prompt, completions = case["prompt_tokens"], case["num_generations"] * case["completion_length"]
+    # The reference's and the policy's forward: all rows with their prompt, or the prompt once.
+    assert case["work"]["stock"]["scoring"]["tokens"] == 2 * (case["num_generations"] * prompt + completions)
+    assert case["work"]["all"]["scoring"]["tokens"] == 2 * (prompt - 1 + completions)
+    assert case["work"]["stock"]["scoring"]["flops"] > 2 * case["work"]["all"]["scoring"]["flops"] > 0
+    assert all(floor > 0 for floor in case["floor_s"].values()) and case["peak_gib"].keys() == {"stock", "all"}
+    assert "| all |" in printed
+    picture = tmp_path / "step.png"
+    run_benchmark("grpo_step.py", "--draw", str(out), "--plot", str(picture))
+    assert picture.stat().st_size > 5000
+
+
+def test_the_decoding_benchmark_reads_every_way(media_root, tmp_path):
+    out = tmp_path / "decoding.json"
+    run_benchmark("decoding.py", str(media_root / "a.mp4"), "--num-frames", "4", "--repeats", "1", "--json", str(out))
+    (row,) = json.loads(out.read_text())
+    assert {"pyav", "frame cache"} <= row["frames_per_s"].keys() and row["num_frames"] == 4
+    assert row["ratios"]["pyav"] == 1.0

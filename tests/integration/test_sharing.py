@@ -2,111 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
-from peft import LoraConfig
 
-from tests.conftest import every_family, make_item, write_items
-from video_thinker.config import VideoArguments
-from video_thinker.data.annotations import load_samples
-from video_thinker.data.collate import build_encoder
-from video_thinker.modeling import freeze, load_model, load_processor
-from video_thinker.training.dataset import build_dataset
-from video_thinker.training.grpo import VideoGRPOConfig, VideoGRPOTrainer
+from tests.conftest import every_family
+from tests.rollouts import OFF, G, loss_and_gradients, rollout
+from video_thinker.errors import ConfigError
+from video_thinker.training.feature_cache import FeatureCache
 from video_thinker.training.shared_prefill import sample_groups
 from video_thinker.training.shared_prefix import pack_groups, packed_attention_mask
 from video_thinker.training.sharing import keep_groups_whole
 
 pytestmark = pytest.mark.integration
-G = 4
-OFF = {"share_prefix": False, "share_prefill": False, "share_vision": False}
-
-
-def spread_reward(completion_ids, **_):
-    return [sum(ids) % 7 / 7 for ids in completion_ids]
-
-
-@pytest.fixture(scope="module")
-def mixed_file(tmp_path_factory) -> Path:
-    """One video, two videos, an image, image and video, text only: prompts of very different lengths."""
-    items = [
-        make_item("video"),
-        make_item("two", ["b.mp4", "a.mp4"]),
-        make_item("image", "still.png", data_type="image"),
-        make_item("both", ["still.png", "c.mp4"], data_type=["image", "video"]),
-        make_item("text", data_type="text"),
-    ]
-    for item in items[1:]:
-        item.pop("segments")
-    del items[4]["path"]
-    return write_items(tmp_path_factory.mktemp("sharing") / "mixed.jsonl", items)
-
-
-@pytest.fixture
-def make_trainer(tiny_model_dir: Path, media_root: Path, mixed_file: Path, tmp_path: Path):
-    def make(frozen: bool = False, lora: bool = False, attn: str = "sdpa", **overrides) -> VideoGRPOTrainer:
-        settings = {
-            "output_dir": str(tmp_path / "grpo"),
-            "use_cpu": True,
-            "bf16": False,
-            "gradient_checkpointing": False,
-            "report_to": "none",
-            "num_generations": G,
-            "per_device_train_batch_size": 5 * G,
-            "max_completion_length": 14,
-            "beta": 0.04,
-            "temperature": 0.9,
-            "top_p": 0.95,
-            "learning_rate": 1e-3,
-            "lr_scheduler_type": "constant",
-            "logging_steps": 1,
-            "save_strategy": "no",
-            "canary_steps": 0,
-        }
-        video = VideoArguments(media_root=str(media_root), prompt_style="trace_concise", fps=4.0, max_pixels=64 * 64)
-        encoder = build_encoder(load_processor(str(tiny_model_dir)), video)
-        ends = {"sequence_bias": [[[encoder.processor.tokenizer.eos_token_id], 3.0]]}  # completions of many lengths
-        settings["generation_kwargs"] = {"min_new_tokens": 2, **ends}
-        torch.manual_seed(1)
-        trainer = VideoGRPOTrainer(
-            model=load_model(str(tiny_model_dir), dtype="float32", attn_implementation=attn, trainable=True),
-            encoder=encoder,
-            args=VideoGRPOConfig(**{**settings, **overrides}),
-            reward_funcs=spread_reward,
-            train_dataset=build_dataset(load_samples(mixed_file), encoder),
-            peft_config=LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False) if lora else None,
-        )
-        if frozen:
-            freeze(trainer.model, ["vision_tower", "merger"])
-        return trainer
-
-    return make
-
-
-def rollout(trainer: VideoGRPOTrainer) -> list[dict]:
-    """One rollout over all prompts, as the trainer's micro-batches."""
-    trainer.model.train()
-    trainer._step, trainer._buffered_inputs = 0, None
-    rows = [row for row in trainer.train_dataset for _ in range(G)]
-    torch.manual_seed(7)
-    trainer._prepare_inputs(rows)
-    return trainer._buffered_inputs
-
-
-def loss_and_gradients(trainer: VideoGRPOTrainer, batches: list[dict]) -> tuple[list[float], dict[str, torch.Tensor]]:
-    trainer.current_gradient_accumulation_steps = len(batches)
-    trainer.model.zero_grad()
-    losses = []
-    for batch in batches:
-        loss = trainer.compute_loss(trainer.model, batch)
-        loss.backward()
-        losses.append(loss.item())
-    gradients = {name: p.grad for name, p in trainer.model.named_parameters() if p.grad is not None}
-    return losses, gradients
-
-
 COMBINATIONS = {
     "plain": {},
     "no KL": {"beta": 0.0},
@@ -124,8 +31,8 @@ COMBINATIONS = {
 
 @every_family
 @pytest.mark.parametrize("options", COMBINATIONS.values(), ids=COMBINATIONS)
-def test_tokens_log_probs_loss_entropy_and_every_gradient_are_those_of_trl(make_trainer, options):
-    plain, shared = make_trainer(**options, **OFF), make_trainer(**options)
+def test_tokens_log_probs_loss_entropy_and_every_gradient_are_those_of_trl(make_grpo_trainer, options):
+    plain, shared = make_grpo_trainer(**options, **OFF), make_grpo_trainer(**options)
     assert shared.shares_prefix and not plain.shares_prefix
     batches, shared_batches = rollout(plain), rollout(shared)
     assert len({int(n) for b in batches for n in b["completion_mask"].sum(dim=1)}) > 2  # ragged
@@ -154,10 +61,11 @@ def test_tokens_log_probs_loss_entropy_and_every_gradient_are_those_of_trl(make_
 
 
 @pytest.mark.parametrize("frozen", [False, True], ids=["trained tower", "frozen tower"])
-def test_ten_steps_log_the_same_losses(make_trainer, frozen):
+def test_ten_steps_log_the_same_losses(make_grpo_trainer, frozen):
     logs = []
     for switches in (OFF, {}):
-        trainer = make_trainer(frozen=frozen, max_steps=10, per_device_train_batch_size=G, **switches, canary_steps=4)
+        options = {"max_steps": 10, "per_device_train_batch_size": G, "canary_steps": 4, **switches}
+        trainer = make_grpo_trainer(frozen=frozen, **options)
         torch.manual_seed(3)
         trainer.train()
         logs.append([entry for entry in trainer.state.log_history if "loss" in entry])
@@ -168,7 +76,7 @@ def test_ten_steps_log_the_same_losses(make_trainer, frozen):
     assert any(entry.get("canary/log_prob_gap", 0) > 1e-4 for entry in logs[1])
 
 
-def count_videos(trainer: VideoGRPOTrainer, tower, monkeypatch) -> list[int]:
+def count_videos(trainer, tower, monkeypatch) -> list[int]:
     """Note how many videos and images each call of a tower encodes."""
     calls: list[int] = []
     original = tower.forward
@@ -179,20 +87,65 @@ def count_videos(trainer: VideoGRPOTrainer, tower, monkeypatch) -> list[int]:
 
 
 @every_family
-def test_each_video_is_encoded_once_per_rollout_with_a_frozen_tower(make_trainer, monkeypatch):
+def test_each_video_is_encoded_once_per_rollout_with_a_frozen_tower(make_grpo_trainer, monkeypatch):
     """Five prompts hold 4 videos and 2 images; G rollouts, two iterations, policy, old policy and reference."""
-    trainer = make_trainer(frozen=True, num_iterations=2)
+    trainer = make_grpo_trainer(frozen=True, num_iterations=2)
     calls = count_videos(trainer, trainer.model.model.visual, monkeypatch)
     reference = count_videos(trainer, trainer.ref_model.model.visual, monkeypatch)
     batches = rollout(trainer)
     for _ in range(2):
         loss_and_gradients(trainer, batches)
-    assert sorted(calls) == [2, 4] and reference == []
+    assert sorted(calls) == [1, 1, 1, 1, 2] and reference == []  # by prompt and kind
 
 
 @every_family
-def test_each_video_is_encoded_once_per_pass_with_a_trained_tower(make_trainer, monkeypatch):
-    trainer = make_trainer()
+def test_each_video_is_encoded_once_per_run_with_a_feature_cache(make_grpo_trainer, tmp_path, monkeypatch):
+    cache = {"frozen": True, "feature_cache_dir": str(tmp_path / "features")}
+    trainer = make_grpo_trainer(**cache)
+    calls = count_videos(trainer, trainer.model.model.visual, monkeypatch)
+    # Of the 4 videos and 2 images, the images are the same one.
+    expected = rollout(trainer)[0]["ref_per_token_logps"]
+    assert sum(calls) == 5
+    assert torch.equal(rollout(trainer)[0]["ref_per_token_logps"], expected) and sum(calls) == 5  # the next epoch
+
+    later = make_grpo_trainer(**cache)  # another run, or another rank
+    calls = count_videos(later, later.model.model.visual, monkeypatch)
+    assert torch.equal(rollout(later)[0]["ref_per_token_logps"], expected) and calls == []
+    assert torch.equal(rollout(make_grpo_trainer(frozen=True))[0]["ref_per_token_logps"], expected)
+
+    changed = make_grpo_trainer(**cache)  # another tower
+    with torch.no_grad():
+        changed.model.model.visual.blocks[0].attn.qkv.weight.mul_(3)
+    calls = count_videos(changed, changed.model.model.visual, monkeypatch)
+    assert not torch.allclose(rollout(changed)[0]["ref_per_token_logps"][:, 0], expected[:, 0]) and sum(calls) == 5
+
+
+def test_other_pixels_and_another_grid_are_other_entries(make_grpo_trainer, tmp_path):
+    trainer = make_grpo_trainer(frozen=True)
+    tower, cache = trainer.model.model.visual, FeatureCache(tmp_path / "features", 1.0)
+    media = trainer.encoder.encode_prompt(trainer.train_dataset[0]["sample"]).media
+    pixels, grid = media["pixel_values_videos"], media["video_grid_thw"]
+    stored = {"features": torch.randn(4, 8).to(torch.bfloat16)}
+    cache.write(tower, pixels, grid, stored)
+    assert torch.equal(cache.read(tower, pixels.clone(), grid)["features"], stored["features"])
+    other = pixels.clone()
+    other[0, 0] += 1e-3
+    assert cache.read(tower, other, grid) is None
+    assert cache.read(tower, pixels, grid[:, [0, 2, 1]] + torch.tensor([[0, 2, -2]])) is None
+    assert cache.read(trainer.ref_model.model.visual, pixels, grid) is not None  # the same weights
+    trainer.model.model.visual.blocks[0].norm1.weight.data.mul_(2)
+    assert FeatureCache(tmp_path / "features", 1.0).read(tower, pixels, grid) is None
+
+
+def test_a_feature_cache_for_a_trained_tower_is_refused(make_grpo_trainer, tmp_path):
+    trainer = make_grpo_trainer(feature_cache_dir=str(tmp_path / "features"))
+    with pytest.raises(ConfigError, match=r"feature_cache_dir=.*freeze: \[vision_tower, merger\]"):
+        trainer.train()
+
+
+@every_family
+def test_each_video_is_encoded_once_per_pass_with_a_trained_tower(make_grpo_trainer, monkeypatch):
+    trainer = make_grpo_trainer()
     calls = count_videos(trainer, trainer.model.model.visual, monkeypatch)
     reference = count_videos(trainer, trainer.ref_model.model.visual, monkeypatch)
     loss_and_gradients(trainer, rollout(trainer))
@@ -201,13 +154,13 @@ def test_each_video_is_encoded_once_per_pass_with_a_trained_tower(make_trainer, 
 
 
 @every_family
-def test_greedy_rollouts_are_the_same_tokens_and_ended_rows_leave(make_trainer):
+def test_greedy_rollouts_are_the_same_tokens_and_ended_rows_leave(make_grpo_trainer):
     greedy = {"generation_kwargs": {"do_sample": False, "min_new_tokens": 1}, "max_completion_length": 40}
-    plain, shared = make_trainer(**OFF, **greedy), make_trainer(**greedy)
+    plain, shared = make_grpo_trainer(**OFF, **greedy), make_grpo_trainer(**greedy)
     assert torch.equal(rollout(plain)[0]["completion_ids"], rollout(shared)[0]["completion_ids"])
 
     rows_decoded = []
-    hot = make_trainer(temperature=2.0, max_completion_length=60)
+    hot = make_grpo_trainer(temperature=2.0, max_completion_length=60)
     hot.model.model.language_model.register_forward_pre_hook(
         lambda module, args, kwargs: rows_decoded.append(tuple(kwargs["inputs_embeds"].shape[:2])), with_kwargs=True
     )
@@ -229,9 +182,9 @@ def test_tokens_are_drawn_as_multinomial_draws_them():
     assert torch.equal(_choose(scores[running], True, running, 6), expected[running])
 
 
-def test_flex_attention_sees_what_sdpa_sees(make_trainer):
+def test_flex_attention_sees_what_sdpa_sees(make_grpo_trainer):
     """Forward only: on a CPU it has no backward."""
-    trainer = make_trainer()
+    trainer = make_grpo_trainer()
     batch = rollout(trainer)[0]
     ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
     mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1)
@@ -263,19 +216,19 @@ def test_groups_stay_whole_through_the_shuffle():
     assert all(batch["num_items_in_batch"] == 6 and batch["old"] is None for batch in whole)
 
 
-def test_an_attention_without_block_masks_falls_back_and_says_so(make_trainer, caplog, monkeypatch):
+def test_an_attention_without_block_masks_falls_back_and_says_so(make_grpo_trainer, caplog, monkeypatch):
     from video_thinker.training import sharing
 
     monkeypatch.setattr(sharing, "SHARED_ATTENTION", ("flex_attention",))
-    trainer = make_trainer()
+    trainer = make_grpo_trainer()
     assert not trainer.shares_prefix and "share_prefix is off: attention 'sdpa'" in caplog.text
     loss_and_gradients(trainer, rollout(trainer))
 
 
 @every_family
-def test_generation_is_the_models_own_at_every_step(make_trainer):
+def test_generation_is_the_models_own_at_every_step(make_grpo_trainer):
     """The distribution each token was sampled from equals that of a plain forward over the same tokens."""
-    trainer = make_trainer(top_p=1.0, temperature=1.0)
+    trainer = make_grpo_trainer(top_p=1.0, temperature=1.0)
     seen = []
 
     def watched(model, *args, **kwargs):

@@ -42,10 +42,12 @@ from video_thinker.training.completion_log import CompletionLogMixin
 from video_thinker.training.console import use_console
 from video_thinker.training.dataset import build_dataset, load_readable_samples
 from video_thinker.training.distributed import join_process_group
+from video_thinker.training.dynamic_sampling import DynamicSamplingArguments, DynamicSamplingMixin
 from video_thinker.training.modalities import equalize_tower_calls
 from video_thinker.training.resume import find_resume_checkpoint, finish, is_finished, run_training
 from video_thinker.training.sharing import SharingArguments, SharingMixin
 from video_thinker.training.telemetry import GRPOTelemetryMixin
+from video_thinker.training.token_budget import TokenBudgetArguments, TokenBudgetMixin
 from video_thinker.training.vision_once import model_media
 from video_thinker.training.watchdog import WatchedMixin
 
@@ -55,7 +57,7 @@ Media = dict[str, torch.Tensor]
 
 
 @dataclass
-class VideoGRPOConfig(RunArguments, SharingArguments, GRPOConfig):
+class VideoGRPOConfig(RunArguments, SharingArguments, TokenBudgetArguments, DynamicSamplingArguments, GRPOConfig):
     """TRL's `GRPOConfig` with the rewards of Video-Thinker."""
 
     reward_funcs: list[str] = field(
@@ -97,7 +99,14 @@ class VideoGRPOConfig(RunArguments, SharingArguments, GRPOConfig):
 
 
 class VideoGRPOTrainer(
-    CompletionLogMixin, GRPOTelemetryMixin, SharingMixin, CheckpointMixin, WatchedMixin, GRPOTrainer
+    CompletionLogMixin,
+    GRPOTelemetryMixin,
+    SharingMixin,
+    TokenBudgetMixin,
+    DynamicSamplingMixin,
+    CheckpointMixin,
+    WatchedMixin,
+    GRPOTrainer,
 ):
     """TRL's `GRPOTrainer` that sees video, in the rollout and in every log-probability.
 
@@ -158,6 +167,9 @@ class VideoGRPOTrainer(
         return [encoded[sample.id] for sample in samples]
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        return self._sample_until_mixed(inputs, self._roll_out)
+
+    def _roll_out(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         """Seam 1: encode the batch's media once, and let them travel with the rows through TRL's shuffle and split."""
         samples = [row["sample"] for row in inputs]
         self.watchdog.beat("reading media", [sample.id for sample in samples])
@@ -166,7 +178,7 @@ class VideoGRPOTrainer(
         self.watchdog.beat("generating and scoring completions")
         self._row_media = [prompt.media for prompt in self._prompts]
         rows = [{**row, "duration_s": p.duration_s} for row, p in zip(inputs, self._prompts, strict=True)]
-        output = super()._generate_and_score_completions(rows)
+        output: dict[str, Any] = super()._generate_and_score_completions(rows)
         output["row_media"] = self._row_media
         output["row_ids"] = [sample.id for sample in samples]
         output["row_number"] = list(range(len(samples)))
@@ -203,7 +215,7 @@ class VideoGRPOTrainer(
             input_ids: (B, L) prompts padded left, completions padded right.
             attention_mask: (B, L).
             logits_to_keep: C.
-            batch_size: Rows per forward.
+            batch_size: Rows per forward, unless `max_tokens_per_forward` bounds it.
             **kwargs: What TRL passes on (`compute_entropy`, …); its own image fields are all `None` here.
 
         Returns:
@@ -214,39 +226,34 @@ class VideoGRPOTrainer(
                 f"{len(input_ids)} rows to score but media for {len(self._row_media)}: TRL reordered or split the "
                 "batch in a way this class does not know; use the TRL version pinned in pyproject.toml."
             )
-        batch_size = batch_size or len(input_ids)
+        if self._scored is not None:
+            return self._scored
+        parts = self._plan(attention_mask, logits_to_keep, batch_size or len(input_ids))
+        return self._score_parts(model, input_ids, attention_mask, logits_to_keep, parts, **kwargs)
+
+    def _score(
+        self,
+        model: Any,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        logits_to_keep: int,
+        row_media: list[Media],
+        **kwargs: Any,
+    ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+        """Score rows in one forward, packed by prompt or as TRL does."""
+        token_types = self._token_types(input_ids, logits_to_keep)
+        if self.shares_prefix and not kwargs.get("compute_aux_loss"):
+            compute_entropy = kwargs.get("compute_entropy", False)
+            rows = (input_ids, attention_mask, token_types, logits_to_keep, row_media)
+            return *self._score_packed(model, *rows, compute_entropy), None
+        media = model_media(merge_media(row_media), input_ids.device, self._uses_features())
+        with_video = functools.partial(model, **media, mm_token_type_ids=token_types)
         kwargs["mm_token_type_ids"] = None
-        parts = []
-        for start in range(0, len(input_ids), batch_size):
-            rows = slice(start, start + batch_size)
-            token_types = self._token_types(input_ids[rows], logits_to_keep)
-            row_media = self._row_media[rows]
-            if self.shares_prefix and not kwargs.get("compute_aux_loss"):
-                compute_entropy = kwargs.get("compute_entropy", False)
-                scored = self._score_packed(
-                    model,
-                    input_ids[rows],
-                    attention_mask[rows],
-                    token_types,
-                    logits_to_keep,
-                    row_media,
-                    compute_entropy,
-                )
-                parts.append((*scored, None))
-                continue
-            media = model_media(merge_media(row_media), input_ids.device, self._uses_features())
-            with_video = functools.partial(model, **media, mm_token_type_ids=token_types)
-            parts.append(
-                super()._get_per_token_logps_and_entropies(
-                    with_video, input_ids[rows], attention_mask[rows], logits_to_keep, **kwargs
-                )
-            )
-        logps, entropies, aux_losses = zip(*parts, strict=True)
-        return (
-            torch.cat(logps),
-            torch.cat(entropies) if entropies[0] is not None else None,
-            torch.stack(aux_losses).mean() if aux_losses[0] is not None else None,
+        scored: tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]
+        scored = super()._get_per_token_logps_and_entropies(
+            with_video, input_ids, attention_mask, logits_to_keep, **kwargs
         )
+        return scored
 
     def _token_types(self, input_ids: torch.Tensor, logits_to_keep: int = 0) -> torch.Tensor:
         """Mark image (1) and video (2) pads of the prompts, (B, L); a completion is text whatever it holds."""
@@ -269,12 +276,30 @@ class VideoGRPOTrainer(
         TRL's sampler draws each epoch's order from one generator and forgets it; here the epochs that are over are
         drawn again (`_get_train_sampler`).
         """
+        self.check_sharing()
+        self.check_parts()
+        self.check_dynamic_sampling()
+        self._check_enough_prompts()
         if resume_from_checkpoint:
             checkpoint = Path(resume_from_checkpoint)
             self._epochs_done = int(read_state(checkpoint).epoch or 0)
             saved = torch.load(checkpoint / f"rollouts_{self.args.process_index}.pt", map_location=self.args.device)
             self._step, self._buffered_inputs = saved["step"], saved["rollouts"]
         return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+
+    def _check_enough_prompts(self) -> None:
+        """TRL drops the prompts that do not fill a rollout; if that is all of them, it trains nothing and says nothing.
+
+        Raises:
+            ConfigError: the data set has fewer prompts than one rollout.
+        """
+        needed = self.args.generation_batch_size // self.num_generations
+        if len(self.train_dataset) < needed:
+            raise ConfigError(
+                f"train_file has {len(self.train_dataset)} prompts, but a rollout takes {needed} "
+                f"(generation_batch_size={self.args.generation_batch_size} / num_generations={self.num_generations}): "
+                "lower per_device_train_batch_size or steps_per_generation, or give more prompts."
+            )
 
     def _get_train_sampler(self, dataset: Any = None) -> Any:
         sampler = super()._get_train_sampler(dataset)
@@ -306,6 +331,7 @@ class VideoGRPOTrainer(
     ) -> torch.Tensor:
         """TRL's rewards (B of all ranks, number of rewards), plus how they are spread within the groups."""
         rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
+        self._note_rewards(rewards)
         mode = "train" if self.model.training else "eval"
         num_generations = self.num_generations if mode == "train" else self.num_generations_eval
         if "accuracy_reward" in self.reward_func_names:

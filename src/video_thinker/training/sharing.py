@@ -16,6 +16,8 @@ from trl.models import unwrap_model_for_generation
 from trl.trainer.utils import pad
 
 from video_thinker.data.collate import merge_media
+from video_thinker.errors import ConfigError
+from video_thinker.training.feature_cache import FeatureCache
 from video_thinker.training.modalities import find_vision_model
 from video_thinker.training.shared_prefill import sample_groups
 from video_thinker.training.shared_prefix import SHARED_ATTENTION, group_rows, pack_groups, packed_attention_mask
@@ -40,6 +42,11 @@ class SharingArguments:
     share_vision: bool = field(
         default=True, metadata={"help": "Encode a video once per rollout if the tower and its merger are frozen."}
     )
+    feature_cache_dir: str | None = field(
+        default=None,
+        metadata={"help": "Folder that keeps a frozen tower's features, so that a video is encoded once per run."},
+    )
+    feature_cache_gib: float = field(default=50.0, metadata={"help": "Size limit of `feature_cache_dir`."})
 
 
 def keep_groups_whole(batches: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -93,9 +100,27 @@ class SharingMixin:
                 "share_prefix is off: attention %r takes no mask of blocks; %s do", self._attention, SHARED_ATTENTION
             )
 
+    def check_sharing(self) -> None:
+        """Refuse a feature cache that nothing would be kept in.
+
+        Raises:
+            ConfigError: the tower is trained, or its features are not shared.
+        """
+        folder = self.args.feature_cache_dir  # type: ignore[attr-defined]
+        if folder and not self._uses_features():
+            raise ConfigError(
+                f"feature_cache_dir={folder!r}: features are kept of a frozen tower only; add `freeze: [vision_tower, "
+                "merger]` and leave share_vision and share_prefill on, or remove feature_cache_dir."
+            )
+
     @functools.cached_property
     def _tower_is_frozen(self) -> bool:
         return is_tower_frozen(self._backbone)  # asked once: adapters that are switched off look frozen, too
+
+    @functools.cached_property
+    def _feature_cache(self) -> FeatureCache | None:
+        folder = self.args.feature_cache_dir  # type: ignore[attr-defined]
+        return FeatureCache(folder, self.args.feature_cache_gib) if folder else None  # type: ignore[attr-defined]
 
     def _uses_features(self) -> bool:
         """Tell whether rows are scored from features; the same on all ranks, whatever their rows hold."""
@@ -125,7 +150,7 @@ class SharingMixin:
         with self._model_for_generation() as model, torch.no_grad():
             media = [self._row_media[row] for row in firsts]
             if self._uses_features():
-                add_features(find_vision_model(model), media, device)
+                add_features(find_vision_model(model), media, device, self._feature_cache)
             inputs |= model_media(merge_media(media), device, self._uses_features())
             sequences = model.generate(**inputs, generation_config=self.generation_config, custom_generate=sample)  # type: ignore[attr-defined]
         completions = sequences[:, inputs["input_ids"].shape[1] :].tolist()

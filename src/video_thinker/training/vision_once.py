@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from video_thinker.data.collate import MEDIA_FIELDS, merge_media
+from video_thinker.data.collate import MEDIA_FIELDS
+from video_thinker.training.feature_cache import FeatureCache
 
 Media = dict[str, torch.Tensor]
 
@@ -27,24 +28,34 @@ def is_tower_frozen(backbone: nn.Module) -> bool:
 
 
 @torch.no_grad()
-def add_features(backbone: Any, media: Sequence[Media], device: torch.device) -> None:
-    """Encode the pixels of several prompts, one call for all videos and one for all images, and add the features."""
-    for kind, (pixels, grid) in KINDS.items():
-        rows = [row for row in media if pixels in row and f"{kind}_features" not in row]
-        if not rows:
-            continue
-        merged = merge_media(rows)
-        encode = backbone.get_video_features if kind == "video" else backbone.get_image_features
-        output = encode(merged[pixels].to(device), merged[grid].to(device), return_dict=True)
-        features = torch.cat(tuple(output.pooler_output))
-        counts = [int((row[grid].prod(dim=-1) // backbone.visual.spatial_merge_size**2).sum()) for row in rows]
-        for row, part in zip(rows, features.split(counts), strict=True):
-            row[f"{kind}_features"] = part.clone()
-        deepstack = getattr(output, "deepstack_features", None)
-        if deepstack:
-            layers = torch.stack([torch.cat(tuple(layer)) for layer in deepstack], dim=1)
-            for row, part in zip(rows, layers.split(counts), strict=True):
-                row[f"{kind}_deepstack"] = part.clone()
+def add_features(
+    backbone: Any, media: Sequence[Media], device: torch.device, cache: FeatureCache | None = None
+) -> None:
+    """Add the features of the pixels of several prompts, from the cache or from the tower.
+
+    Each prompt is encoded by itself: its features do not depend, to the last bit, on what else is in the batch.
+    """
+    for row in media:
+        for kind, (pixels, grid) in KINDS.items():
+            if pixels not in row or f"{kind}_features" in row:
+                continue
+            found = cache.read(backbone.visual, row[pixels], row[grid]) if cache else None
+            if found is None:
+                found = _encode(backbone, kind, row[pixels].to(device), row[grid].to(device))
+                if cache:
+                    cache.write(backbone.visual, row[pixels], row[grid], found)
+            row.update({f"{kind}_{name}": tensor.to(device) for name, tensor in found.items()})
+
+
+def _encode(backbone: Any, kind: str, pixels: torch.Tensor, grid_thw: torch.Tensor) -> Media:
+    """Encode pixels: `features` (n, D), and for Qwen3-VL `deepstack` (n, layers, D)."""
+    encode = backbone.get_video_features if kind == "video" else backbone.get_image_features
+    output = encode(pixels, grid_thw, return_dict=True)
+    encoded = {"features": torch.cat(tuple(output.pooler_output))}
+    layers = getattr(output, "deepstack_features", None)
+    if layers:
+        encoded["deepstack"] = torch.stack([torch.cat(tuple(layer)) for layer in layers], dim=1)
+    return encoded
 
 
 def model_media(media: Media, device: torch.device, use_features: bool) -> dict[str, Any]:
