@@ -278,7 +278,10 @@ class ChatClient:
         return text
 
     def _describe(self, role: str, request: Request, error: BaseException, fix: str) -> str:
-        cause = " ".join(self._redact(str(error)).split())[:300] or type(error).__name__
+        said = f"{error}"
+        if isinstance(error, openai.APIStatusError) and " - " not in said:  # the body is not in OpenAI's form
+            said += f" - {error.body}"
+        cause = " ".join(self._redact(said).split())[:300] or type(error).__name__
         model = self.endpoints[role].model
         return f"{role} {model!r}, request {_request_id(request)}: {type(error).__name__}: {cause}; {fix}."
 
