@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import random
+import re
 import signal
 import socket
 import time
@@ -33,6 +34,7 @@ from tests.synthesis_helpers import (
 )
 from video_thinker.data.annotations import load_samples
 from video_thinker.errors import ConfigError, TeacherError
+from video_thinker.evaluation.report.command import write_report
 from video_thinker.synthesis.outputs import read_results
 from video_thinker.synthesis.pipeline import WINDOW
 from video_thinker.synthesis.prompts import prompt_version
@@ -173,6 +175,19 @@ def test_what_curation_rejects_says_why(world, tmp_path):
     assert len(rejected) == 2 * NUM_CLIPS and not read_jsonl(tmp_path / "out" / "train_sft.jsonl")
     for row in rejected:
         assert len(row["attempts"]) == 3 and row["attempts"][-1]["reason"] in row["reason"]
+
+
+def test_the_report_shows_the_traces(whole, tmp_path):
+    page = write_report([whole], tmp_path / "report.html").read_text()
+    data = json.loads(re.search(r'<script[^>]*type="application/json"[^>]*>(.*?)</script>', page, re.DOTALL).group(1))
+    items = read_jsonl(whole / "train_sft.jsonl")
+    assert data["entries"] == ["toy-teacher (out)"] and data["splits"] == ["traces of out"]
+    assert [sample["id"] for sample in data["samples"]] == [item["problem_id"] for item in items]
+    for sample, item in zip(data["samples"], items, strict=True):
+        shown = sample["predictions"]["0"]
+        assert shown["completion"].startswith(item["process"]) and shown["status"] == "correct"
+        assert shown["miou"] >= 0.5 and not shown["violations"]
+    assert len(data["media"]) == len({item["path"] for item in items}) and not any(m["error"] for m in data["media"])
 
 
 # Servers that fail
