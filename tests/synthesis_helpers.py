@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import random
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -70,12 +71,14 @@ def make_world(folder: Path) -> World:
 
 @dataclass(frozen=True)
 class WatchedTeacher(ToyTeacher):
-    """Notes how many images came with each request."""
+    """Notes how many images came with each request, and when."""
 
     images: dict[str, int] = field(default_factory=dict)
+    times: list[float] = field(default_factory=list)
 
     def reply(self, sample_id, stage, attempt, payload, num_images):
         self.images[f"{sample_id}/{stage}/{attempt}"] = num_images
+        self.times.append(time.monotonic())
         return super().reply(sample_id, stage, attempt, payload, num_images)
 
 

@@ -214,12 +214,13 @@ def test_unusable_replies_are_asked_for_again(world, tmp_path, kind, reason):
     assert rejected and all(reason in row["reason"] for row in rejected)
 
 
-def test_the_wait_that_a_server_asks_for_is_kept(world, tmp_path):
+@pytest.mark.parametrize("status", [408, 429, 503])
+def test_the_wait_that_a_server_asks_for_is_kept(world, tmp_path, status):
     times = []
 
     def script(number, key, body):
         times.append(time.monotonic())
-        return (429, {"error": "slow down"}, ("Retry-After", "0.7")) if number == 0 else (400, {"error": "stop"})
+        return (status, {"error": "slow down"}, ("Retry-After", "0.7")) if number == 0 else (400, {"error": "stop"})
 
     with scripted_server(script) as base_url:
         config = world.config(base_url, concurrency=1, max_backoff_s=5.0)
@@ -227,6 +228,16 @@ def test_the_wait_that_a_server_asks_for_is_kept(world, tmp_path):
         with pytest.raises(TeacherError, match="stop"):
             synthesize(tmp_path / "out", config)
     assert times[1] - times[0] >= 0.7
+
+
+def test_requests_keep_to_the_rate(world, tmp_path):
+    teacher = WatchedTeacher(world.clips)
+    with TeacherServer(teacher) as server:
+        config = world.config(server.base_url, endpoint={"requests_per_minute": 600})
+        config["sources"] = {"captions": {**config["sources"]["captions"], "num_rows": 1}}
+        assert synthesize(tmp_path / "out", config) == 0
+    times = teacher.times[:-1]  # the last is the validator's, an endpoint of its own
+    assert len(times) == 8 and times[-1] - times[1] >= 6 * 0.1 - 0.1
 
 
 def test_a_server_that_is_away_leaves_samples_for_another_run(world, teacher, whole, tmp_path, caplog):

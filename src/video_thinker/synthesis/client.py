@@ -136,8 +136,8 @@ class ChatClient:
         self.num_sent = 0
         self._secrets: set[str] = set()
         self._clients = {role: self._connect(endpoint) for role, endpoint in self.endpoints.items()}
-        self._limiters = {
-            role: AsyncLimiter(max(1.0, endpoint.requests_per_minute), 60)
+        self._limiters = {  # evenly spaced: a burst at the start would be up to twice the rate in the first minute
+            role: AsyncLimiter(1, 60 / endpoint.requests_per_minute)
             for role, endpoint in self.endpoints.items()
             if endpoint.requests_per_minute
         }
