@@ -80,10 +80,18 @@ def test_every_shipped_config_parses(path, tmp_path):
         from video_thinker.training.sft import VideoSFTConfig as Config
     elif path.parent.name == "grpo":
         from video_thinker.training.grpo import VideoGRPOConfig as Config
+    elif path.parent.name == "synthesis":
+        from video_thinker.synthesis.arguments import SynthesisArguments
+
+        (args,) = parse_config((SynthesisArguments,), [str(path), *overrides])
+        assert args.source_files() and args.endpoints()
+        return
     else:
+        from video_thinker.evaluation.difficulty import DifficultyArguments
         from video_thinker.evaluation.runner import EvalArguments
 
-        model_args, _, args = parse_config((ModelArguments, VideoArguments, EvalArguments), [str(path), *overrides])
+        kind = DifficultyArguments if path.parent.name == "difficulty" else EvalArguments
+        model_args, _, args = parse_config((ModelArguments, VideoArguments, kind), [str(path), *overrides])
         assert args.output_dir == str(tmp_path) and model_args.model_name_or_path
         return
     model_args, _, data_args, args = parse_config(

@@ -110,7 +110,7 @@ async def _ambiguity(
     """Say why a question is not decided by all captions together, or is by a single one; `None` if neither."""
     found = await answer_from_notes(conversation, "teacher", "check_all", sample, annotation.segments, attempt=attempt)
     if found != [gold]:
-        return f"all captions together lead to {found or 'no option'}, not to {gold}"
+        return f"all captions together do not decide it: they lead to {', '.join(found) or 'no option'}, not to {gold}"
     singles = await asyncio.gather(
         *(
             answer_from_notes(conversation, "teacher", f"check_{number}", sample, [segment], attempt=attempt)
@@ -118,7 +118,7 @@ async def _ambiguity(
         )
     )
     telling = [number for number, letters in enumerate(singles, start=1) if gold in letters]
-    return f"segment {telling[0]} alone leads to the answer" if telling else None
+    return f"one segment is enough: number {telling[0]} alone leads to the answer" if telling else None
 
 
 def _payload(
