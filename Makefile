@@ -1,10 +1,11 @@
 # make quickstart [SEED=0]   base -> SFT -> GRPO -> evaluation on the toy world, on a CPU
-# make test                  unit, integration and end-to-end tests, offline
+# make test [JOBS=2]         unit, integration and end-to-end tests, offline, in so many processes
 # make lint                  ruff and mypy
 # Each creates .venv and installs the project on first use, and not again until pyproject.toml or constraints.txt change.
 
 PYTHON ?= python3
 SEED ?= 0
+JOBS ?= 2
 VENV := .venv
 INSTALLED := $(VENV)/.installed
 
@@ -20,7 +21,7 @@ quickstart: $(INSTALLED)
 	SEED=$(SEED) PYTHON=$(VENV)/bin/python scripts/quickstart.sh
 
 test: $(INSTALLED)
-	$(VENV)/bin/python -m pytest
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n $(JOBS) --dist loadfile
 
 test-unit: $(INSTALLED)
 	$(VENV)/bin/python -m pytest tests/unit

@@ -60,6 +60,31 @@ def test_tokens_log_probs_loss_entropy_and_every_gradient_are_those_of_trl(make_
         assert ours == pytest.approx(theirs, abs=1e-5), key
 
 
+@every_family
+def test_in_bfloat16_sharing_is_as_close_to_float32_as_trls_path(make_grpo_trainer):
+    def score(trainer, batch):
+        ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
+        mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1)
+        trainer._row_media = batch["row_media"]
+        with torch.no_grad():
+            logps, *_ = trainer._get_per_token_logps_and_entropies(
+                trainer.model, ids, mask, batch["completion_ids"].shape[1]
+            )
+        return logps.float()[batch["completion_mask"].bool()]
+
+    exact = make_grpo_trainer()
+    (batch,) = rollout(exact)
+    expected = score(exact, batch)
+    errors = {}
+    for name, switches in {"plain": OFF, "shared": {}}.items():
+        trainer = make_grpo_trainer(**switches)
+        trainer.model.to(torch.bfloat16)
+        errors[name] = (score(trainer, batch) - expected).abs()
+    assert 1e-4 < errors["plain"].mean() < 0.1  # really another precision
+    assert errors["shared"].mean() < 1.5 * errors["plain"].mean()
+    assert errors["shared"].max() < 2 * errors["plain"].max()
+
+
 @pytest.mark.parametrize("frozen", [False, True], ids=["trained tower", "frozen tower"])
 def test_ten_steps_log_the_same_losses(make_grpo_trainer, frozen):
     logs = []
