@@ -22,7 +22,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from video_thinker.synthesis.arguments import SynthesisArguments
+from video_thinker.synthesis.arguments import CURATION, SynthesisArguments
 from video_thinker.synthesis.outputs import Row, read_results
 from video_thinker.synthesis.run import synthesize
 from video_thinker.toyworld.build import captioned_rows
@@ -31,6 +31,8 @@ from video_thinker.toyworld.teacher import ToyTeacher
 from video_thinker.toyworld.teacher_server import MODEL, Faults, TeacherServer
 from video_thinker.toyworld.world import Clip, sample_clip, write_mp4
 from video_thinker.trace import format_violations, parse_trace
+
+NOTHING_WRITTEN = ("unusable reply: refused", "unusable reply: cut off")
 
 Moment = tuple[float, float, str]
 
@@ -101,8 +103,8 @@ def judge(row: Row, clip: Clip) -> list[tuple[str, bool, bool]]:
     item = row["item"]
     judged = []
     for attempt in row["attempts"]:
-        if "refused" in (attempt["reason"] or "") or "cut off" in (attempt["reason"] or ""):
-            continue  # nothing was written
+        if (attempt["reason"] or "").startswith(NOTHING_WRITTEN):
+            continue
         if attempt["stage"] == "question":
             right = question_is_right(attempt["text"], clip)
         else:
@@ -140,6 +142,7 @@ def measure(args: argparse.Namespace, folder: Path) -> Mapping[str, Any]:
                 teacher=endpoint,
                 validator=endpoint,
                 validator_sees_video=args.video,
+                curation=args.curation,
                 min_video_frames=16,
             )
         )
@@ -150,6 +153,7 @@ def measure(args: argparse.Namespace, folder: Path) -> Mapping[str, Any]:
         "error_rate": args.error_rate,
         "validator_error_rate": args.validator_error_rate,
         "fault_rate": args.fault_rate,
+        "curation": args.curation,
         "validator_sees_video": args.video,
         "seed": args.seed,
         **traces,
@@ -167,6 +171,9 @@ def main() -> int:
     parser.add_argument("--error-rate", type=float, default=0.3, help="of questions, captions and traces")
     parser.add_argument("--validator-error-rate", type=float, default=0.0, help="of all answers from notes")
     parser.add_argument("--fault-rate", type=float, default=0.0, help="of requests")
+    parser.add_argument(
+        "--curation", choices=CURATION, default="validator", help="off and structure show what is gained"
+    )
     parser.add_argument("--video", action="store_true", help="the validator sees frames too")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, help="file for the figures")

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
 import json
 import logging
 from collections import Counter
@@ -144,6 +145,7 @@ def describe_settings(
         "dtype": model_args.dtype,
         "attn_implementation": model_args.attn_implementation,
         **{name: getattr(video_args, name) for name in sampling},
+        "prompt_sha256": hashlib.sha256(repr(PROMPT_STYLES[video_args.prompt_style]).encode()).hexdigest(),
         "video_backend": resolve_backend(video_args.video_backend),
         **dataclasses.asdict(args.generation),
         "seed": args.seed,

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from video_thinker.synthesis.client import ChatClient, Reply, Request, Usage
+from video_thinker.synthesis.client import ChatClient, Reply, Request, RequestRefusedError, Usage
 from video_thinker.synthesis.frames import FrameSet
 
 T = TypeVar("T")
@@ -65,13 +65,16 @@ class Conversation:
         """Ask until `parse` takes the reply.
 
         Raises:
-            UnusableReplyError: no reply was usable; the message is about the last one.
+            UnusableReplyError: no reply was usable, or the server refuses this request; the message is about the last.
             TeacherError: see `ChatClient.ask`.
         """
         for repeat in range(min(self.max_unusable, MAX_TRIES - 1) + 1):
             number = attempt * MAX_TRIES + repeat
             request = Request(self.sample_id, stage, system, payload, frames, number)
-            reply = await self.client.ask(role, request)
+            try:
+                reply = await self.client.ask(role, request)
+            except RequestRefusedError as error:
+                raise UnusableReplyError(f"refused: {error}") from error
             self.usage.setdefault(role, Usage()).add(reply)
             try:
                 return parse(_usable_text(reply))

@@ -23,7 +23,7 @@ import openai
 from aiolimiter import AsyncLimiter
 from openai import AsyncOpenAI
 from openai.types.chat import ChatCompletion
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from video_thinker.errors import TeacherError
 from video_thinker.synthesis.arguments import Endpoint
@@ -43,6 +43,10 @@ class UnreachableError(TeacherError):
     """A request failed on the way as often as it may; another run asks again."""
 
 
+class RequestRefusedError(TeacherError):
+    """The server refuses this one request, though it has answered others: a content filter, or too long an input."""
+
+
 class _BrokenReplyError(Exception):
     """The body of a response was no chat completion."""
 
@@ -57,6 +61,8 @@ RETRIED = (
     _BrokenReplyError,
     TimeoutError,
 )
+RETRIED_STATUS = (408, 425)  # for these the client has no class of its own
+REFUSED_STATUS = (400, 413, 422)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +144,7 @@ class ChatClient:
         self._slots = asyncio.Semaphore(self.limits.concurrency)
         backoff = wait_random_exponential(multiplier=0.5, max=self.limits.max_backoff_s)
         self._retrying = AsyncRetrying(
-            retry=retry_if_exception_type(RETRIED),
+            retry=retry_if_exception(_is_transient),
             stop=stop_after_attempt(self.limits.max_retries),
             wait=lambda state: max(backoff(state), min(_retry_after_s(state), self.limits.max_backoff_s)),
             reraise=True,
@@ -156,6 +162,7 @@ class ChatClient:
         Raises:
             BudgetReachedError: the budget is used up and the reply is not in the cache.
             UnreachableError: the request failed on the way too often.
+            RequestRefusedError: the server refuses this request, but has answered others.
             TeacherError: the server refuses requests like this one (key, model name, parameters).
         """
         key = self._key(role, request)
@@ -163,8 +170,6 @@ class ChatClient:
         if stored is not None:
             return Reply(**stored)
         async with self._slots:
-            if role in self._limiters:
-                await self._limiters[role].acquire()
             self._check_budget()
             reply = await self._send(role, request)
         self._store(role, key, reply)
@@ -223,6 +228,8 @@ class ChatClient:
         try:
             async for attempt in self._retrying.copy():  # it holds the state of one call
                 with attempt:
+                    if role in self._limiters:
+                        await self._limiters[role].acquire()
                     async with asyncio.timeout(endpoint.timeout_s):
                         self.num_sent += 1
                         completion = await self._clients[role].chat.completions.create(
@@ -233,12 +240,18 @@ class ChatClient:
                             extra_headers={"X-Client-Request-Id": _request_id(request)},
                         )
                     reply = self._read(completion)
-        except RETRIED as error:
-            raise UnreachableError(self._describe(role, request, error, "run the command again later")) from error
-        except openai.APIStatusError as error:
-            fix = "check the endpoint's model, key and parameters"
-            raise TeacherError(self._describe(role, request, error, fix)) from None
+        except (*RETRIED, openai.APIStatusError) as error:  # not chained: a server's words may hold the key
+            raise self._failure(role, request, error) from None
         return reply
+
+    def _failure(self, role: str, request: Request, error: Exception) -> TeacherError:
+        """Say what a failed request means: that the server is away, or this request or all of them are refused."""
+        if _is_transient(error):
+            return UnreachableError(self._describe(role, request, error, "run the command again later"))
+        status = error.status_code if isinstance(error, openai.APIStatusError) else 0
+        if status in REFUSED_STATUS and self.spent[role].requests > 0:
+            return RequestRefusedError(self._describe(role, request, error, "the sample is asked for anew or rejected"))
+        return TeacherError(self._describe(role, request, error, "check the endpoint's model, key and parameters"))
 
     def _read(self, completion: object) -> Reply:
         """Take a reply out of a completion, without a secret that the server may have echoed."""
@@ -247,7 +260,7 @@ class ChatClient:
         choice, usage = completion.choices[0], completion.usage
         return Reply(
             text=self._redact(choice.message.content or ""),
-            finish_reason=choice.finish_reason or "stop",
+            finish_reason=self._redact(choice.finish_reason or "stop"),
             refusal=self._redact(choice.message.refusal) if choice.message.refusal else None,
             prompt_tokens=usage.prompt_tokens if usage else 0,
             completion_tokens=usage.completion_tokens if usage else 0,
@@ -265,9 +278,18 @@ class ChatClient:
         return text
 
     def _describe(self, role: str, request: Request, error: BaseException, fix: str) -> str:
-        cause = " ".join(self._redact(str(error)).split())[:300] or type(error).__name__
+        said = f"{error}"
+        if isinstance(error, openai.APIStatusError) and " - " not in said:  # the body is not in OpenAI's form
+            said += f" - {error.body}"
+        cause = " ".join(self._redact(said).split())[:300] or type(error).__name__
         model = self.endpoints[role].model
         return f"{role} {model!r}, request {_request_id(request)}: {type(error).__name__}: {cause}; {fix}."
+
+
+def _is_transient(error: BaseException) -> bool:
+    """Say whether the same request may succeed another time."""
+    status = error.status_code if isinstance(error, openai.APIStatusError) else None
+    return isinstance(error, RETRIED) or status in RETRIED_STATUS
 
 
 def _request_id(request: Request) -> str:

@@ -11,10 +11,11 @@ from tqdm import tqdm
 
 from video_thinker.errors import ConfigError
 from video_thinker.evaluation.report.page import render_page
-from video_thinker.evaluation.report.runs import EvalRun, load_items, read_runs, split_of
+from video_thinker.evaluation.report.runs import EvalRun, load_items, make_labels, read_runs, split_of
 from video_thinker.evaluation.report.samples import Place, Shown, choose_samples
 from video_thinker.evaluation.report.scored import score_runs
 from video_thinker.evaluation.report.strips import Strip, make_strip
+from video_thinker.evaluation.report.synthesized import is_synthesis, read_synthesis
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +35,7 @@ def write_report(
     """Write the page.
 
     Args:
-        folders: Output folders of evaluations, and of SFT and GRPO runs. They are only read.
+        folders: Output folders of evaluations, of SFT and GRPO runs, and of syntheses. They are only read.
         out: The HTML file.
         title: Its title.
         items: Split -> items file, where it is not at the path in the manifest.
@@ -46,7 +47,10 @@ def write_report(
         ConfigError: a folder is no run, runs do not go together, or a file is not where it was.
         DataError: a file is damaged.
     """
-    runs, trainings = read_runs(folders)
+    made = [folder for folder in folders if is_synthesis(folder)]
+    others = [folder for folder in folders if folder not in made]
+    runs, trainings = read_runs(others) if others or not made else ([], [])
+    runs += [read_synthesis(folder, label) for folder, label in zip(made, make_labels(made), strict=True)]
     samples = load_items(runs, items or {})
     results = score_runs(runs, samples)
     shown = choose_samples(samples, media_roots(runs, media_root), max_samples)
@@ -97,9 +101,11 @@ def make_parser() -> argparse.ArgumentParser:
     """Make the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="video-thinker report",
-        description="Write one self-contained HTML page about evaluations and training runs.",
+        description="Write one self-contained HTML page about evaluations, training runs and synthesized traces.",
     )
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="output_dir of `eval`, `sft` or `grpo`")
+    parser.add_argument(
+        "runs", nargs="+", type=Path, metavar="RUN", help="output_dir of `eval`, `sft`, `grpo` or `synthesize`"
+    )
     parser.add_argument("--out", type=Path, required=True, help="the HTML file to write")
     parser.add_argument("--title", default="Video-Thinker report")
     parser.add_argument(

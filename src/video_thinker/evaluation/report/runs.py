@@ -94,7 +94,7 @@ def find_trainer_state(folder: Path) -> Path:
     if not checkpoints:
         raise ConfigError(
             f"{folder}: holds neither predictions/*.jsonl of an evaluation nor trainer_state.json of a training run; "
-            "give the output_dir of `video-thinker eval`, `sft` or `grpo`."
+            "give the output_dir of `video-thinker eval`, `sft`, `grpo` or `synthesize`."
         )
     return max(checkpoints, key=lambda path: _step(path.parent))
 

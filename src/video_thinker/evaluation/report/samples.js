@@ -220,7 +220,7 @@ function drawModel(sample, { letter, entry, prediction }) {
     h("p", { class: "facts" }, [
       prediction.miou !== null && h("span", { class: prediction.lost && "bad" }, `mIoU ${prediction.miou.toFixed(2)}${prediction.lost ? ", lost grounding" : ""}`),
       h("span", { class: prediction.violations.length > 0 && "bad" }, prediction.violations.length ? `format: ${prediction.violations.join("; ")}` : "valid format"),
-      h("span", {}, `${prediction.num_tokens} tokens`), prediction.finished === false && h("span", { class: "bad" }, "cut off at the token limit")]),
+      prediction.num_tokens > 0 && h("span", {}, `${prediction.num_tokens} tokens`), prediction.finished === false && h("span", { class: "bad" }, "cut off at the token limit")]),
     h("details", {}, h("summary", {}, "Completion as written"), h("pre", {}, prediction.completion)),
   ];
   return h("section", { class: "model", "data-model": letter },
