@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Start a `video-thinker` command: scripts/launch.sh COMMAND CONFIG [key=value …]
-#   NUM_PROCESSES  processes on this machine (default: one per GPU, one without GPUs); evaluation uses one
+#   NUM_PROCESSES  processes on this machine (default: one per GPU, one without GPUs)
 #   NNODES, NODE_RANK, MASTER_ADDR, MASTER_PORT   several machines: the same command on each, with its own NODE_RANK
 #   PYTHON         interpreter (default: the project's .venv if it is there, else python)
 # Sharding is the config's business: `deepspeed: configs/deepspeed/zero3.json`. Without GPUs the processes talk over gloo.
@@ -18,7 +18,10 @@ if [ "$gpus" -eq 0 ]; then
   export DS_ACCELERATOR=${DS_ACCELERATOR:-cpu}
 fi
 nodes=${NNODES:-1}
-if [ "$command" = eval ] || { [ "$gpus" -eq 0 ] && [ -z "${NUM_PROCESSES:-}" ] && [ "$nodes" -eq 1 ]; }; then
+if [ "$command" = eval ]; then # starts its processes itself: they exchange nothing
+  exec "$python" -m video_thinker.cli eval "$@" ${NUM_PROCESSES:+num_processes="$NUM_PROCESSES"}
+fi
+if [ "$gpus" -eq 0 ] && [ -z "${NUM_PROCESSES:-}" ] && [ "$nodes" -eq 1 ]; then
   exec "$python" -m video_thinker.cli "$command" "$@"
 fi
 if [ "$nodes" -gt 1 ]; then

@@ -12,7 +12,11 @@ from video_thinker.errors import VideoThinkerError
 COMMANDS = {
     "sft": ("video_thinker.training.sft", "CONFIG [key=value …]: supervised fine-tuning on traces"),
     "grpo": ("video_thinker.training.grpo", "CONFIG [key=value …]: GRPO on outcome and format rewards"),
-    "eval": ("video_thinker.evaluation.runner", "CONFIG [key=value …]: evaluate a model on splits of items"),
+    "eval": (
+        "video_thinker.evaluation.command",
+        "CONFIG [key=value …], or --model A --suite CONFIG …: evaluate",
+    ),
+    "score": ("video_thinker.evaluation.score", "RUN …: score stored predictions again, without a model"),
     "compare": ("video_thinker.evaluation.compare", "RUN RUN …: evaluations side by side, with paired tests"),
     "report": ("video_thinker.evaluation.report.command", "RUN … --out FILE: one page about evaluations and training"),
     "prepare": ("video_thinker.evaluation.prepare", "NAME --raw FILE --out FILE: turn a benchmark's file into items"),

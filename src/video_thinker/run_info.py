@@ -11,7 +11,18 @@ from typing import Any
 import yaml
 
 RUN_INFO = "run.yaml"
-PACKAGES = ("torch", "transformers", "trl", "accelerate", "deepspeed", "peft", "qwen-vl-utils", "decord", "av")
+PACKAGES = (
+    "torch",
+    "transformers",
+    "trl",
+    "accelerate",
+    "deepspeed",
+    "peft",
+    "qwen-vl-utils",
+    "decord",
+    "torchcodec",
+    "av",
+)
 
 
 def package_versions() -> dict[str, str]:

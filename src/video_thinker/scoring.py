@@ -25,7 +25,7 @@ import re
 import string
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
 from video_thinker.grounding import set_iou
@@ -40,6 +40,7 @@ from video_thinker.trace import (
 )
 
 if TYPE_CHECKING:
+    from nltk.stem.porter import PorterStemmer
     from rouge_score.rouge_scorer import RougeScorer
 
 UNSCORABLE = Score(None, "unscorable")
@@ -272,13 +273,23 @@ def split_words(text: str) -> list[str]:
 
 
 @cache
+def get_stemmer() -> PorterStemmer:
+    """Make nltk's Porter stemmer, with a memory: stemming would be most of the time of scoring captions."""
+    from nltk.stem.porter import PorterStemmer
+
+    class RememberingStemmer(PorterStemmer):  # type: ignore[misc]
+        stem = lru_cache(maxsize=100_000)(PorterStemmer.stem)
+
+    return RememberingStemmer()
+
+
+@cache
 def get_rouge_scorer() -> RougeScorer:
     """Make the scorer of ROUGE-1, ROUGE-2 and ROUGE-L, on stemmed words of any script."""
-    from nltk.stem.porter import PorterStemmer
     from rouge_score import rouge_scorer
     from rouge_score.tokenizers import Tokenizer
 
-    stemmer = PorterStemmer()
+    stemmer = get_stemmer()
 
     class WordTokenizer(Tokenizer):  # type: ignore[misc]
         """rouge-score's own tokens for ASCII text (words over 3 letters are stemmed), and other scripts' words too."""

@@ -24,13 +24,12 @@ from video_thinker.errors import ConfigError, DecodeError
 from video_thinker.evaluation import runner
 from video_thinker.evaluation.backend import GenerationSettings, LocalBackend
 from video_thinker.evaluation.controls import CONTROLS, apply_control
+from video_thinker.evaluation.results import exit_code, result_key
 from video_thinker.evaluation.runner import (
     EvalArguments,
     batch_seed,
-    exit_code,
     parse_splits,
     predict_batch,
-    result_key,
 )
 from video_thinker.modeling import load_processor, vision_token_ids
 
@@ -222,7 +221,9 @@ def kill_after_first_row(config: Path) -> None:
     assert process.wait() == -signal.SIGKILL
 
 
-def test_a_killed_run_continues_to_the_same_figures(tmp_path, tiny_model_dir, media_root, items_file, caplog):
+def test_a_killed_run_continues_to_the_same_figures(
+    tmp_path, tiny_model_dir, media_root, items_file, caplog, monkeypatch
+):
     extra = {"temperature": 1.0, "top_p": 0.9, "max_new_tokens": 96}
     folders = tmp_path / "whole", tmp_path / "killed"
     for folder in folders:
@@ -234,18 +235,22 @@ def test_a_killed_run_continues_to_the_same_figures(tmp_path, tiny_model_dir, me
     survivors = len(rows(killed))
     assert 0 < survivors < 6
     file.write_bytes(file.read_bytes()[:-20])  # as if it had died while writing: half of a batch is left
+    asked, predict_batch = [], runner.predict_batch
+    monkeypatch.setattr(
+        runner, "predict_batch", lambda *args, **kw: asked.append(kw["wanted"]) or predict_batch(*args, **kw)
+    )
     with caplog.at_level(logging.WARNING):
         run(killed)
     assert "half-written" in caplog.text
     assert completions(killed) == completions(whole)
-    assert len(rows(killed)) == 6, "finished ids were run again"
+    assert sum(map(len, asked)) == 6 - (survivors - 1), "finished ids were run again"
     outs = [config.parent / "out" / "metrics.json" for config in (whole, killed)]
     assert outs[0].read_bytes() == outs[1].read_bytes()
 
 
 def test_a_finished_run_is_rescored_without_a_model(config, monkeypatch):
     _, first = run(config)
-    monkeypatch.setattr(runner.LocalBackend, "load", lambda *_: pytest.fail("the model was loaded"))
+    monkeypatch.setattr(runner, "make_backend", lambda *_: pytest.fail("the model was loaded"))
     (config.parent / "out" / "metrics.json").unlink()
     assert run(config) == (0, first)
 

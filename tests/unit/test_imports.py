@@ -35,8 +35,13 @@ TORCH_FREE = [
     "data.validate",
     "cli",
     "evaluation.benchmarks",
+    "evaluation.batching",
+    "evaluation.command",
     "evaluation.prepare",
     "evaluation.published",
+    "evaluation.results",
+    "evaluation.score",
+    "evaluation.suite",
 ]
 
 

@@ -12,11 +12,11 @@ from typing import Protocol
 import torch
 from transformers import GenerationConfig, PreTrainedModel, set_seed
 
-from video_thinker.config import ModelArguments
-from video_thinker.data.collate import EncodedPrompt, SampleEncoder, merge_media
+from video_thinker.config import ModelArguments, VideoArguments
+from video_thinker.data.collate import EncodedPrompt, SampleEncoder, build_encoder, merge_media
 from video_thinker.errors import ConfigError
 from video_thinker.evaluation.controls import Prompt, load_prompt
-from video_thinker.modeling import load_model, vision_token_ids
+from video_thinker.modeling import load_model, load_processor, vision_token_ids
 from video_thinker.schema import VideoSample
 
 
@@ -60,6 +60,22 @@ class Backend(Protocol):
     def generate(self, prompts: Sequence[Prompt], *, seed: int) -> list[Completion]:
         """Answer prompts, in their order. The same prompts with the same seed give the same completions."""
         ...
+
+
+class HasGeneration(Protocol):
+    """Arguments of a command that draws completions."""
+
+    generation: GenerationSettings
+
+
+def make_backend(model_args: ModelArguments, video_args: VideoArguments, args: HasGeneration) -> Backend:
+    """Make the backend that a config asks for.
+
+    Raises:
+        ConfigError: there is no such model, or an option is unknown or does not fit the model.
+    """
+    encoder = build_encoder(load_processor(model_args.model_name_or_path), video_args)
+    return LocalBackend.load(model_args, encoder, args.generation)
 
 
 class LocalBackend:

@@ -21,7 +21,7 @@ from typing import Any
 
 from video_thinker.grounding import temporal_iou
 from video_thinker.schema import Segment, TraceBlock
-from video_thinker.scoring import get_rouge_scorer, split_words
+from video_thinker.scoring import get_rouge_scorer, get_stemmer, split_words
 
 CaptionMetric = Callable[[str, str], float]
 """(predicted caption, gold caption) -> score in [0, 1]."""
@@ -94,4 +94,5 @@ def meteor(predicted: str, gold: str, wordnet: Any) -> float:
     """METEOR (Lavie and Agarwal, 2007) with nltk's weights: alpha 0.9, beta 3, gamma 0.5; `wordnet` gives synonyms."""
     from nltk.translate.meteor_score import single_meteor_score
 
-    return float(single_meteor_score(split_words(gold), split_words(predicted), wordnet=wordnet))
+    words = split_words(gold), split_words(predicted)
+    return float(single_meteor_score(*words, stemmer=get_stemmer(), wordnet=wordnet))

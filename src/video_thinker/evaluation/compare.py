@@ -25,8 +25,7 @@ from typing import Any
 from video_thinker.errors import ConfigError
 from video_thinker.evaluation.metrics import CONFIDENCE, Graded
 from video_thinker.evaluation.predictions import write_json
-from video_thinker.evaluation.report.command import parse_items
-from video_thinker.evaluation.report.runs import EvalRun, load_items, read_runs, split_of, variant_of
+from video_thinker.evaluation.report.runs import EvalRun, load_items, parse_items, read_runs, split_of, variant_of
 from video_thinker.evaluation.report.scored import Result, score_runs
 from video_thinker.evaluation.tables import print_comparison
 

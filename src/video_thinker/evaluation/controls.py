@@ -15,12 +15,15 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-import torch
-
-from video_thinker.data.collate import SampleEncoder
-from video_thinker.data.video import SampledVideo
 from video_thinker.schema import VideoSample
+
+if TYPE_CHECKING:
+    import torch
+
+    from video_thinker.data.collate import SampleEncoder
+    from video_thinker.data.video import SampledVideo
 
 CONTROLS = ("real", "blank", "shuffled", "none")
 
@@ -67,6 +70,8 @@ def apply_control(prompt: Prompt, control: str, *, seed: int, mean_color: Sequen
         videos = [replace(v, frames=v.frames[order]) for v, order in zip(prompt.videos, orders, strict=True)]
         return replace(prompt, videos=tuple(videos))
     if control == "blank":
+        import torch
+
         color = torch.tensor([round(255 * value) for value in mean_color], dtype=torch.uint8)[:, None, None]
         return replace(
             prompt,

@@ -28,14 +28,13 @@ from rich.table import Table
 
 from video_thinker.config import ModelArguments, VideoArguments, check_choice, parse_config
 from video_thinker.data.annotations import RawRow, iter_rows, load_samples
-from video_thinker.data.collate import build_encoder
 from video_thinker.data.video import resolve_backend
 from video_thinker.errors import ConfigError, DataError
-from video_thinker.evaluation.backend import Backend, GenerationSettings, LocalBackend
+from video_thinker.evaluation.backend import Backend, GenerationSettings, make_backend
 from video_thinker.evaluation.metrics import Graded
 from video_thinker.evaluation.predictions import PredictionFile, file_sha256, model_fingerprint, open_output_dir
 from video_thinker.evaluation.runner import evaluate_split
-from video_thinker.modeling import check_model_path, load_processor
+from video_thinker.modeling import check_model_path
 from video_thinker.prompts import PROMPT_STYLES
 
 logger = logging.getLogger(__name__)
@@ -183,8 +182,7 @@ def main(argv: list[str]) -> int:
 
     @functools.cache
     def get_backend() -> Backend:
-        encoder = build_encoder(load_processor(model_args.model_name_or_path), video_args)
-        return LocalBackend.load(model_args, encoder, args.generation)
+        return make_backend(model_args, video_args, args)
 
     graded = []
     for number in range(args.num_generations):

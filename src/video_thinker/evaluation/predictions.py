@@ -1,9 +1,10 @@
 """What an evaluation leaves on disk, and how an interrupted one is taken up again.
 
     OUTPUT_DIR/
-      manifest.json                  the settings the numbers depend on, data hashes, versions, commit
+      manifest.json                  the settings the numbers depend on, data hashes, versions, commit, counts
       predictions/id.jsonl           one row per sample, appended and flushed batch by batch
       predictions/id.shuffled.jsonl  the same under a control
+      predictions/parts/id.0.jsonl   what process 0 of several has added, until it is merged (`results.py`)
       metrics.json                   figures over all rows
 
 One row (the fields from `answer` on are for the reader; figures are always computed from the completion):
@@ -19,11 +20,11 @@ import dataclasses
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from video_thinker.adapters import adapter_base
 from video_thinker.errors import ConfigError, DataError
 from video_thinker.evaluation.metrics import Graded, Prediction
 from video_thinker.run_info import git_commit, package_versions
@@ -32,6 +33,9 @@ logger = logging.getLogger(__name__)
 
 PREDICTION_FIELDS = tuple(field.name for field in dataclasses.fields(Prediction))
 MODEL_FILES = ("*.safetensors", "*.bin", "*.json", "*.jinja", "*.txt", "*.model")
+DECODER_PACKAGES = {"decord": "decord", "torchcodec": "torchcodec", "pyav": "av"}
+"""Video backend -> package whose version says which decoder it is."""
+
 ADAPTER_CONFIG = "adapter_config.json"
 NOT_MODEL_FILES = ("trainer_state.json", "training_args.bin", "optimizer.bin", "scheduler.bin")
 
@@ -48,33 +52,32 @@ def to_row(graded: Graded) -> dict[str, Any]:
     }
 
 
+def to_lines(graded: Iterable[Graded]) -> str:
+    """Write predictions as JSONL."""
+    return "".join(json.dumps(to_row(one), ensure_ascii=False) + "\n" for one in graded)
+
+
 class PredictionFile:
-    """The rows of one split under one control. A later row of a sample replaces an earlier one."""
+    """The rows of one result, or of one process's part of it. A later row of a sample replaces an earlier one."""
 
     def __init__(self, path: Path) -> None:
         """Nothing is opened yet."""
         self.path = path
 
     def read(self) -> dict[str, Prediction]:
-        """Read what is there, by sample id. A last line cut off by a killed run is removed from the file.
+        """Read what is there, by sample id, leaving the file as it is.
+
+        A last line cut off by a killed run is left out; the next `append` removes it.
 
         Raises:
             DataError: another line is not a prediction.
         """
-        if not self.path.exists():
-            return {}
-        content = self.path.read_bytes()
-        whole = content[: content.rfind(b"\n") + 1]
-        if len(whole) < len(content):
-            logger.warning(
-                "%s: dropped a half-written last line (%d bytes); its sample is run again",
-                self.path,
-                len(content) - len(whole),
-            )
-            with self.path.open("r+b") as file:
-                file.truncate(len(whole))
+        content = self.path.read_bytes() if self.path.exists() else b""
+        whole, _, half = content.rpartition(b"\n")
+        if half:
+            logger.warning("%s: a half-written last line (%d bytes); its sample is run again", self.path, len(half))
         predictions = {}
-        for number, line in enumerate(whole.decode().split("\n")[:-1], start=1):
+        for number, line in enumerate(whole.decode().split("\n") if whole else [], start=1):
             prediction = self._parse(line, number)
             predictions[prediction.problem_id] = prediction
         return predictions
@@ -92,9 +95,25 @@ class PredictionFile:
     def append(self, graded: Iterable[Graded]) -> None:
         """Add rows; they are with the operating system when this returns, and survive a kill of the process."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        text = "".join(json.dumps(to_row(one), ensure_ascii=False) + "\n" for one in graded)
+        self._remove_half_line()
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(text)
+            file.write(to_lines(graded))
+
+    def replace(self, graded: Iterable[Graded]) -> None:
+        """Write these rows in place of all that is there; a kill leaves either the old rows or the new ones."""
+        text = to_lines(graded)
+        if not self.path.exists() or self.path.read_bytes() != text.encode():
+            write_text(self.path, text)
+
+    def _remove_half_line(self) -> None:
+        """Remove what a killed run has left without an end; only the last byte is read where there is no such thing."""
+        if not self.path.exists() or self.path.stat().st_size == 0:
+            return
+        with self.path.open("r+b") as file:
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":
+                file.seek(0)
+                file.truncate(file.read().rfind(b"\n") + 1)
 
 
 def model_fingerprint(path: str) -> str:
@@ -105,6 +124,8 @@ def model_fingerprint(path: str) -> str:
     Raises:
         ConfigError: a hub name that is neither cached nor reachable.
     """
+    from video_thinker.adapters import adapter_base  # brings torch, which stored predictions do not need
+
     base = adapter_base(path)
     if base is not None:
         return hashlib.sha256(f"{_fingerprint(path, ADAPTER_CONFIG)} on {model_fingerprint(base)}".encode()).hexdigest()
@@ -136,9 +157,14 @@ def file_sha256(path: str | Path) -> str:
 
 def write_json(path: Path, value: Any) -> None:
     """Write JSON so that a kill leaves either the old file or the new one."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file so that a kill leaves either the old one or the new one, also if several processes write it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(".tmp")
-    draft.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    draft.write_text(text, encoding="utf-8")
     draft.replace(path)
 
 
@@ -181,9 +207,9 @@ def open_output_dir(
     """
     manifest_file = output_dir / "manifest.json"
     if overwrite:
-        for file in [manifest_file, output_dir / "metrics.json", *(output_dir / "predictions").glob("*.jsonl")]:
+        for file in [manifest_file, output_dir / "metrics.json", *(output_dir / "predictions").rglob("*.jsonl")]:
             file.unlink(missing_ok=True)
-    has_predictions = any((output_dir / "predictions").glob("*.jsonl"))
+    has_predictions = any((output_dir / "predictions").rglob("*.jsonl"))
     manifest = read_json(manifest_file) if has_predictions else {}
     if manifest:
         _check_equal(output_dir, manifest["settings"], settings)
@@ -199,8 +225,13 @@ def open_output_dir(
     if manifest and manifest["packages"] != packages:
         logger.warning("%s: continued with other package versions than it was begun with", output_dir)
     first = {"settings": dict(settings), "packages": packages, "git_commit": git_commit()}
+    if "video_backend" in settings:
+        name = settings["video_backend"]
+        first["decoder"] = {"name": name, "version": packages[DECODER_PACKAGES[name]]}
     all_splits = {**manifest.get("splits", {}), **{name: dict(split) for name, split in splits.items()}}
-    write_json(manifest_file, {**first, **manifest, "splits": all_splits, "config": dict(config)})
+    everything = {**first, **manifest, "splits": all_splits, "config": dict(config)}
+    if everything != manifest:
+        write_json(manifest_file, everything)
 
 
 def _without_file(split: Mapping[str, Any]) -> dict[str, Any]:

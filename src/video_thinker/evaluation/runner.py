@@ -1,8 +1,8 @@
 """Evaluate a model on splits of items. `video-thinker eval CONFIG [key=value …]`.
 
 Every prediction is on disk before the next batch begins; the same command takes an interrupted run up again and ends
-with the same figures. Batches are cut from the split's own order, before anything is known about earlier runs, so that
-a sample always meets the same neighbors and the same random numbers.
+with the same figures (`batching.py` says why). `num_processes` processes share the items (`processes.py`), and their
+predictions are brought together and scored at the end (`results.py`).
 """
 
 from __future__ import annotations
@@ -11,32 +11,43 @@ import dataclasses
 import functools
 import hashlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from tqdm import tqdm
 
 from video_thinker.config import ModelArguments, VideoArguments, check_choice, parse_config
 from video_thinker.data.annotations import load_samples
-from video_thinker.data.collate import build_encoder
 from video_thinker.data.video import resolve_backend
 from video_thinker.errors import ConfigError, DecodeError
-from video_thinker.evaluation.backend import Backend, GenerationSettings, LocalBackend
+from video_thinker.evaluation.backend import Backend, GenerationSettings, make_backend
+from video_thinker.evaluation.batching import Chain, deal, plan_chains
 from video_thinker.evaluation.controls import CONTROLS, apply_control
-from video_thinker.evaluation.metrics import Graded, Prediction, compute_metrics, grade, mean
-from video_thinker.evaluation.predictions import (
-    PredictionFile,
-    file_sha256,
-    model_fingerprint,
-    open_output_dir,
-    read_json,
-    write_json,
+from video_thinker.evaluation.metrics import Graded, Prediction, grade
+from video_thinker.evaluation.predictions import PredictionFile, file_sha256, model_fingerprint, open_output_dir
+from video_thinker.evaluation.processes import (
+    LineCounter,
+    eval_command,
+    failed_code,
+    process_environment,
+    run_processes,
+    visible_devices,
+)
+from video_thinker.evaluation.results import (
+    conclude,
+    exit_code,
+    merge_result,
+    prediction_file,
+    read_result,
+    result_key,
+    run_lock,
 )
 from video_thinker.evaluation.tables import print_metrics
-from video_thinker.modeling import check_model_path, load_processor
+from video_thinker.modeling import check_model_path
 from video_thinker.prompts import PROMPT_STYLES
 from video_thinker.schema import VideoSample
 
@@ -63,6 +74,15 @@ class EvalArguments:
     max_failed: float = field(
         default=0.01, metadata={"help": "Largest share of items without a completion before the exit code is 1."}
     )
+    num_processes: int = field(
+        default=0, metadata={"help": "Processes that share the items; 0 is one per GPU, one without GPUs."}
+    )
+    process: int | None = field(
+        default=None,
+        metadata={
+            "help": "Answer only the share of this process, from 0, of num_processes; `score` then brings all together."
+        },
+    )
     overwrite: bool = field(default=False, metadata={"help": "Drop the predictions that are in output_dir."})
 
     def __post_init__(self) -> None:
@@ -73,6 +93,13 @@ class EvalArguments:
             check_choice("video", control, CONTROLS)
         if self.batch_size < 1 or (self.num_samples is not None and self.num_samples < 1):
             raise ConfigError(f"batch_size={self.batch_size}, num_samples={self.num_samples}: must be at least 1.")
+        if self.num_processes < 0:
+            raise ConfigError(f"num_processes={self.num_processes}: must be at least 1, or 0 for one per GPU.")
+        if self.process is not None and (self.overwrite or not 0 <= self.process < self.num_processes):
+            raise ConfigError(
+                f"process={self.process}, num_processes={self.num_processes}, overwrite={self.overwrite}: a process is "
+                "one of 0 to num_processes - 1, and must not remove what the others have written."
+            )
         self.generation = GenerationSettings(self.max_new_tokens, self.temperature, self.top_p)
 
 
@@ -94,11 +121,6 @@ def parse_splits(splits: dict[str, Any] | str | None) -> dict[str, str]:
                 f"splits: {name!r}: {path!r} is not a name (without . / \\) with the path of an items file."
             )
     return value
-
-
-def result_key(split: str, control: str) -> str:
-    """Name of a result in metrics.json and of its predictions file: "id", or "id.blank" under a control."""
-    return split if control == "real" else f"{split}.{control}"
 
 
 def describe_settings(model_args: ModelArguments, video_args: VideoArguments, args: EvalArguments) -> dict[str, Any]:
@@ -154,6 +176,73 @@ def batch_seed(seed: int, batch: Sequence[VideoSample]) -> int:
     return int.from_bytes(digest[:4], "big")
 
 
+@dataclass
+class Answers:
+    """One result in the making: the predictions of `samples` under `control`, those that are there and new ones."""
+
+    key: str
+    samples: Sequence[VideoSample]
+    control: str
+    file: PredictionFile
+    done: dict[str, Graded] = field(default_factory=dict)
+
+    @classmethod
+    def resume(
+        cls, key: str, samples: Sequence[VideoSample], control: str, file: PredictionFile, there: dict[str, Prediction]
+    ) -> Answers:
+        """Take up the predictions that are `there`."""
+        by_id = {sample.id: sample for sample in samples}
+        done = {name: grade(prediction, by_id[name]) for name, prediction in there.items() if name in by_id}
+        return cls(key, samples, control, file, done)
+
+    def missing(self, batch: Sequence[VideoSample]) -> set[str]:
+        """Ids of a batch without an answer. What failed in an earlier run is tried again: its file may be repaired."""
+        return {s.id for s in batch if s.id not in self.done or self.done[s.id].prediction.error is not None}
+
+    def complete(self, backend: Backend, batch: Sequence[VideoSample], *, seed: int) -> int:
+        """Answer, grade and store what is missing of a batch; give the number of new rows."""
+        wanted, by_id = self.missing(batch), {sample.id: sample for sample in batch}
+        predictions = predict_batch(backend, batch, self.control, seed=seed, wanted=wanted)
+        new = [grade(p, by_id[p.problem_id]) for p in predictions if p.problem_id in wanted]
+        self.file.append([graded for graded in new if self.done.get(graded.prediction.problem_id) != graded])
+        self.done |= {graded.prediction.problem_id: graded for graded in new}
+        return len(new)
+
+    @property
+    def graded(self) -> list[Graded]:
+        """All samples that have a prediction, in their order."""
+        return [self.done[sample.id] for sample in self.samples if sample.id in self.done]
+
+
+def answer_chains(
+    get_backend: Callable[[], Backend], work: Sequence[tuple[Sequence[Answers], Sequence[Chain]]], *, seed: int
+) -> None:
+    """Answer all that is missing, with a progress bar.
+
+    Controls of one split go through a chain one after the other, so that they share its decoded frames. The backend is
+    made when it is first needed, so a finished run loads no model.
+
+    Args:
+        get_backend: Makes the backend, once.
+        work: For each split its results (one per control) and the chains of its samples.
+        seed: Of sampling and of the shuffled frames.
+    """
+    tasks = [(answers, batch) for results, chains in work for c in chains for answers in results for batch in c.batches]
+    todo = [(answers, batch) for answers, batch in tasks if answers.missing(batch)]
+    if todo:
+        get_backend()  # before the bar, whose estimate of the time left is about answering
+    num_done = sum(len(batch) - len(answers.missing(batch)) for answers, batch in tasks)
+    with progress_bar(sum(len(batch) for _, batch in tasks), num_done) as progress:
+        for answers, batch in todo:
+            progress.set_description_str(answers.key, refresh=False)
+            progress.update(answers.complete(get_backend(), batch, seed=seed))
+
+
+def progress_bar(total: int, num_done: int) -> tqdm[Any]:
+    """Make a progress bar with the time left."""
+    return tqdm(total=total, initial=num_done, unit="item", smoothing=0.05)
+
+
 def evaluate_split(
     get_backend: Callable[[], Backend],
     samples: Sequence[VideoSample],
@@ -164,77 +253,91 @@ def evaluate_split(
     seed: int,
     name: str = "",
 ) -> list[Graded]:
-    """Answer every sample that has no answer yet, and grade all of them, in the order of `samples`.
-
-    A sample that failed in an earlier run is tried again: its file may have been repaired. The backend is made when it
-    is first needed, so rescoring a finished run loads no model.
-    """
-    by_id = {sample.id: sample for sample in samples}
-    done = {key: grade(prediction, by_id[key]) for key, prediction in file.read().items() if key in by_id}
-    finished = {key for key, graded in done.items() if graded.prediction.error is None}
-    if done:
-        logger.info("%s: %d of %d predictions are there already", file.path, len(finished), len(samples))
-    with tqdm(total=len(samples), initial=len(finished), desc=name, unit="item") as progress:
-        for start in range(0, len(samples), batch_size):
-            batch = samples[start : start + batch_size]
-            wanted = {sample.id for sample in batch} - finished
-            if not wanted:
-                continue
-            predictions = predict_batch(get_backend(), batch, control, seed=seed, wanted=wanted)
-            new = [grade(p, by_id[p.problem_id]) for p in predictions if p.problem_id in wanted]
-            file.append([graded for graded in new if done.get(graded.prediction.problem_id) != graded])
-            done |= {graded.prediction.problem_id: graded for graded in new}
-            progress.update(len(new))
-            accuracy = mean(graded.score.value for graded in done.values() if graded.score)
-            progress.set_postfix(accuracy="-" if accuracy is None else f"{accuracy:.3f}")
-    return [done[sample.id] for sample in samples]
-
-
-def exit_code(metrics: dict[str, dict[str, Any]], max_failed: float) -> int:
-    """1 if more than `max_failed` of a result's items have no completion, and say so; else 0."""
-    bad = {key: m for key, m in metrics.items() if m["num_failed"] > max_failed * m["num_samples"]}
-    for key, figures in bad.items():
-        logger.error(
-            "%s: %d of %d items failed, more than max_failed=%g; the rows with an `error` in its predictions say why",
-            key,
-            figures["num_failed"],
-            figures["num_samples"],
-            max_failed,
-        )
-    return 1 if bad else 0
+    """Answer every sample of one split that has no answer yet, and grade all of them, in the order of `samples`."""
+    answers = Answers.resume(name, samples, control, file, file.read())
+    answer_chains(get_backend, [([answers], plan_chains(samples, batch_size))], seed=seed)
+    return answers.graded
 
 
 def main(argv: list[str]) -> int:
-    """Run an evaluation; exit code 1 if too many items failed."""
+    """Run an evaluation; exit code 1 if too many items failed, or a process did."""
     model_args, video_args, args = parse_config((ModelArguments, VideoArguments, EvalArguments), argv)
     check_model_path(model_args.model_name_or_path)
     splits = {name: load_samples(path)[: args.num_samples] for name, path in args.splits.items()}
+    settings = describe_settings(model_args, video_args, args)
+    results = {result_key(split, control): samples for split, samples in splits.items() for control in args.video}
     output_dir = Path(args.output_dir)
-    open_output_dir(
-        output_dir,
-        describe_settings(model_args, video_args, args),
-        {
-            name: {"file": args.splits[name], "sha256": file_sha256(args.splits[name]), "num_samples": len(samples)}
-            for name, samples in splits.items()
-        },
-        {**dataclasses.asdict(model_args), **dataclasses.asdict(video_args), **dataclasses.asdict(args)},
-        overwrite=args.overwrite,
-    )
-
-    @functools.cache
-    def get_backend() -> Backend:
-        encoder = build_encoder(load_processor(model_args.model_name_or_path), video_args)
-        return LocalBackend.load(model_args, encoder, args.generation)
-
-    metrics = {}
-    for split, samples in splits.items():
-        for control in args.video:
-            key = result_key(split, control)
-            file = PredictionFile(output_dir / "predictions" / f"{key}.jsonl")
-            graded = evaluate_split(
-                get_backend, samples, control, file, batch_size=args.batch_size, seed=args.seed, name=key
-            )
-            metrics[key] = compute_metrics(graded)
-            write_json(output_dir / "metrics.json", {**read_json(output_dir / "metrics.json"), **metrics})
+    with run_lock(output_dir, shared=args.process is not None) as lock:
+        config = {**dataclasses.asdict(model_args), **dataclasses.asdict(video_args), **dataclasses.asdict(args)}
+        open_output_dir(
+            output_dir,
+            settings,
+            {
+                name: {"file": args.splits[name], "sha256": file_sha256(args.splits[name]), "num_samples": len(samples)}
+                for name, samples in splits.items()
+            },
+            {key: value for key, value in config.items() if key not in ("process", "overwrite")},
+            overwrite=args.overwrite,
+        )
+        get_backend = functools.cache(lambda: make_backend(model_args, video_args, args))
+        if args.process is not None:
+            answer_share(get_backend, splits, args)
+            return 0
+        for key, samples in results.items():  # also parts that a killed run has left
+            merge_result(output_dir, key, samples)
+        num_processes = args.num_processes or max(1, torch.cuda.device_count())
+        code = 0
+        if num_processes == 1:
+            answer_share(get_backend, splits, args)
+        else:
+            lock.take(shared=True)
+            code = start_processes(argv, results, output_dir, num_processes)
+            lock.take(shared=False)
+        metrics = conclude(output_dir, results)
     print_metrics(metrics, title=model_args.model_name_or_path)
-    return exit_code(metrics, args.max_failed)
+    return max(code, int(len(metrics) < len(results)), exit_code(metrics, args.max_failed))
+
+
+def answer_share(
+    get_backend: Callable[[], Backend], splits: Mapping[str, Sequence[VideoSample]], args: EvalArguments
+) -> None:
+    """Answer all of a run, or the share of one of its processes."""
+    output_dir, work = Path(args.output_dir), []
+    for split, samples in splits.items():
+        results = []
+        for key, control in ((result_key(split, control), control) for control in args.video):
+            file = prediction_file(output_dir, key, args.process)
+            results.append(Answers.resume(key, samples, control, file, read_result(output_dir, key)))
+            if results[-1].done:
+                logger.info("%s: %d of %d predictions are there already", key, len(results[-1].done), len(samples))
+        chains = plan_chains(samples, args.batch_size)
+        if args.process is not None:
+            chains = deal(chains, args.num_processes)[args.process]
+        work.append((results, chains))
+    answer_chains(get_backend, work, seed=args.seed)
+
+
+def start_processes(
+    argv: Sequence[str], results: Mapping[str, Sequence[VideoSample]], output_dir: Path, num_processes: int
+) -> int:
+    """Run the evaluation in several processes; 0, or the exit code of one that failed, which is named in the log."""
+    devices = visible_devices(torch.cuda.device_count())
+    numbers = range(num_processes)
+    own = [f"num_processes={num_processes}", "overwrite=false"]
+    parts = LineCounter([prediction_file(output_dir, key, number).path for key in results for number in numbers])
+    num_done = sum(p.error is None for key in results for p in read_result(output_dir, key).values())
+    with progress_bar(sum(map(len, results.values())), num_done) as progress:
+        codes = run_processes(
+            [eval_command([*argv, *own, f"process={number}"]) for number in numbers],
+            [process_environment(number, num_processes, devices) for number in numbers],
+            on_poll=lambda: progress.update(num_done + parts.count() - progress.n) and None,
+        )
+    for number, code in enumerate(codes):
+        if code:
+            logger.error(
+                "process %d of %d ended with exit code %d; what it had answered is kept, run the same command again",
+                number,
+                num_processes,
+                code,
+            )
+    return failed_code(codes)

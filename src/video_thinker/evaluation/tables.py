@@ -83,6 +83,32 @@ def print_metrics(metrics: Mapping[str, Mapping[str, Any]], *, title: str) -> No
     console.print(metrics_table(metrics, title, wide=console.width >= WIDE_COLUMNS))
 
 
+def print_suite(
+    runs: Mapping[str, tuple[int, Mapping[str, Mapping[str, Any]]]], console: Console | None = None
+) -> None:
+    """Print the accuracies of several evaluations: run -> (exit code, result key -> figures)."""
+    console = console or make_console()
+    keys = list(dict.fromkeys(key for _, metrics in runs.values() for key in metrics))
+    per_table = max(1, (console.width - MODEL_COLUMNS) // ACCURACY_COLUMNS)
+    for start in range(0, max(1, len(keys)), per_table):
+        table = Table(title=Text("Accuracy", style="bold"), **LOOK)
+        table.add_column("evaluation", overflow="fold", max_width=MODEL_COLUMNS - 2)
+        shown = keys[start : start + per_table]
+        for key in shown:
+            table.add_column(Text(key), justify="right", overflow="fold")
+        table.add_column("exit code", justify="right")
+        for name, (code, metrics) in runs.items():
+            cells = [_with_failures(metrics[key]) if key in metrics else "-" for key in shown]
+            table.add_row(Text(name), *cells, str(code))
+        console.print(table)
+    console.print("Percent with 95% intervals; failed items are left out and counted beside.")
+
+
+def _with_failures(figures: Mapping[str, Any]) -> str:
+    failed = figures["num_failed"]
+    return with_interval(figures) + (f"\n{failed} failed" if failed else "")
+
+
 def print_comparison(comparison: Comparison, console: Console | None = None) -> None:
     """Print a comparison: tables, notes, and for unlike runs a warning before and after them."""
     console = console or make_console()

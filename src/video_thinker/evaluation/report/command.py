@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from video_thinker.errors import ConfigError
 from video_thinker.evaluation.report.page import render_page
-from video_thinker.evaluation.report.runs import EvalRun, load_items, make_labels, read_runs, split_of
+from video_thinker.evaluation.report.runs import EvalRun, load_items, make_labels, parse_items, read_runs, split_of
 from video_thinker.evaluation.report.samples import Place, Shown, choose_samples
 from video_thinker.evaluation.report.scored import score_runs
 from video_thinker.evaluation.report.strips import Strip, make_strip
@@ -82,19 +82,6 @@ def make_strips(shown: Sequence[Shown], num_frames: int) -> dict[Place, Strip]:
         if strip.error:
             logger.warning("no frames: %s", strip.error)
     return strips
-
-
-def parse_items(texts: Sequence[str]) -> dict[str, Path]:
-    """Read `--items SPLIT=FILE` options.
-
-    Raises:
-        ConfigError: one has no "=".
-    """
-    pairs = [text.partition("=") for text in texts]
-    for name, equals, path in pairs:
-        if not (name and equals and path):
-            raise ConfigError(f"--items {name}{equals}{path}: write SPLIT=FILE, e.g. id=data/eval/id/toy_id.jsonl.")
-    return {name: Path(path) for name, _, path in pairs}
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -187,6 +187,19 @@ def _load_split(name: str, split: Mapping[str, Any], override: Path | None) -> l
     return load_samples(path)
 
 
+def parse_items(texts: Sequence[str]) -> dict[str, Path]:
+    """Read `--items SPLIT=FILE` options.
+
+    Raises:
+        ConfigError: one has no "=".
+    """
+    pairs = [text.partition("=") for text in texts]
+    for name, equals, path in pairs:
+        if not (name and equals and path):
+            raise ConfigError(f"--items {name}{equals}{path}: write SPLIT=FILE, e.g. id=data/eval/id/toy_id.jsonl.")
+    return {name: Path(path) for name, _, path in pairs}
+
+
 def split_of(key: str) -> str:
     """Name the split of a result: "id" for "id" and "id.blank"."""
     return key.partition(".")[0]

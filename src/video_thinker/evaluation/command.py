@@ -1,0 +1,14 @@
+"""`video-thinker eval`: with a config one evaluation, with flags several; only the first needs torch."""
+
+from __future__ import annotations
+
+
+def main(argv: list[str]) -> int:
+    """Run `runner.main` on `CONFIG [key=value …]`, `suite.main` on `--model A --suite CONFIG …`."""
+    if argv and argv[0].startswith("--"):
+        from video_thinker.evaluation import suite
+
+        return suite.main(argv)
+    from video_thinker.evaluation import runner
+
+    return runner.main(argv)

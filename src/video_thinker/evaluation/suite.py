@@ -1,0 +1,107 @@
+"""Several models, and several numbers of frames, on one suite: one evaluation for each, then one table.
+
+    scripts/run_eval_batch.sh --model runs/a --model runs/b --suite configs/eval/id_ood.yaml --num-frames 16 32 \
+      --video real blank --output-dir outputs/eval [key=value …]
+
+Every evaluation is a run folder of its own, OUTPUT_DIR/MODEL or OUTPUT_DIR/MODEL-framesN, made by a process of its own:
+one that fails does not stop the others, and the same command takes all of them up again. MODEL is the last part of the
+model's path; where two models share it, as many parts as tell them apart, as nested folders.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from video_thinker.errors import ConfigError
+from video_thinker.evaluation.controls import CONTROLS
+from video_thinker.evaluation.predictions import read_json
+from video_thinker.evaluation.processes import eval_command, failed_code, run_processes
+from video_thinker.evaluation.report.runs import make_labels
+from video_thinker.evaluation.tables import print_suite
+
+logger = logging.getLogger(__name__)
+
+_PAIR = re.compile(r"[a-z]\w*=")
+_TAKES_A_VALUE = ("--model", "--suite", "--output-dir")
+
+
+@dataclass(frozen=True, slots=True)
+class SubRun:
+    """One evaluation of a suite: its name, which is its folder in the output folder, and its `key=value` pairs."""
+
+    name: str
+    pairs: tuple[str, ...]
+
+
+def plan_suite(models: Sequence[str], frame_counts: Sequence[int | None], output_dir: Path) -> list[SubRun]:
+    """List the evaluations of models x numbers of frames; `None` leaves the frames to the config.
+
+    Raises:
+        ConfigError: a model or a number of frames was given twice.
+    """
+    if len(set(frame_counts)) < len(frame_counts):
+        raise ConfigError(f"--num-frames {' '.join(map(str, frame_counts))}: give each number once.")
+    runs = []
+    for model, label in zip(models, make_labels([Path(model) for model in models]), strict=True):
+        for num_frames in frame_counts:
+            name = label if num_frames is None else f"{label}-frames{num_frames}"
+            pairs = [f"model_name_or_path={model}", f"output_dir={output_dir / name}"]
+            pairs += [] if num_frames is None else [f"num_frames={num_frames}"]
+            runs.append(SubRun(name, tuple(pairs)))
+    return runs
+
+
+def split_pairs(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Take the `key=value` pairs out of a command line, wherever they stand: (flags, pairs)."""
+    flags, pairs = [], []
+    for before, text in zip(["", *argv], argv, strict=False):
+        (pairs if _PAIR.match(text) and before not in _TAKES_A_VALUE else flags).append(text)
+    return flags, pairs
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Make the parser of the command line."""
+    parser = argparse.ArgumentParser(
+        prog="video-thinker eval",
+        description="Evaluate models on a suite. (A config as first argument: one evaluation, CONFIG [key=value …])",
+        epilog="key=value pairs are handed to every evaluation: media_root=data/media batch_size=16",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--model", action="append", required=True, metavar="MODEL", help="checkpoint, adapter or hub name; repeat it"
+    )
+    parser.add_argument("--suite", type=Path, required=True, metavar="FILE", help="a config, e.g. configs/eval/id.yaml")
+    parser.add_argument(
+        "--output-dir", type=Path, required=True, metavar="DIR", help="gets a folder for each evaluation"
+    )
+    parser.add_argument(
+        "--num-frames", type=int, nargs="+", metavar="N", help="one evaluation for each number of frames"
+    )
+    parser.add_argument("--video", nargs="+", choices=CONTROLS, help="what the models see; default: as in the suite")
+    return parser
+
+
+def main(argv: list[str]) -> int:
+    """Run a suite; the exit code is 0 only if all evaluations end with 0."""
+    flags, pairs = split_pairs(argv)
+    args = make_parser().parse_args(flags)
+    if owned := [pair for pair in pairs if pair.startswith(("model_name_or_path=", "output_dir=", "process="))]:
+        raise ConfigError(f"{owned[0]}: with flags, models and folders are given as --model and --output-dir.")
+    if not args.suite.is_file():
+        raise ConfigError(f"--suite {args.suite}: no such config file.")
+    shared = [*pairs, *([f"video=[{','.join(args.video)}]"] if args.video else [])]
+    runs = plan_suite(args.model, args.num_frames or [None], args.output_dir)
+    codes = {}
+    for number, run in enumerate(runs, start=1):
+        logger.info("evaluation %d of %d: %s", number, len(runs), run.name)
+        (codes[run.name],) = run_processes([eval_command([str(args.suite), *shared, *run.pairs])], [os.environ])
+        if codes[run.name]:
+            logger.error("%s: ended with exit code %d", run.name, codes[run.name])
+    print_suite({name: (code, read_json(args.output_dir / name / "metrics.json")) for name, code in codes.items()})
+    return failed_code(list(codes.values()))
