@@ -16,7 +16,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import mimetypes
-import weakref
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -71,14 +70,11 @@ class OpenAIBackend:
     def __init__(
         self, model: str, loader: MediaLoader, args: ServerArguments, settings: GenerationSettings, prompt_style: str
     ) -> None:
-        """Make the client; nothing is sent yet."""
+        """See the class; nothing is sent yet."""
         self.model, self.loader, self.args, self.settings = model, loader, args, settings
         self.prompt_style = prompt_style
-        self._client, key = connect(args.base_url, args.api_key_env, timeout_s=args.request_timeout_s)
-        self._secrets = [key] if key else []
+        self._secrets: list[str] = []
         self._retrying = make_retrying(args.max_retries, args.max_backoff_s)
-        self._runner = asyncio.Runner()  # one event loop for all batches: connections live in it
-        weakref.finalize(self, _close, self._runner, self._client)
 
     @classmethod
     def connect(
@@ -124,22 +120,25 @@ class OpenAIBackend:
         Raises:
             ConfigError: the server refuses all requests: wrong key, model name or address.
         """
-        return self._runner.run(self._answer_all(prompts, seed))
+        return asyncio.run(self._answer_all(prompts, seed))
 
     async def _answer_all(self, prompts: Sequence[Prompt], seed: int) -> list[Completion]:
+        client, key = connect(self.args.base_url, self.args.api_key_env, timeout_s=self.args.request_timeout_s)
+        self._secrets = [key] if key else []
         slots = asyncio.Semaphore(self.args.concurrency)
-        tasks = [asyncio.create_task(self._answer(prompt, seed, slots)) for prompt in prompts]
-        try:
-            return await asyncio.gather(*tasks)
-        finally:
-            for task in tasks:
-                task.cancel()
+        async with client:
+            tasks = [asyncio.create_task(self._answer(client, prompt, seed, slots)) for prompt in prompts]
+            try:
+                return await asyncio.gather(*tasks)
+            finally:
+                for task in tasks:
+                    task.cancel()
 
-    async def _answer(self, prompt: Prompt, seed: int, slots: asyncio.Semaphore) -> Completion:
+    async def _answer(self, client: AsyncOpenAI, prompt: Prompt, seed: int, slots: asyncio.Semaphore) -> Completion:
         async with slots:
             messages = await asyncio.to_thread(self._messages, prompt)
             try:
-                return await self._send(messages, _sample_seed(seed, prompt.sample))
+                return await self._send(client, messages, _sample_seed(seed, prompt.sample))
             # Not chained below: a server's words may hold the key.
             except REFUSED as error:
                 raise ConfigError(
@@ -150,11 +149,11 @@ class OpenAIBackend:
             except (*RETRIED, openai.APIStatusError) as error:
                 return Completion("", 0, error=f"{self.args.base_url}, model {self.model!r}: {self._cause(error)}")
 
-    async def _send(self, messages: list[Any], seed: int) -> Completion:
+    async def _send(self, client: AsyncOpenAI, messages: list[Any], seed: int) -> Completion:
         async for attempt in self._retrying.copy():  # it holds the state of one call
             with attempt:
                 async with asyncio.timeout(self.args.request_timeout_s):
-                    response = await self._client.chat.completions.create(
+                    response = await client.chat.completions.create(
                         model=self.model,
                         messages=messages,
                         max_tokens=self.settings.max_new_tokens,
@@ -248,8 +247,3 @@ def _sample_seed(seed: int, sample: VideoSample) -> int:
     """Derive a request's seed; some servers take no more than 31 bits."""
     digest = hashlib.sha256(repr((seed, sample.id)).encode()).digest()
     return int.from_bytes(digest[:4], "big") >> 1
-
-
-def _close(runner: asyncio.Runner, client: AsyncOpenAI) -> None:
-    runner.run(client.close())
-    runner.close()
