@@ -130,7 +130,10 @@ Script = Callable[[int, str, dict], tuple]
 
 @contextmanager
 def scripted_server(script: Script) -> Iterator[str]:
-    """Serve what `script(number, Authorization header, body)` of a request gives: status, body, headers if any."""
+    """Serve what `script(number, Authorization header, body)` of a request gives: status, body, headers if any.
+
+    A body in bytes is sent as it is.
+    """
     count = iter(range(1_000_000))
 
     class Handler(BaseHTTPRequestHandler):
@@ -145,7 +148,7 @@ def scripted_server(script: Script) -> Iterator[str]:
                 return  # the client has gone
             body = json.loads(raw)
             status, reply, *headers = script(next(count), self.headers["Authorization"], body)
-            data = json.dumps(reply).encode()
+            data = reply if isinstance(reply, bytes) else json.dumps(reply).encode()
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(data)))

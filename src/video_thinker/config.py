@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import yaml
 
@@ -132,6 +133,67 @@ class DataArguments(VideoArguments):
     max_decode_errors: float = field(
         default=0.01, metadata={"help": "Largest share of items that `skip` may drop before the run is refused."}
     )
+
+
+@dataclass(kw_only=True)
+class ServerArguments:
+    """Who answers an evaluation: a model in this process, or one behind an OpenAI-compatible server."""
+
+    backend: str = field(default="local", metadata={"help": "local, or openai: the server at base_url."})
+    base_url: str | None = field(default=None, metadata={"help": "Server, e.g. http://127.0.0.1:8000/v1."})
+    api_key_env: str = field(
+        default="OPENAI_API_KEY", metadata={"help": "Environment variable with the key; it is kept nowhere else."}
+    )
+    concurrency: int = field(default=16, metadata={"help": "Requests of a batch in flight at once."})
+    request_timeout_s: float = field(default=600.0, metadata={"help": "Longest time for one try of a request."})
+    max_retries: int = field(default=8, metadata={"help": "Tries of a request that fails on the way (429, 5xx, …)."})
+    max_backoff_s: float = field(default=60.0, metadata={"help": "Longest wait between tries."})
+    send_seed: bool = field(default=False, metadata={"help": "Send a seed with each request, made from `seed`."})
+    extra_body: dict[str, Any] = field(
+        default_factory=dict, metadata={"help": "Further fields of a request, e.g. {repetition_penalty: 1.0}."}
+    )
+    media: str = field(
+        default="frames", metadata={"help": "frames: ours, as images with times; video_url: the whole file."}
+    )
+    image_format: str = field(default="jpeg", metadata={"help": "jpeg or png, of the frames sent."})
+    resize_factor: int = field(
+        default=28, metadata={"help": "Frames' sides are multiples of it: 28 for Qwen2.5-VL, 32 for Qwen3-VL."}
+    )
+
+    def __post_init__(self) -> None:
+        """Check what argparse cannot.
+
+        Raises:
+            ConfigError: a value is unknown or out of range, or the address holds more than an address.
+        """
+        check_choice("backend", self.backend, ("local", "openai"))
+        check_choice("media", self.media, ("frames", "video_url"))
+        check_choice("image_format", self.image_format, ("jpeg", "png"))
+        for name in ("concurrency", "max_retries", "resize_factor"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name}={getattr(self, name)}: must be at least 1.")
+        if self.request_timeout_s <= 0 or self.max_backoff_s < 0:
+            raise ConfigError(
+                f"request_timeout_s={self.request_timeout_s}, max_backoff_s={self.max_backoff_s}: the first must be "
+                "above 0, the second at least 0."
+            )
+        if self.backend == "openai":
+            self.base_url = _check_url(self.base_url)
+        elif self.base_url is not None:
+            raise ConfigError("base_url is set, but backend=local asks no server; set backend=openai, or drop it.")
+
+
+def _check_url(url: str | None) -> str:
+    """Check the address of a server. It is never repeated in a message: it may hold a password."""
+    parts = urlsplit(url or "")
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ConfigError("base_url: backend=openai needs the address of a server, e.g. http://127.0.0.1:8000/v1.")
+    if parts.username is not None or parts.query or parts.fragment:
+        raise ConfigError(
+            "base_url holds a user name, a query or a fragment; it is stored with the results, so it must be an "
+            "address only: give a key in the environment variable that api_key_env names."
+        )
+    return parts.geturl().rstrip("/")
 
 
 def _known_keys(dataclass_types: Sequence[type]) -> list[str]:

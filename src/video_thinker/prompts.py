@@ -99,6 +99,11 @@ def grounding_question(caption: str) -> str:
     return _GROUNDING_QUESTION.format(caption=caption.strip())
 
 
+def frame_label(time: str, video: int | None = None) -> str:
+    """Label a frame with its time, and its video's number if there are several: for frames sent as single images."""
+    return f"Frame at {time}:" if video is None else f"Video {video}, frame at {time}:"
+
+
 def render_system(style: str) -> str | None:
     """Return the system message of a style, or `None` if the style has none.
 

@@ -336,6 +336,7 @@ class CountingBackend:
     """Answers "A" and counts the batches it is asked; samples named `bad*` cannot be read."""
 
     mean_color = (0.5, 0.5, 0.5)
+    independent = False
 
     def __init__(self, backend: LocalBackend) -> None:
         self.backend, self.batches = backend, []

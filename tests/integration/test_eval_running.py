@@ -19,7 +19,7 @@ import yaml
 
 from tests.conftest import REPO, make_item, write_items
 from video_thinker.config import VideoArguments
-from video_thinker.data import collate
+from video_thinker.data import media
 from video_thinker.errors import ConfigError
 from video_thinker.evaluation import runner, score
 from video_thinker.evaluation.batching import plan_chains
@@ -156,15 +156,15 @@ def test_processes_that_cannot_be(config_of, tmp_path, pairs):
 
 def test_every_video_is_decoded_once(config_of, tmp_path, monkeypatch):
     decoded = Counter()
-    load_video = collate.load_video
+    load_video = media.load_video
 
     def counting(path, *args, **kwargs):
         decoded[path.name] += 1
         return load_video(path, *args, **kwargs)
 
-    monkeypatch.setattr(collate, "load_video", counting)
+    monkeypatch.setattr(media, "load_video", counting)
     one_clip_kib = 12 * 3 * 64 * 64 / 2**10  # the cache holds a clip, and not the three
-    monkeypatch.setattr(collate.LRUCache, "__init__", sized_cache(collate.LRUCache.__init__, one_clip_kib * 2**10 * 2))
+    monkeypatch.setattr(media.LRUCache, "__init__", sized_cache(media.LRUCache.__init__, one_clip_kib * 2**10 * 2))
     pairs = ["video=[real,blank,shuffled,none]", "max_new_tokens=2", "batch_size=4"]
     assert runner.main([str(config_of(tmp_path)), *pairs]) == 0
     assert decoded == {"a.mp4": 1, "b.mp4": 1, "c.mp4": 1}

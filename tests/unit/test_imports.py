@@ -13,7 +13,7 @@ SOURCE = Path(__file__).resolve().parents[2] / "src" / PACKAGE
 # Bottom to top: a module imports from its own layer and from those below. A package's name stands for all its modules.
 LAYERS = [
     ["schema", "errors", "run_info"],
-    ["prompts", "trace", "scoring", "grounding", "config", "completions"],
+    ["prompts", "trace", "scoring", "grounding", "config", "completions", "chat"],
     ["data", "rewards", "modeling", "adapters", "parts", "merge", "flops"],
     ["training", "evaluation", "synthesis", "spotlight", "toyworld", "planning", "plan", "doctor", "machine"],
     ["cli"],
@@ -27,6 +27,7 @@ TORCH_FREE = [
     "scoring",
     "grounding",
     "prompts",
+    "chat",
     "completions",
     "rewards",
     "data",

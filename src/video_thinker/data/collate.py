@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from cachetools import LRUCache
 from transformers import ProcessorMixin, Qwen3VLProcessor
 from transformers.video_utils import VideoMetadata
 
 from video_thinker.config import VideoArguments
-from video_thinker.data.conversation import Message, build_messages, build_target, media_path
+from video_thinker.data.conversation import Message, build_messages, build_target
 from video_thinker.data.frame_cache import FrameCache
-from video_thinker.data.video import SampledVideo, VideoSampling, load_image, load_video, resolve_backend
-from video_thinker.errors import ConfigError, DataError
+from video_thinker.data.media import MediaLoader, open_frame_cache, video_sampling
+from video_thinker.data.video import SampledVideo, VideoSampling
+from video_thinker.errors import DataError
 from video_thinker.schema import VideoSample
 
 IGNORE_INDEX = -100
@@ -94,11 +94,8 @@ def frame_metadata(video: SampledVideo) -> VideoMetadata:
     )
 
 
-class SampleEncoder:
+class SampleEncoder(MediaLoader):
     """Turns samples into model inputs, with one processor and one way of sampling videos.
-
-    Frames come from a byte-bounded in-memory cache of sampled videos (uint8), so that the G rollouts of a prompt and
-    the next epoch do not decode a file again.
 
     Args:
         processor: The model's processor (`AutoProcessor`).
@@ -125,51 +122,17 @@ class SampleEncoder:
         frame_cache: FrameCache | None = None,
     ) -> None:
         """See the class."""
-        self.frame_cache = frame_cache
-        self.processor = processor
-        self.sampling = sampling
-        self.prompt_style = prompt_style
-        self.media_root = media_root
-        self.backend = resolve_backend(backend)
-        self._frames: LRUCache[Path, SampledVideo] = LRUCache(
-            maxsize=max(1, cache_mib * 2**20), getsizeof=lambda video: video.frames.nbytes
-        )
         video_processor = processor.video_processor
-        self.resize_factor: int = video_processor.patch_size * video_processor.merge_size
-        if sampling.max_pixels < self.resize_factor**2:
-            raise ConfigError(
-                f"max_pixels={sampling.max_pixels}: one vision token of this model is {self.resize_factor} x "
-                f"{self.resize_factor} pixels; give at least {self.resize_factor**2}."
-            )
-
-    def load_video(self, path: Path, sample_id: str) -> SampledVideo:
-        """Decode a video, or take it from the cache.
-
-        Raises:
-            DecodeError: see `video_thinker.data.video.load_video`.
-        """
-        video = self._frames.get(path)
-        if video is None:
-            load = load_video if self.frame_cache is None else self.frame_cache.load_video
-            video = load(path, self.sampling, sample_id=sample_id, backend=self.backend, factor=self.resize_factor)
-            if video.frames.nbytes <= self._frames.maxsize:
-                self._frames[path] = video
-        return video
-
-    def load_media(self, sample: VideoSample) -> tuple[list[SampledVideo], list[torch.Tensor]]:
-        """Decode the videos and the images of a sample, each in the sample's order.
-
-        Raises:
-            DecodeError: a media file cannot be used.
-        """
-        videos, images = [], []
-        for media in sample.media:
-            path = media_path(media, self.media_root)
-            if media.kind == "video":
-                videos.append(self.load_video(path, sample.id))
-            else:
-                images.append(load_image(path, self.sampling, sample_id=sample.id, factor=self.resize_factor))
-        return videos, images
+        super().__init__(
+            sampling,
+            resize_factor=video_processor.patch_size * video_processor.merge_size,
+            media_root=media_root,
+            backend=backend,
+            cache_mib=cache_mib,
+            frame_cache=frame_cache,
+        )
+        self.processor = processor
+        self.prompt_style = prompt_style
 
     def encode_prompt(self, sample: VideoSample) -> EncodedPrompt:
         """Render, tokenize and preprocess one prompt.
@@ -217,17 +180,14 @@ def build_encoder(processor: ProcessorMixin, args: VideoArguments) -> SampleEnco
     Raises:
         ConfigError: the sampling cannot be met, or not by this model, or the video backend is not there.
     """
-    sampling = VideoSampling(
-        args.fps, args.num_frames, args.min_frames, args.max_frames, args.min_pixels, args.max_pixels
-    )
     return SampleEncoder(
         processor,
-        sampling,
+        video_sampling(args),
         prompt_style=args.prompt_style,
         media_root=args.media_root,
         backend=args.video_backend,
         cache_mib=args.media_cache_mib,
-        frame_cache=FrameCache(args.frame_cache_dir, args.frame_cache_gib) if args.frame_cache_dir else None,
+        frame_cache=open_frame_cache(args),
     )
 
 

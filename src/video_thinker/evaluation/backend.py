@@ -52,6 +52,8 @@ class Backend(Protocol):
     """All that an evaluation needs of a model. A backend for a server implements these three."""
 
     mean_color: Sequence[float]
+    independent: bool
+    """Whether a prompt's completion does not depend on its neighbors in the batch, so that it may be asked alone."""
 
     def load_prompt(self, sample: VideoSample) -> Prompt:
         """Decode a sample's media; raise `DecodeError` if they cannot be used."""
@@ -86,6 +88,8 @@ class LocalBackend:
         encoder: Turns prompts into model inputs.
         settings: How completions are drawn.
     """
+
+    independent = False  # padding and the batch's random numbers are shared
 
     def __init__(self, model: PreTrainedModel, encoder: SampleEncoder, settings: GenerationSettings) -> None:
         """See the class."""

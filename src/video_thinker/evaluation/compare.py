@@ -29,7 +29,7 @@ from video_thinker.evaluation.report.runs import EvalRun, load_items, parse_item
 from video_thinker.evaluation.report.scored import Result, score_runs
 from video_thinker.evaluation.tables import print_comparison
 
-NOT_COMPARED = ("model_sha256", "dtype", "attn_implementation", "video_backend", "seed")
+NOT_COMPARED = ("model_sha256", "model", "base_url", "dtype", "attn_implementation", "video_backend", "seed")
 """Settings that may differ: the model, how it is computed, and the draw. They are noted; all others must agree."""
 
 NUM_RESAMPLES = 10_000

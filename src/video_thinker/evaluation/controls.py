@@ -22,7 +22,7 @@ from video_thinker.schema import VideoSample
 if TYPE_CHECKING:
     import torch
 
-    from video_thinker.data.collate import SampleEncoder
+    from video_thinker.data.media import MediaLoader
     from video_thinker.data.video import SampledVideo
 
 CONTROLS = ("real", "blank", "shuffled", "none")
@@ -42,13 +42,13 @@ class Prompt:
         return self.videos[0].duration_s if len(self.videos) == 1 else None
 
 
-def load_prompt(sample: VideoSample, encoder: SampleEncoder) -> Prompt:
+def load_prompt(sample: VideoSample, loader: MediaLoader) -> Prompt:
     """Decode a sample's media.
 
     Raises:
         DecodeError: a file cannot be used.
     """
-    videos, images = encoder.load_media(sample)
+    videos, images = loader.load_media(sample)
     return Prompt(sample, tuple(videos), tuple(images))
 
 

@@ -20,7 +20,7 @@ import torch
 import yaml
 from tqdm import tqdm
 
-from video_thinker.config import ModelArguments, VideoArguments, check_choice, parse_config
+from video_thinker.config import ModelArguments, ServerArguments, VideoArguments, check_choice, parse_config
 from video_thinker.data.annotations import load_samples
 from video_thinker.data.video import resolve_backend
 from video_thinker.errors import ConfigError, DecodeError
@@ -47,7 +47,7 @@ from video_thinker.evaluation.results import (
     run_lock,
 )
 from video_thinker.evaluation.tables import print_metrics
-from video_thinker.modeling import check_model_path
+from video_thinker.modeling import check_model_path, resolve_attn_implementation
 from video_thinker.prompts import PROMPT_STYLES
 from video_thinker.schema import VideoSample
 
@@ -55,7 +55,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass
-class EvalArguments:
+class EvalArguments(ServerArguments):
     """Which splits are evaluated, and how completions are drawn."""
 
     output_dir: str = field(metadata={"help": "Folder for predictions, metrics.json and manifest.json."})
@@ -87,6 +87,7 @@ class EvalArguments:
 
     def __post_init__(self) -> None:
         """Check what argparse cannot. Raises `ConfigError`."""
+        super().__post_init__()
         self.splits = parse_splits(self.splits)
         self.video = [self.video] if isinstance(self.video, str) else list(dict.fromkeys(self.video))
         for control in self.video:
@@ -128,10 +129,7 @@ def describe_settings(model_args: ModelArguments, video_args: VideoArguments, ar
     check_choice("prompt_style", video_args.prompt_style, tuple(PROMPT_STYLES))
     style = PROMPT_STYLES[video_args.prompt_style]
     sampling = ("fps", "num_frames", "min_frames", "max_frames", "min_pixels", "max_pixels")
-    return {
-        "model_sha256": model_fingerprint(model_args.model_name_or_path),
-        "dtype": model_args.dtype,
-        "attn_implementation": model_args.attn_implementation,
+    settings = {
         **{name: getattr(video_args, name) for name in sampling},
         "video_backend": resolve_backend(video_args.video_backend),
         "prompt_style": video_args.prompt_style,
@@ -139,6 +137,29 @@ def describe_settings(model_args: ModelArguments, video_args: VideoArguments, ar
         **dataclasses.asdict(args.generation),
         "seed": args.seed,
     }
+    if args.backend == "openai":
+        from video_thinker.evaluation.openai_backend import describe_server
+
+        return {**settings, **describe_server(model_args, video_args, args, args.video)}
+    return {
+        "model_sha256": model_fingerprint(model_args.model_name_or_path),
+        "dtype": model_args.dtype,
+        "attn_implementation": resolve_attn_implementation(model_args.attn_implementation),
+        **settings,
+    }
+
+
+def open_backend(model_args: ModelArguments, video_args: VideoArguments, args: EvalArguments) -> Backend:
+    """Make the backend that a config asks for.
+
+    Raises:
+        ConfigError: there is no such model, or an option is unknown or does not fit the model.
+    """
+    if args.backend == "openai":
+        from video_thinker.evaluation.openai_backend import OpenAIBackend
+
+        return OpenAIBackend.connect(model_args, video_args, args, args.generation)
+    return make_backend(model_args, video_args, args)
 
 
 def predict_batch(
@@ -146,8 +167,12 @@ def predict_batch(
 ) -> list[Prediction]:
     """Answer a batch under a control. A sample whose media cannot be read gives a failed prediction.
 
-    If none of the ids in `wanted` can be read, only these failures are given and the model is not asked.
+    If none of the ids in `wanted` can be read, only these failures are given and the model is not asked. A backend
+    whose completions are independent is asked for no others.
     """
+    drawn_with = batch_seed(seed, batch)
+    if backend.independent and wanted is not None:
+        batch = [sample for sample in batch if sample.id in wanted]
     predictions: dict[str, Prediction] = {}
     prompts = []
     for sample in batch:
@@ -157,7 +182,7 @@ def predict_batch(
             predictions[sample.id] = Prediction(sample.id, error=str(error))
     if any(wanted is None or prompt.sample.id in wanted for prompt in prompts):
         shown = [apply_control(p, control, seed=seed, mean_color=backend.mean_color) for p in prompts]
-        completions = backend.generate(shown, seed=batch_seed(seed, batch))
+        completions = backend.generate(shown, seed=drawn_with)
         for prompt, completion in zip(prompts, completions, strict=True):
             predictions[prompt.sample.id] = Prediction(
                 prompt.sample.id,
@@ -262,7 +287,8 @@ def evaluate_split(
 def main(argv: list[str]) -> int:
     """Run an evaluation; exit code 1 if too many items failed, or a process did."""
     model_args, video_args, args = parse_config((ModelArguments, VideoArguments, EvalArguments), argv)
-    check_model_path(model_args.model_name_or_path)
+    if args.backend == "local":
+        check_model_path(model_args.model_name_or_path)
     splits = {name: load_samples(path)[: args.num_samples] for name, path in args.splits.items()}
     settings = describe_settings(model_args, video_args, args)
     results = {result_key(split, control): samples for split, samples in splits.items() for control in args.video}
@@ -279,13 +305,13 @@ def main(argv: list[str]) -> int:
             {key: value for key, value in config.items() if key not in ("process", "overwrite")},
             overwrite=args.overwrite,
         )
-        get_backend = functools.cache(lambda: make_backend(model_args, video_args, args))
+        get_backend = functools.cache(lambda: open_backend(model_args, video_args, args))
         if args.process is not None:
             answer_share(get_backend, splits, args)
             return 0
         for key, samples in results.items():  # also parts that a killed run has left
             merge_result(output_dir, key, samples)
-        num_processes = args.num_processes or max(1, torch.cuda.device_count())
+        num_processes = args.num_processes or (max(1, torch.cuda.device_count()) if args.backend == "local" else 1)
         code = 0
         if num_processes == 1:
             answer_share(get_backend, splits, args)

@@ -12,7 +12,6 @@ import dataclasses
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,17 +21,15 @@ import diskcache
 import openai
 from aiolimiter import AsyncLimiter
 from openai import AsyncOpenAI
-from openai.types.chat import ChatCompletion
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, wait_random_exponential
 
+from video_thinker.chat import RETRIED, check_completion, connect, describe_failure, is_transient, make_retrying, redact
 from video_thinker.errors import TeacherError
 from video_thinker.synthesis.arguments import Endpoint
 from video_thinker.synthesis.frames import FrameSet
 
 logger = logging.getLogger(__name__)
 
-NO_KEY = "none"
-"""Sent where no key is set: servers on one's own machine want none, but the client insists on one."""
+REFUSED_STATUS = (400, 413, 422)
 
 
 class BudgetReachedError(TeacherError):
@@ -45,24 +42,6 @@ class UnreachableError(TeacherError):
 
 class RequestRefusedError(TeacherError):
     """The server refuses this one request, though it has answered others: a content filter, or too long an input."""
-
-
-class _BrokenReplyError(Exception):
-    """The body of a response was no chat completion."""
-
-
-RETRIED = (
-    openai.APIConnectionError,  # and its subclass for timeouts
-    openai.RateLimitError,
-    openai.InternalServerError,
-    openai.ConflictError,
-    openai.APIResponseValidationError,
-    json.JSONDecodeError,
-    _BrokenReplyError,
-    TimeoutError,
-)
-RETRIED_STATUS = (408, 425)  # for these the client has no class of its own
-REFUSED_STATUS = (400, 413, 422)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,13 +121,7 @@ class ChatClient:
             if endpoint.requests_per_minute
         }
         self._slots = asyncio.Semaphore(self.limits.concurrency)
-        backoff = wait_random_exponential(multiplier=0.5, max=self.limits.max_backoff_s)
-        self._retrying = AsyncRetrying(
-            retry=retry_if_exception(_is_transient),
-            stop=stop_after_attempt(self.limits.max_retries),
-            wait=lambda state: max(backoff(state), min(_retry_after_s(state), self.limits.max_backoff_s)),
-            reraise=True,
-        )
+        self._retrying = make_retrying(self.limits.max_retries, self.limits.max_backoff_s)
 
     async def close(self) -> None:
         """Close the connections and the cache."""
@@ -183,18 +156,10 @@ class ChatClient:
         )
 
     def _connect(self, endpoint: Endpoint) -> AsyncOpenAI:
-        key = os.environ.get(endpoint.api_key_env) or NO_KEY
-        if key != NO_KEY:
+        client, key = connect(endpoint.base_url, endpoint.api_key_env, timeout_s=endpoint.timeout_s)
+        if key:
             self._secrets.add(key)
-        # Retries are ours: one policy, counted once. The client's own timeout bounds each read, ours the whole request.
-        return AsyncOpenAI(
-            api_key=key,
-            base_url=endpoint.base_url,
-            max_retries=0,
-            timeout=endpoint.timeout_s,
-            organization="",
-            project="",
-        )
+        return client
 
     def _key(self, role: str, request: Request) -> str:
         endpoint = self.endpoints[role]
@@ -246,17 +211,16 @@ class ChatClient:
 
     def _failure(self, role: str, request: Request, error: Exception) -> TeacherError:
         """Say what a failed request means: that the server is away, or this request or all of them are refused."""
-        if _is_transient(error):
+        if is_transient(error):
             return UnreachableError(self._describe(role, request, error, "run the command again later"))
         status = error.status_code if isinstance(error, openai.APIStatusError) else 0
         if status in REFUSED_STATUS and self.spent[role].requests > 0:
             return RequestRefusedError(self._describe(role, request, error, "the sample is asked for anew or rejected"))
         return TeacherError(self._describe(role, request, error, "check the endpoint's model, key and parameters"))
 
-    def _read(self, completion: object) -> Reply:
+    def _read(self, response: object) -> Reply:
         """Take a reply out of a completion, without a secret that the server may have echoed."""
-        if not isinstance(completion, ChatCompletion) or not completion.choices or not completion.choices[0].message:
-            raise _BrokenReplyError(f"the response is no chat completion: {str(completion)[:100]!r}")
+        completion = check_completion(response)
         choice, usage = completion.choices[0], completion.usage
         return Reply(
             text=self._redact(choice.message.content or ""),
@@ -273,23 +237,11 @@ class ChatClient:
             self.cache.set(("spent", role), dataclasses.asdict(self.spent[role]))
 
     def _redact(self, text: str) -> str:
-        for secret in self._secrets:
-            text = text.replace(secret, "[key]")
-        return text
+        return redact(text, self._secrets)
 
     def _describe(self, role: str, request: Request, error: BaseException, fix: str) -> str:
-        said = f"{error}"
-        if isinstance(error, openai.APIStatusError) and " - " not in said:  # the body is not in OpenAI's form
-            said += f" - {error.body}"
-        cause = " ".join(self._redact(said).split())[:300] or type(error).__name__
         model = self.endpoints[role].model
-        return f"{role} {model!r}, request {_request_id(request)}: {type(error).__name__}: {cause}; {fix}."
-
-
-def _is_transient(error: BaseException) -> bool:
-    """Say whether the same request may succeed another time."""
-    status = error.status_code if isinstance(error, openai.APIStatusError) else None
-    return isinstance(error, RETRIED) or status in RETRIED_STATUS
+        return f"{role} {model!r}, request {_request_id(request)}: {describe_failure(error, self._secrets)}; {fix}."
 
 
 def _request_id(request: Request) -> str:
@@ -304,13 +256,3 @@ async def _messages(request: Request) -> list[Any]:
     if request.frames is not None:
         content = [{"type": "text", "text": text}, *await asyncio.to_thread(request.frames.content)]
     return [{"role": "system", "content": request.system}, {"role": "user", "content": content}]
-
-
-def _retry_after_s(state: RetryCallState) -> float:
-    """Seconds that the server asks to wait, 0 if it does not say."""
-    error = state.outcome.exception() if state.outcome else None
-    header = error.response.headers.get("retry-after", "") if isinstance(error, openai.APIStatusError) else ""
-    try:
-        return max(0.0, float(header))
-    except ValueError:  # a date, or nothing
-        return 0.0

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import io
 import os
 from collections import defaultdict
 from collections.abc import Sequence
@@ -15,12 +13,12 @@ from typing import Any
 
 import diskcache
 
+from video_thinker.chat import JPEG_QUALITY, image_part
 from video_thinker.errors import ConfigError, DecodeError
-from video_thinker.synthesis.prompts import frame_label
+from video_thinker.prompts import frame_label
 from video_thinker.trace import format_time
 
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".flv", ".mpg")
-JPEG_QUALITY = 90
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +54,6 @@ class FrameSet:
         Raises:
             DecodeError: the video cannot be decoded there.
         """
-        from PIL import Image
-
         from video_thinker.data.video import load_span
 
         frames_THWC, times_s = load_span(
@@ -65,11 +61,8 @@ class FrameSet:
         )
         parts: list[dict[str, Any]] = []
         for pixels, time_s in zip(frames_THWC, times_s, strict=True):
-            buffer = io.BytesIO()
-            Image.fromarray(pixels).save(buffer, format="JPEG", quality=JPEG_QUALITY)
-            url = "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
             parts.append({"type": "text", "text": frame_label(format_time(round(time_s, 1)))})
-            parts.append({"type": "image_url", "image_url": {"url": url}})
+            parts.append(image_part(pixels))
         return parts
 
 

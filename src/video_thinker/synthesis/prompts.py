@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import hashlib
 
+from video_thinker.prompts import frame_label
+
 WRITE_QUESTION = """\
 You write multiple-choice questions that test whether somebody has followed a whole video.
 
@@ -62,11 +64,6 @@ segment numbers, or that captions or the answer were given. End with the content
 Reply with this text and nothing else."""
 
 TEXTS = (WRITE_QUESTION, ANSWER_FROM_NOTES, WRITE_CAPTION, WRITE_TRACE)
-
-
-def frame_label(time: str) -> str:
-    """Label a frame with its time."""
-    return f"Frame at {time}:"
 
 
 def prompt_version() -> str:

@@ -120,7 +120,7 @@ def page_notes(
     runs: Sequence[EvalRun], results: Sequence[Result], shown: Sequence[Shown], strips: Mapping[Place, Strip]
 ) -> list[str]:
     """Say what a reader must know before the figures: what differs, is stale, incomplete, left out or unreadable."""
-    made = {key for run in runs for key in run.manifest.get("settings", {})} - {"model_sha256"}
+    made = {key for run in runs for key in run.manifest.get("settings", {})} - {"model_sha256", "model", "base_url"}
     different = [row["key"] for row in settings_table(runs) if row["differs"] and row["key"] in made]
     notes = [f"These runs differ in more than their model: {', '.join(different)}."] if different else []
     notes += [
