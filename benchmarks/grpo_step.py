@@ -517,7 +517,7 @@ def main() -> int:
     parser.add_argument("--repeats", type=int, default=3, help="rounds that count (default 3)")
     parser.add_argument("--json", type=Path, help="write all figures here")
     parser.add_argument("--quick", action="store_true", help="a small model, to try the benchmark out")
-    parser.add_argument("--cases", type=int, help="only the first so many cases")
+    parser.add_argument("--cases", type=int, nargs="+", help="only these cases, from 1; 0 is the growth with G")
     parser.add_argument("--draw", type=Path, help="only draw the figures of this JSON")
     parser.add_argument("--plot", type=Path, help="draw the figures here (PNG, SVG)")
     parser.add_argument("--memory-of", help=argparse.SUPPRESS)
@@ -531,8 +531,10 @@ def main() -> int:
     if args.memory_of:
         sys.stdout.write(f"{measure_memory(Case(**args.case), args.device, args.memory_of)}\n")
         return 0
-    selected = cases_for(args.device, args.shape, args.quick)[: args.cases]
-    peaks = {name: peak_memory(selected[0], args.device, name) for name in ("stock", "all")}
+    every = cases_for(args.device, args.shape, args.quick)
+    numbers = args.cases or range(len(every) + 1)
+    selected = [every[number - 1] for number in numbers if number]
+    peaks = {name: peak_memory(selected[0], args.device, name) for name in ("stock", "all")} if selected else {}
     limits = measure_limits(args.device)
     rates = (
         f"{limits['flops_per_s'] / 1e12:.3f} TFLOP/s in a matrix product, {limits['bytes_per_s'] / 1e9:.1f} GB/s copied"
@@ -549,8 +551,8 @@ def main() -> int:
             result["ratios"] = cases[0]["ratios"]["all"]
             if args.json:  # after each case: a run that is stopped keeps what it has
                 args.json.write_text(json.dumps(result, indent=2) + "\n")
-        if args.cases is None:
-            result["growth"] = run_growth(selected[min(1, len(selected) - 1)], args.device, args.repeats, Path(folder))
+        if 0 in numbers:
+            result["growth"] = run_growth(every[min(1, len(every) - 1)], args.device, args.repeats, Path(folder))
             sys.stdout.write(show_growth(result["growth"]) + "\n")
     if args.json:
         args.json.write_text(json.dumps(result, indent=2) + "\n")

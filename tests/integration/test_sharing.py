@@ -8,9 +8,10 @@ import torch
 from tests.conftest import every_family
 from tests.rollouts import OFF, G, loss_and_gradients, rollout
 from video_thinker.errors import ConfigError
+from video_thinker.training import shared_prefix
 from video_thinker.training.feature_cache import FeatureCache
 from video_thinker.training.shared_prefill import sample_groups
-from video_thinker.training.shared_prefix import pack_groups, packed_attention_mask
+from video_thinker.training.shared_prefix import PackedRow, pack_groups, packed_attention_mask
 from video_thinker.training.sharing import keep_groups_whole
 
 pytestmark = pytest.mark.integration
@@ -292,3 +293,46 @@ def test_generation_is_the_models_own_at_every_step(make_grpo_trainer):
             torch.testing.assert_close(row, logits, atol=1e-5, rtol=0)
             checked += 1
     assert checked >= 2 * G
+
+
+PARTS = {
+    "plain": {},
+    "checkpointing": {"gradient_checkpointing": True},
+    "budget": {"max_tokens_per_forward": 330},
+    "truncated masked": {"mask_truncated_completions": True},
+}
+
+
+@every_family
+@pytest.mark.parametrize("options", PARTS.values(), ids=PARTS)
+def test_attention_in_parts_is_that_of_the_mask(make_grpo_trainer, monkeypatch, options):
+    results = []
+    for shortest in (10**9, 0):
+        monkeypatch.setattr(shared_prefix, "MIN_LENGTH_IN_PARTS", shortest)
+        in_parts = []
+        original = shared_prefix._attend_in_parts
+        monkeypatch.setattr(
+            shared_prefix, "_attend_in_parts", lambda *a, o=original, n=in_parts, **k: n.append(a[4]) or o(*a, **k)
+        )
+        trainer = make_grpo_trainer(**options)
+        batches = rollout(trainer)
+        results.append((batches, *loss_and_gradients(trainer, batches)))
+        assert bool(in_parts) == (shortest == 0)
+        monkeypatch.setattr(shared_prefix, "_attend_in_parts", original)
+    assert len({length for row in in_parts for length in row.completions}) > 2  # ragged
+    (batches, losses, gradients), (part_batches, part_losses, part_gradients) = results
+    for one, other in zip(batches, part_batches, strict=True):
+        mask = one["completion_mask"]
+        torch.testing.assert_close(
+            one["ref_per_token_logps"] * mask, other["ref_per_token_logps"] * mask, atol=1e-5, rtol=0
+        )
+    assert losses == pytest.approx(part_losses, abs=1e-5)
+    for name, gradient in gradients.items():
+        scale = gradient.abs().max().clamp(min=1e-6)
+        assert ((gradient - part_gradients[name]).abs().max() / scale) < 1e-4, name
+
+
+def test_rows_go_in_parts_when_that_is_less_work():
+    assert PackedRow(711, (100,) * 8).is_cheaper_in_parts
+    assert not PackedRow(50, (20,) * 8).is_cheaper_in_parts  # short
+    assert not PackedRow(300, (2000, *[10] * 7)).is_cheaper_in_parts  # side by side with the longest, all cost as much

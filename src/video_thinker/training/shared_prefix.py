@@ -9,7 +9,11 @@ completions, and the positions of each completion go on from the prompt's.
 
 The prompt's last token is copied in front of each completion, so that each has a predecessor of its own.
 
-Shapes: B rows (completions), R groups, P prompt, C completion, L packed row.
+With SDPA the attention of a long row is computed in two calls that skip what the mask forbids: the prompt sees itself,
+causally; then all completions, side by side, see the prompt and themselves. One call with a mask would do all L x L
+pairs (`packed_attention`).
+
+Shapes: B rows (completions), R groups, P prompt, C completion, L packed row; H heads of the queries, K of the keys.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from video_thinker.data.collate import MEDIA_FIELDS, PIXEL_FIELDS, merge_media
 
@@ -28,18 +33,42 @@ PADDING = -1
 SHARED_ATTENTION = ("sdpa", "eager", "flex_attention")
 """Attention implementations that take a mask of blocks; FlashAttention's kernels do not."""
 
+MIN_LENGTH_IN_PARTS = 256
+"""Rows below this many tokens go through one call with a mask: several small calls would take longer."""
+
 POSITION_FIELDS = tuple(name for name in MEDIA_FIELDS if name not in PIXEL_FIELDS)
+
+
+@dataclass(frozen=True)
+class PackedRow:
+    """What stands in one packed row: `prompt` tokens, then completions of `completions` tokens, then padding."""
+
+    prompt: int
+    completions: tuple[int, ...]
+
+    @property
+    def length(self) -> int:
+        """Tokens without padding."""
+        return self.prompt + sum(self.completions)
+
+    @property
+    def is_cheaper_in_parts(self) -> bool:
+        """Tell whether fewer pairs are computed side by side than with a mask over all pairs of the row."""
+        longest = max(self.completions, default=0)
+        pairs = self.prompt**2 // 2 + len(self.completions) * longest * (self.prompt + longest)
+        return self.prompt > 1 and self.length >= MIN_LENGTH_IN_PARTS and pairs < self.length**2
 
 
 @dataclass(frozen=True)
 class PackedGroups:
     """The groups of a batch, one row each, padded on the right.
 
-    `input_ids`, `segments` (0 prompt, 1 … completions, -1 padding) and `shift_labels` (what each position predicts,
-    -100 for none) are (R, L); `position_ids` (3, R, L); `token_index` (B, C) says where in the flattened (R L) each
-    completion token is predicted, and `token_mask` (B, C) which tokens there are.
+    `rows` says what stands in each. `input_ids`, `segments` (0 prompt, 1 … completions, -1 padding) and `shift_labels`
+    (what each position predicts, -100 for none) are (R, L); `position_ids` (3, R, L); `token_index` (B, C) says where
+    in the flattened (R L) each completion token is predicted, and `token_mask` (B, C) which tokens there are.
     """
 
+    rows: tuple[PackedRow, ...]
     input_ids: torch.Tensor
     position_ids: torch.Tensor
     segments: torch.Tensor
@@ -128,6 +157,10 @@ def pack_groups(
             place = number * packed_ids.shape[1] + start
             token_index[row, : lengths[row]] = torch.arange(place, place + lengths[row], device=device)
     return PackedGroups(
+        rows=tuple(
+            PackedRow(int((row["segments"] == 0).sum()), tuple(lengths[i] for i in group if lengths[i]))
+            for row, group in zip(rows, groups, strict=True)
+        ),
         input_ids=packed_ids,
         position_ids=padded("places", 0).permute(2, 0, 1),
         segments=padded("segments", PADDING),
@@ -166,3 +199,69 @@ def packed_attention_mask(segments: torch.Tensor, attn_implementation: str, dtyp
     if attn_implementation == "sdpa":
         return seen
     return torch.zeros_like(seen, dtype=dtype).masked_fill(~seen, torch.finfo(dtype).min)
+
+
+def packed_attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    packed_rows: Sequence[PackedRow] | None = None,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, None]:
+    """Attend as transformers' "sdpa" does; rows that are packed and long, in parts.
+
+    Args:
+        module: The attention layer.
+        query: (R, H, L, D).
+        key: (R, K, L, D).
+        value: (R, K, L, D).
+        attention_mask: (R, 1, L, L) of packed rows, or whatever "sdpa" takes.
+        packed_rows: What stands in each of the R rows, passed through the model's forward.
+        **kwargs: Scaling and dropout.
+
+    Returns:
+        (R, L, H, D), zero at padding of rows in parts, and no weights.
+    """
+    if packed_rows is None or attention_mask is None or not any(row.is_cheaper_in_parts for row in packed_rows):
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+    outputs = []
+    for number, row in enumerate(packed_rows):
+        one = slice(number, number + 1)
+        states = (query[one], key[one], value[one])
+        if row.is_cheaper_in_parts:
+            attended = _attend_in_parts(module, *states, row, **kwargs)
+            outputs.append(torch.nn.functional.pad(attended, (0, 0, 0, 0, 0, query.shape[2] - row.length)))
+        else:
+            outputs.append(sdpa_attention_forward(module, *states, attention_mask[one], **kwargs)[0])
+    return torch.cat(outputs), None
+
+
+def _attend_in_parts(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    row: PackedRow,
+    **kwargs: Any,
+) -> torch.Tensor:
+    """Attend in one row without its padding: (1, `row.length`, H, D)."""
+    prompt, size, longest = row.prompt, len(row.completions), max(row.completions)
+    prompt_key, prompt_value = key[:, :, :prompt], value[:, :, :prompt]
+    of_prompt, _ = sdpa_attention_forward(module, query[:, :, :prompt], prompt_key, prompt_value, None, **kwargs)
+    lengths = torch.tensor(row.completions, device=query.device)
+    places = torch.arange(longest, device=query.device)
+    used = places < lengths[:, None]  # (G, C)
+    index = (prompt + lengths.cumsum(0) - lengths)[:, None] + places * used
+
+    def side_by_side(states: torch.Tensor) -> torch.Tensor:
+        """Cut completions out of (1, H, L, D): (G, H, C, D)."""
+        return states[0][:, index].transpose(0, 1)
+
+    keys = torch.cat([prompt_key.expand(size, -1, -1, -1), side_by_side(key)], dim=2)
+    values = torch.cat([prompt_value.expand(size, -1, -1, -1), side_by_side(value)], dim=2)
+    itself = torch.ones(longest, longest, dtype=torch.bool, device=query.device).tril()
+    mask = torch.nn.functional.pad(itself, (prompt, 0), value=True)[None, None]  # padding comes last: nobody sees it
+    of_completions, _ = sdpa_attention_forward(module, side_by_side(query), keys, values, mask, **kwargs)
+    return torch.cat([of_prompt, of_completions[used][None]], dim=1)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from transformers import AttentionInterface
 from trl.models import unwrap_model_for_generation
 from trl.trainer.utils import pad
 
@@ -20,7 +21,13 @@ from video_thinker.errors import ConfigError
 from video_thinker.training.feature_cache import FeatureCache
 from video_thinker.training.modalities import find_vision_model
 from video_thinker.training.shared_prefill import sample_groups
-from video_thinker.training.shared_prefix import SHARED_ATTENTION, group_rows, pack_groups, packed_attention_mask
+from video_thinker.training.shared_prefix import (
+    SHARED_ATTENTION,
+    group_rows,
+    pack_groups,
+    packed_attention,
+    packed_attention_mask,
+)
 from video_thinker.training.vision_once import add_features, is_tower_frozen, model_media
 
 logger = logging.getLogger(__name__)
@@ -94,6 +101,8 @@ class SharingMixin:
         self._backbone: Any = find_vision_model(self.model)  # type: ignore[attr-defined]
         self._attention: str = self._backbone.config._attn_implementation
         self.shares_prefix: bool = self.args.share_prefix  # type: ignore[attr-defined]
+        if self.shares_prefix and self._attention == "sdpa":
+            AttentionInterface.register("sdpa", packed_attention)
         if self.shares_prefix and self._attention not in SHARED_ATTENTION:
             self.shares_prefix = False
             logger.warning(
@@ -201,6 +210,7 @@ class SharingMixin:
                 position_ids=packed.position_ids,
                 shift_labels=packed.shift_labels,
                 fused_lm_head=True,
+                packed_rows=packed.rows,
                 **model_media(packed.media, input_ids.device, self._uses_features()),
             )
         entropies = packed.unpack(outputs.entropy) if compute_entropy else None
