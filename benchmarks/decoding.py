@@ -71,7 +71,8 @@ def measure(path: Path, sampling: VideoSampling, repeats: int, folder: Path) -> 
             if repeat:  # the first round warms up
                 seconds[name].append(time.perf_counter() - start)
     rates = {name: num_frames / statistics.median(values) for name, values in seconds.items()}
-    slowest = next(iter(rates.values()))
+    rates = dict(sorted(rates.items(), key=lambda pair: pair[1]))
+    slowest = min(rates.values())
     info = probe_video(path)
     return {
         "video": path.name,

@@ -34,7 +34,7 @@ from typing import Any
 ALLOCATOR = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "-1", "MALLOC_ARENA_MAX": "1", "OMP_NUM_THREADS": "1"}
 VARIANTS = {
     "stock": {"share_vision": False, "share_prefix": False, "share_prefill": False},
-    "vision once": {"share_vision": True, "share_prefix": False, "share_prefill": True},
+    "vision and prefill once": {"share_vision": True, "share_prefix": False, "share_prefill": True},
     "prompt once": {"share_vision": False, "share_prefix": True, "share_prefill": False},
     "prefill once": {"share_vision": False, "share_prefix": False, "share_prefill": True},
     "all": {"share_vision": True, "share_prefix": True, "share_prefill": True},
@@ -354,8 +354,8 @@ def decoding_bytes(case: Case, model: Any, prompt_tokens: int) -> float:
 
 def variants_of(case: Case, *, is_first: bool) -> list[str]:
     """List the variants of a case: all for the first one; features are shared of a frozen tower only."""
-    names = list(VARIANTS) if is_first else ["stock", "vision once", "all"]
-    return [name for name in names if case.frozen_tower or name != "vision once"]
+    names = list(VARIANTS) if is_first else ["stock", "vision and prefill once", "all"]
+    return [name for name in names if case.frozen_tower or name != "vision and prefill once"]
 
 
 def run_case(

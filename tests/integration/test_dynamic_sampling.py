@@ -79,6 +79,7 @@ def test_groups_of_equal_rewards_are_replaced_and_scored_like_any_other(make_grp
     assert batch["num_items_in_batch"] == batch["completion_mask"].sum()
     metrics = trainer._metrics["train"]
     assert metrics["groups/drawn_again"] == [pytest.approx(2 / 3)] and metrics["groups/equal_left"] == [0.0]
+    assert len(metrics["reward"]) == 1 and metrics["frac_reward_zero_std"] == [pytest.approx(2 / 3)]
     # A fresh look at the merged rows: their own media, their own log-probabilities, their own advantages.
     losses, _ = loss_and_gradients(trainer, [batch])
     ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)

@@ -7,7 +7,8 @@ import torch
 
 from tests.conftest import every_family
 from tests.rollouts import OFF, G, loss_and_gradients, rollout
-from video_thinker.errors import ConfigError
+from video_thinker.data.collate import blank_media
+from video_thinker.errors import BlindModelError, ConfigError
 from video_thinker.training import shared_prefix
 from video_thinker.training.feature_cache import FeatureCache
 from video_thinker.training.shared_prefill import sample_groups
@@ -161,6 +162,65 @@ def test_other_pixels_and_another_grid_are_other_entries(make_grpo_trainer, tmp_
     assert cache.read(trainer.ref_model.model.visual, pixels, grid) is not None  # the same weights
     trainer.model.model.visual.blocks[0].norm1.weight.data.mul_(2)
     assert FeatureCache(tmp_path / "features", 1.0).read(tower, pixels, grid) is None
+
+
+def test_a_cache_that_fails_slows_down_and_says_so(make_grpo_trainer, tmp_path, monkeypatch, caplog):
+    trainer = make_grpo_trainer(frozen=True, feature_cache_dir=str(tmp_path / "features"))
+    expected = rollout(make_grpo_trainer(frozen=True))[0]["ref_per_token_logps"]
+
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer._feature_cache._store, "set", full)
+        assert torch.equal(rollout(trainer)[0]["ref_per_token_logps"], expected)
+    assert "features are not kept ([Errno 28] No space left on device)" in caplog.text
+    rollout(trainer)
+    store = trainer._feature_cache._store
+    for key in list(store):
+        store[key] = b"damaged"
+    assert torch.equal(rollout(trainer)[0]["ref_per_token_logps"], expected)
+    assert "an entry cannot be read" in caplog.text
+
+
+def test_features_are_made_in_the_precision_of_a_forward(make_grpo_trainer, tmp_path):
+    cache = {"frozen": True, "feature_cache_dir": str(tmp_path / "features")}
+    exact = rollout(make_grpo_trainer(**cache))[0]["row_media"][0]["video_features"]
+    trainer = make_grpo_trainer(bf16=True, **cache)
+    (row, *_) = rollout(trainer)[0]["row_media"]
+    with trainer.accelerator.autocast(), torch.no_grad():
+        output = trainer._backbone.get_video_features(row["pixel_values_videos"], row["video_grid_thw"])
+    expected = torch.cat(tuple(output.pooler_output))
+    assert row["video_features"].dtype == expected.dtype and torch.equal(row["video_features"], expected)
+    assert not torch.equal(exact.float(), expected.float())  # and an entry of another precision is not taken
+
+
+@every_family
+def test_the_canary_looks_at_the_path_that_trains(make_grpo_trainer):
+    """A run whose features hold nothing of the video is blind, whatever the tower would make of the pixels."""
+    trainer = make_grpo_trainer(frozen=True, canary_steps=1, canary_min_gap=1e-6)
+    with torch.no_grad():
+        for name, parameter in trainer.model.model.visual.named_parameters():
+            if name.endswith("bias"):
+                parameter.normal_(std=0.1)
+    (batch,) = rollout(trainer)
+    trainer.current_gradient_accumulation_steps = 1
+    trainer.compute_loss(trainer.model, batch)  # sees the video
+    (gap,) = trainer._metrics["train"]["canary/log_prob_gap"]
+    assert gap > 1e-6
+    blank = {id(row): blank_media(row) for row in batch["row_media"]}
+    trainer._add_features(trainer.model, list(blank.values()))
+    batch["row_media"] = [blank[id(row)] for row in batch["row_media"]]
+    trainer.canary._last_due = -1
+    with pytest.raises(BlindModelError):
+        trainer.compute_loss(trainer.model, batch)
+
+
+def test_generation_that_changes_the_rows_is_not_shared(make_grpo_trainer, caplog):
+    plain = make_grpo_trainer(generation_kwargs={"num_beams": 2}, **OFF)
+    shared = make_grpo_trainer(generation_kwargs={"num_beams": 2})
+    assert "share_prefill is off: generation_kwargs has num_beams" in caplog.text and not shared.shares_prefill
+    assert torch.equal(rollout(plain)[0]["completion_ids"], rollout(shared)[0]["completion_ids"])
 
 
 def test_a_feature_cache_for_a_trained_tower_is_refused(make_grpo_trainer, tmp_path):

@@ -7,6 +7,8 @@ used videos leave when it is full. A video is known by its content, so a file th
 from __future__ import annotations
 
 import hashlib
+import logging
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,8 @@ import diskcache
 import torch
 
 from video_thinker.data.video import SampledVideo, VideoSampling, load_video
+
+logger = logging.getLogger(__name__)
 
 FORMAT = 1
 """Part of every key: raise it when decoding or resizing changes what the frames are."""
@@ -49,7 +53,10 @@ class FrameCache:
             frames, timestamps_s, duration_s, native_fps = stored
             return SampledVideo(torch.from_numpy(frames), timestamps_s, duration_s, native_fps, backend)
         video = load_video(path, sampling, sample_id=sample_id, backend=backend, factor=factor)
-        self._store.set(key, (video.frames.numpy(), video.timestamps_s, video.duration_s, video.native_fps))
+        try:
+            self._store.set(key, (video.frames.numpy(), video.timestamps_s, video.duration_s, video.native_fps))
+        except (OSError, sqlite3.Error, diskcache.Timeout) as error:  # a full or busy cache does not end a run
+            logger.warning("frame_cache_dir: the frames of %s are not kept (%s); free space there", path, error)
         return video
 
     def _digest(self, path: Path) -> str:

@@ -146,7 +146,9 @@ class DynamicSamplingMixin:
             drawn = draw_prompts(len(self._places), taken, needed * count, (args.seed, self._step, number))  # type: ignore[attr-defined]
             taken |= set(drawn)
             rows = [self.train_dataset[i] for i in drawn[index * needed : (index + 1) * needed]]  # type: ignore[attr-defined]
-            other = roll_out([row for row in rows for _ in range(size)])
+            # The log stays about the prompts that the sampler chose.
+            with self._metrics_unchanged():  # type: ignore[attr-defined]
+                other = roll_out([row for row in rows for _ in range(size)])
             num_drawn += needed
             unequal = sorted(set(range(needed)) - set(equal_groups(self._rewards, size)))
             pairs = list(zip(equal, unequal, strict=False))

@@ -7,17 +7,32 @@ kill leaves it whole, and the least recently used entries leave when it is full.
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import logging
+import sqlite3
 from pathlib import Path
 from typing import Any
 
 import diskcache
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import nn
 
-FORMAT = 1
+logger = logging.getLogger(__name__)
+
+FORMAT = 2
 """Part of every key: raise it when an entry's tensors change their meaning."""
+
+
+STORE_ERRORS = (OSError, sqlite3.Error, diskcache.Timeout)
+"""A cache that is full or busy slows a run down; it does not end it."""
+
+
+@functools.cache
+def _warn_once(message: str) -> None:
+    logger.warning(message)
 
 
 class FeatureCache:
@@ -37,20 +52,29 @@ class FeatureCache:
 
     def read(self, tower: nn.Module, pixels: torch.Tensor, grid_thw: torch.Tensor) -> dict[str, torch.Tensor] | None:
         """Give the stored tensors of pixels (n, D) with their grid (k, 3), on the CPU; `None` if there are none."""
-        stored: Any = self._store.get(self._key(tower, pixels, grid_thw))
-        return None if stored is None else load(stored)
+        try:
+            stored: Any = self._store.get(self._key(tower, pixels, grid_thw))
+            return None if stored is None else load(stored)
+        except (*STORE_ERRORS, SafetensorError) as error:
+            _warn_once(f"feature_cache_dir: an entry cannot be read ({error}); the video is encoded again")
+            return None
 
     def write(
         self, tower: nn.Module, pixels: torch.Tensor, grid_thw: torch.Tensor, tensors: dict[str, torch.Tensor]
     ) -> None:
         """Store the tensors that a tower made of pixels."""
         content = save({name: tensor.cpu().contiguous() for name, tensor in tensors.items()})
-        self._store.set(self._key(tower, pixels, grid_thw), content)
+        try:
+            self._store.set(self._key(tower, pixels, grid_thw), content)
+        except STORE_ERRORS as error:
+            _warn_once(f"feature_cache_dir: features are not kept ({error}); free space, or lower feature_cache_gib")
 
     def _key(self, tower: nn.Module, pixels: torch.Tensor, grid_thw: torch.Tensor) -> tuple[int, str, str]:
         if id(tower) not in self._towers:
             self._towers[id(tower)] = tower_digest(tower)
-        given = hashlib.blake2b(digest_size=32)
+        device = next(tower.parameters()).device.type
+        autocast = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+        given = hashlib.blake2b(str(autocast).encode(), digest_size=32)
         for tensor in (pixels, grid_thw):
             given.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
             given.update(_bytes(tensor))

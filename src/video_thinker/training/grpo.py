@@ -96,6 +96,8 @@ class VideoGRPOConfig(RunArguments, SharingArguments, TokenBudgetArguments, Dyna
                 "does not divide: a rollout holds whole groups. Change one of them."
             )
         super().__post_init__()
+        if self.fsdp:
+            raise ConfigError("fsdp is not supported: rollouts need whole weights; use deepspeed (configs/deepspeed).")
 
 
 class VideoGRPOTrainer(
@@ -320,9 +322,12 @@ class VideoGRPOTrainer(
         with torch.no_grad(), without_dropout(self.model):
             logps, *_ = self._get_per_token_logps_and_entropies(model, input_ids, attention_mask, logits_to_keep)
             blank_by_prompt = {id(row): blank_media(row) for row in media}
-            self._row_media, self._blank = [blank_by_prompt[id(row)] for row in media], True
+            if self._uses_features():  # by the path that trains, with the features of blank pixels
+                with self._model_for_generation() as generating:
+                    self._add_features(generating, list(blank_by_prompt.values()))
+            self._row_media = [blank_by_prompt[id(row)] for row in media]
             blank, *_ = self._get_per_token_logps_and_entropies(model, input_ids, attention_mask, logits_to_keep)
-        self._row_media, self._blank = media, False
+        self._row_media = media
         gap = self.canary.check(logps, blank, inputs["completion_mask"], has_pixels, self.state.global_step)
         self._metrics["train"]["canary/log_prob_gap"].append(gap)
 

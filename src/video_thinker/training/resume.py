@@ -48,6 +48,8 @@ FIXED = (
     "lora_modules_to_save",
     "load_in_4bit",
     "freeze",
+    "share_vision",
+    "share_prefill",
     "on_decode_error",
 )
 """Settings that decide what a step sees or what a checkpoint's tensors are: no run continues with other values."""

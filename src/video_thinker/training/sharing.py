@@ -34,6 +34,11 @@ logger = logging.getLogger(__name__)
 
 Media = dict[str, torch.Tensor]
 
+UNSHARED_GENERATION = {
+    "num_beams", "num_return_sequences", "use_cache", "assistant_model", "prompt_lookup_num_tokens", "custom_generate",
+}  # fmt: skip
+"""Arguments of `generate` that change which rows there are, or what decodes them: such rollouts are TRL's own."""
+
 
 @dataclass
 class SharingArguments:
@@ -93,7 +98,6 @@ class SharingMixin:
     """
 
     _row_media: list[Media]
-    _blank = False  # the canary's second look: blank pixels have no features
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Build the trainer, then see what its model can share."""
@@ -101,6 +105,11 @@ class SharingMixin:
         self._backbone: Any = find_vision_model(self.model)  # type: ignore[attr-defined]
         self._attention: str = self._backbone.config._attn_implementation
         self.shares_prefix: bool = self.args.share_prefix  # type: ignore[attr-defined]
+        self.shares_prefill: bool = self.args.share_prefill  # type: ignore[attr-defined]
+        unshared = sorted(UNSHARED_GENERATION & (self.generation_kwargs or {}).keys())  # type: ignore[attr-defined]
+        if self.shares_prefill and unshared:
+            self.shares_prefill = False
+            logger.warning("share_prefill is off: generation_kwargs has %s", ", ".join(unshared))
         if self.shares_prefix and self._attention == "sdpa":
             AttentionInterface.register("sdpa", packed_attention)
         if self.shares_prefix and self._attention not in SHARED_ATTENTION:
@@ -134,7 +143,7 @@ class SharingMixin:
     def _uses_features(self) -> bool:
         """Tell whether rows are scored from features; the same on all ranks, whatever their rows hold."""
         shares = self.args.share_vision and self._shares_prefill()  # type: ignore[attr-defined]
-        return bool(shares) and self._tower_is_frozen and not self._blank
+        return bool(shares) and self._tower_is_frozen
 
     def _prepare_inputs(self, generation_batch: Any) -> Any:
         buffered = self._buffered_inputs  # type: ignore[has-type]
@@ -156,20 +165,25 @@ class SharingMixin:
         device = self.accelerator.device  # type: ignore[attr-defined]
         inputs = self._prompt_inputs([prompt_ids[row] for row in firsts])
         sample = functools.partial(sample_groups, row_prompts=row_prompts.to(device))
+        media = [self._row_media[row] for row in firsts]
         with self._model_for_generation() as model, torch.no_grad():
-            media = [self._row_media[row] for row in firsts]
-            if self._uses_features():
-                add_features(find_vision_model(model), media, device, self._feature_cache)
+            self._add_features(model, media)
             inputs |= model_media(merge_media(media), device, self._uses_features())
             sequences = model.generate(**inputs, generation_config=self.generation_config, custom_generate=sample)  # type: ignore[attr-defined]
         completions = sequences[:, inputs["input_ids"].shape[1] :].tolist()
         ends = set(self.eos_token_ids)  # type: ignore[attr-defined]
         return [_until_end(ids, ends) for ids in completions], None
 
+    def _add_features(self, model: Any, media: list[Media]) -> None:
+        """Encode the media of some prompts if rows are scored from features, in the precision of a forward."""
+        if self._uses_features():
+            with self.accelerator.autocast():  # type: ignore[attr-defined]
+                add_features(find_vision_model(model), media, self.accelerator.device, self._feature_cache)  # type: ignore[attr-defined]
+
     def _shares_prefill(self) -> bool:
         sharded = not self.args.ds3_gather_for_generation  # type: ignore[attr-defined]
         other_engine = self.use_vllm or self.use_transformers_continuous_batching  # type: ignore[attr-defined]
-        return bool(self.args.share_prefill) and not (sharded or other_engine)  # type: ignore[attr-defined]
+        return self.shares_prefill and not (sharded or other_engine)
 
     def _model_for_generation(self) -> Any:
         return unwrap_model_for_generation(
