@@ -33,7 +33,7 @@ PADDING = -1
 SHARED_ATTENTION = ("sdpa", "eager", "flex_attention")
 """Attention implementations that take a mask of blocks; FlashAttention's kernels do not."""
 
-MIN_LENGTH_IN_PARTS = 256
+MIN_LENGTH_IN_PARTS = 1024
 """Rows below this many tokens go through one call with a mask: several small calls would take longer."""
 
 POSITION_FIELDS = tuple(name for name in MEDIA_FIELDS if name not in PIXEL_FIELDS)
