@@ -248,7 +248,7 @@ def run_step(trainer: Any, variant: str, device: str) -> dict[str, float]:
     switches = VARIANTS[variant]
     for name, value in switches.items():
         setattr(trainer.args, name, value)
-    trainer.shares_prefix = switches["share_prefix"]
+    trainer.shares_prefix, trainer.shares_prefill = switches["share_prefix"], switches["share_prefill"]
     names = {"_generate_single_turn": "generation", "_get_per_token_logps_and_entropies": "scoring"}
     for name, phase in names.items():
         setattr(trainer, name, watch.around(phase, getattr(type(trainer), name).__get__(trainer)))
