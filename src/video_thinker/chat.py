@@ -12,6 +12,7 @@ import json
 import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import openai
 from openai import AsyncOpenAI
@@ -25,6 +26,12 @@ NO_KEY = "none"
 """Sent where no key is set: servers on one's own machine want none, but the client insists on one."""
 
 JPEG_QUALITY = 90
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+MIN_SECRET_LENGTH = 8
+"""Shorter "keys" are placeholders ("EMPTY", "1") that a text may well hold; they are redacted in errors only."""
+
+CHOICES_ARE_BROKEN = ("error", "abort")
+"""What servers give as `finish_reason` when they, not the model, ended a completion."""
 
 
 class BrokenReplyError(Exception):
@@ -46,10 +53,25 @@ RETRIED_STATUS = (408, 425)  # for these the client has no class of its own
 
 def connect(base_url: str | None, api_key_env: str, *, timeout_s: float) -> tuple[AsyncOpenAI, str | None]:
     """Make a client, and give the key it sends: that in the environment variable `api_key_env`, `None` without one."""
-    key = os.environ.get(api_key_env) or NO_KEY
+    key = (os.environ.get(api_key_env) or "").strip() or NO_KEY
+    # A proxy from the environment is not for a server on this machine, and must not get its key.
+    http_client = openai.DefaultAsyncHttpxClient(trust_env=False, timeout=timeout_s) if is_local(base_url) else None
     # Retries are ours: one policy, counted once. The client's own timeout bounds each read, ours the whole request.
-    client = AsyncOpenAI(api_key=key, base_url=base_url, max_retries=0, timeout=timeout_s, organization="", project="")
+    client = AsyncOpenAI(
+        api_key=key,
+        base_url=base_url,
+        max_retries=0,
+        timeout=timeout_s,
+        organization="",
+        project="",
+        http_client=http_client,
+    )
     return client, None if key == NO_KEY else key
+
+
+def is_local(base_url: str | None) -> bool:
+    """Say whether a server is on this machine."""
+    return urlsplit(base_url or "").hostname in LOOPBACK
 
 
 def make_retrying(max_tries: int, max_backoff_s: float) -> AsyncRetrying:
@@ -78,9 +100,29 @@ def check_completion(completion: object) -> ChatCompletion:
     Raises:
         BrokenReplyError: it holds none; some servers answer 200 with an error, or with nothing.
     """
-    if not isinstance(completion, ChatCompletion) or not completion.choices or not completion.choices[0].message:
-        raise BrokenReplyError(f"the response is no chat completion: {str(completion)[:100]!r}")
+    choices = completion.choices if isinstance(completion, ChatCompletion) else None
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    message = getattr(choice, "message", None)
+    if not isinstance(completion, ChatCompletion) or choice is None or message is None:
+        raise BrokenReplyError(f"the response is no chat completion: {completion!s:.2000}")
+    texts = (getattr(message, "content", None), getattr(message, "refusal", None))
+    if not all(text is None or isinstance(text, str) for text in texts):
+        raise BrokenReplyError(f"the response's text is no text: {texts!s:.2000}")
+    if choice.finish_reason in CHOICES_ARE_BROKEN:
+        raise BrokenReplyError(f"the server ended the completion with {choice.finish_reason!r}")
     return completion
+
+
+def count_tokens(completion: ChatCompletion) -> tuple[int, int]:
+    """Read prompt and completion tokens of a response; 0 where the server does not say."""
+    counts = [getattr(completion.usage, name, None) for name in ("prompt_tokens", "completion_tokens")]
+    return tuple(count if isinstance(count, int) else 0 for count in counts)  # type: ignore[return-value]
+
+
+def clean_text(text: str, secrets: Iterable[str]) -> str:
+    """Make what a model wrote fit to be stored: no key that it echoes, no half of a surrogate pair."""
+    whole = text.encode("utf-8", "replace").decode()
+    return redact(whole, [secret for secret in secrets if len(secret) >= MIN_SECRET_LENGTH])
 
 
 def redact(text: str, secrets: Iterable[str]) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -177,23 +178,39 @@ class ServerArguments:
                 f"request_timeout_s={self.request_timeout_s}, max_backoff_s={self.max_backoff_s}: the first must be "
                 "above 0, the second at least 0."
             )
+        check_key_name("api_key_env", self.api_key_env)
+        check_no_keys("extra_body", self.extra_body)
         if self.backend == "openai":
-            self.base_url = _check_url(self.base_url)
+            self.base_url = check_url("base_url", self.base_url)
         elif self.base_url is not None:
             raise ConfigError("base_url is set, but backend=local asks no server; set backend=openai, or drop it.")
 
 
-def _check_url(url: str | None) -> str:
+def check_url(name: str, url: object) -> str:
     """Check the address of a server. It is never repeated in a message: it may hold a password."""
-    parts = urlsplit(url or "")
+    parts = urlsplit(str(url or ""))
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ConfigError("base_url: backend=openai needs the address of a server, e.g. http://127.0.0.1:8000/v1.")
+        raise ConfigError(f"{name}: needs the address of an OpenAI-compatible server, e.g. http://127.0.0.1:8000/v1.")
     if parts.username is not None or parts.query or parts.fragment:
         raise ConfigError(
-            "base_url holds a user name, a query or a fragment; it is stored with the results, so it must be an "
+            f"{name} holds a user name, a query or a fragment; it is stored with the results, so it must be an "
             "address only: give a key in the environment variable that api_key_env names."
         )
     return parts.geturl().rstrip("/")
+
+
+def check_key_name(name: str, value: object) -> None:
+    """Check that this names an environment variable and is no key itself, which would be stored with the results."""
+    text = str(value)
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", text) or text.startswith(("sk_", "gsk_", "hf_", "AIza")):
+        raise ConfigError(f"{name}: give the name of the environment variable that holds the key, not the key.")
+
+
+def check_no_keys(name: str, fields: Mapping[str, Any]) -> None:
+    """Check that fields of a request, which are stored with the results, hold no key."""
+    for field_name in fields:
+        if re.search(r"api_?key|authorization|token$|secret|password", str(field_name), re.IGNORECASE):
+            raise ConfigError(f"{name}.{field_name}: is stored with the results; give a key by api_key_env only.")
 
 
 def _known_keys(dataclass_types: Sequence[type]) -> list[str]:

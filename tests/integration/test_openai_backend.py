@@ -288,6 +288,8 @@ def test_a_wrong_key_or_model_stops_the_run_at_once(evaluate, out, capsys, statu
     message = capsys.readouterr().err.split("ConfigError: ")[1]
     assert named in message and "no: [key]" in message and KEY not in message and message.count("\n") == 1
     assert rows(out) == []
+    # Nothing was answered yet, so the run begins with another model's name in the same folder.
+    assert evaluate(Served(), "model_name_or_path=other") == 0 and len(rows(out)) > 0
 
 
 @pytest.mark.parametrize(

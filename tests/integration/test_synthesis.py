@@ -271,14 +271,33 @@ def test_a_wrong_key_stops_the_run_at_once(world, tmp_path, monkeypatch):
     assert KEY not in str(e.value) and "[key]" in str(e.value)
 
 
-def test_one_request_that_is_refused_by_its_status_rejects_its_sample_only(world, tmp_path):
+def test_one_request_that_is_refused_by_its_status_rejects_its_sample_only(world, tmp_path, caplog):
+    caplog.set_level("INFO")
     teacher = ToyTeacher({name: clip for name, clip in world.clips.items() if name != "question-3"})
     with TeacherServer(teacher) as server:  # which answers 400 for a sample it does not know
         assert synthesize(tmp_path / "out", world.config(server.base_url, concurrency=1)) == 0
     (rejected,) = read_jsonl(tmp_path / "out" / "rejected.jsonl")
     assert rejected["id"] == "question-3" and "refused" in rejected["reason"] and "no sample" in rejected["reason"]
+    before = contents(tmp_path / "out")
+    with TeacherServer(teacher) as server:  # what was refused is not sent again either
+        caplog.clear()
+        assert synthesize(tmp_path / "out", world.config(server.base_url, concurrency=1)) == 0
+    assert "0 requests were sent" in caplog.text
+    assert contents(tmp_path / "out") == before
     with TeacherServer(ToyTeacher({})) as server, pytest.raises(TeacherError, match="parameters"):
         synthesize(tmp_path / "none", world.config(server.base_url))
+
+
+def test_the_same_rows_under_two_names_are_used_once(world, teacher, tmp_path):
+    with TeacherServer(teacher) as server:
+        config = world.config(server.base_url)
+        name, source = next(iter(config["sources"].items()))
+        config["sources"] = {name: source, "z_again": source}
+        assert synthesize(tmp_path / "out", config) == 0
+    ids = [row["id"] for row in read_results(tmp_path / "out")]
+    assert len(ids) == len(set(ids)) == NUM_CLIPS
+    dropped = [row for row in read_jsonl(tmp_path / "out" / "dropped.jsonl") if row["source"] == "z_again"]
+    assert len(dropped) == NUM_CLIPS and "left out" in dropped[0]["reason"]
 
 
 # Stopping and going on

@@ -253,9 +253,9 @@ def test_results_come_in_order_and_a_failure_stops_the_rest():
     [
         ({"teacher": None}, "give both endpoints"),
         ({"validator": None}, "give both endpoints"),
-        ({"teacher": {"model": "m", "url": "x"}}, "teacher="),
+        ({"teacher": {"model": "m", "url": "x"}}, r"teacher \(model, url\)"),
         ({"teacher": {"base_url": "x"}}, "must be a mapping with model"),
-        ({"teacher": {"model": "m", "api_key_env": "sk-1234567890"}}, "holds a key"),
+        ({"teacher": {"model": "m", "api_key_env": "sk-1234567890"}}, "not the key"),
         ({"sources": {"a": {"source": "nowhere", "file": "x"}}}, "nowhere"),
         ({"sources": {"a": {"source": "star"}}}, "source, file"),
         ({"sources": None}, "sources: map names"),

@@ -27,12 +27,13 @@ from transformers.image_utils import OPENAI_CLIP_MEAN
 from video_thinker.chat import (
     RETRIED,
     check_completion,
+    clean_text,
     connect,
+    count_tokens,
     data_url,
     describe_failure,
     image_part,
     make_retrying,
-    redact,
 )
 from video_thinker.config import ModelArguments, ServerArguments, VideoArguments
 from video_thinker.data.conversation import media_path
@@ -168,10 +169,10 @@ class OpenAIBackend:
     def _read(self, response: object) -> Completion:
         """Take the answer out of a response. A refusal is an answer; so is one that was cut off."""
         checked = check_completion(response)
-        choice, usage = checked.choices[0], checked.usage
+        choice, (_, num_tokens) = checked.choices[0], count_tokens(checked)
         text = choice.message.content or choice.message.refusal or ""
         finished = choice.finish_reason not in CUT_OFF and not choice.message.refusal
-        return Completion(redact(text, self._secrets).strip(), usage.completion_tokens if usage else 0, finished)
+        return Completion(clean_text(text, self._secrets).strip(), num_tokens, finished)
 
     def _cause(self, error: BaseException) -> str:
         return describe_failure(error, self._secrets)

@@ -21,6 +21,7 @@ import hashlib
 import json
 import logging
 import os
+import uuid
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -96,13 +97,15 @@ class PredictionFile:
         """Add rows; they are with the operating system when this returns, and survive a kill of the process."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._remove_half_line()
-        with self.path.open("a", encoding="utf-8") as file:
+        with self.path.open(
+            "a", encoding="utf-8", errors="replace"
+        ) as file:  # half a surrogate pair is no reason to stop
             file.write(to_lines(graded))
 
     def replace(self, graded: Iterable[Graded]) -> None:
         """Write these rows in place of all that is there; a kill leaves either the old rows or the new ones."""
         text = to_lines(graded)
-        if not self.path.exists() or self.path.read_bytes() != text.encode():
+        if not self.path.exists() or self.path.read_bytes() != text.encode("utf-8", "replace"):
             write_text(self.path, text)
 
     def _remove_half_line(self) -> None:
@@ -163,8 +166,8 @@ def write_json(path: Path, value: Any) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write a file so that a kill leaves either the old one or the new one, also if several processes write it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    draft.write_text(text, encoding="utf-8")
+    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")  # processes of several machines may write it
+    draft.write_text(text, encoding="utf-8", errors="replace")
     draft.replace(path)
 
 
@@ -209,7 +212,7 @@ def open_output_dir(
     if overwrite:
         for file in [manifest_file, output_dir / "metrics.json", *(output_dir / "predictions").rglob("*.jsonl")]:
             file.unlink(missing_ok=True)
-    has_predictions = any((output_dir / "predictions").rglob("*.jsonl"))
+    has_predictions = any(file.stat().st_size for file in (output_dir / "predictions").rglob("*.jsonl"))
     manifest = read_json(manifest_file) if has_predictions else {}
     if manifest:
         _check_equal(output_dir, manifest["settings"], settings)

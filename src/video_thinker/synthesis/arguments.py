@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from video_thinker.config import check_choice
+from video_thinker.config import check_choice, check_key_name, check_no_keys, check_url
 from video_thinker.data.sources import SOURCES
 from video_thinker.errors import ConfigError
 
@@ -156,8 +156,11 @@ def _parse(kind: type[Any], value: object, name: str, *, required: str) -> Any:
     mapping = _mapping(value)
     known = [f.name for f in dataclasses.fields(kind)]
     if mapping is None or not set(required.split(", ")) <= mapping.keys() or not mapping.keys() <= set(known):
-        raise ConfigError(f"{name}={value!r}: must be a mapping with {required}, out of {', '.join(known)}.")
-    for key in mapping:
-        if "key" in key and str(mapping[key]).startswith(("sk-", "gsk_", "hf_")):
-            raise ConfigError(f"{name}.{key}: holds a key; give the name of the environment variable that holds it.")
+        given = ", ".join(map(str, mapping)) if mapping is not None else type(value).__name__  # a value may be a key
+        raise ConfigError(f"{name} ({given}): must be a mapping with {required}, out of {', '.join(known)}.")
+    if "api_key_env" in mapping:
+        check_key_name(f"{name}.api_key_env", mapping["api_key_env"])
+    if mapping.get("base_url") is not None:
+        mapping = {**mapping, "base_url": check_url(f"{name}.base_url", mapping["base_url"])}
+    check_no_keys(f"{name}.parameters", mapping.get("parameters") or {})
     return kind(**mapping)

@@ -22,8 +22,18 @@ import openai
 from aiolimiter import AsyncLimiter
 from openai import AsyncOpenAI
 
-from video_thinker.chat import RETRIED, check_completion, connect, describe_failure, is_transient, make_retrying, redact
-from video_thinker.errors import TeacherError
+from video_thinker.chat import (
+    RETRIED,
+    check_completion,
+    clean_text,
+    connect,
+    count_tokens,
+    describe_failure,
+    is_local,
+    is_transient,
+    make_retrying,
+)
+from video_thinker.errors import ConfigError, TeacherError
 from video_thinker.synthesis.arguments import Endpoint
 from video_thinker.synthesis.frames import FrameSet
 
@@ -109,14 +119,30 @@ class ChatClient:
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
-        """Open the cache and make one HTTP client per address and key."""
+        """Open the cache and make one HTTP client per address and key.
+
+        Raises:
+            ConfigError: a money budget that an endpoint without prices would never use up.
+        """
+        if self.limits.max_cost is not None:
+            priced = {role: one.price_input or one.price_output for role, one in self.endpoints.items()}
+            free = [role for role, one in self.endpoints.items() if not priced[role] and not is_local(one.base_url)]
+            if free:
+                raise ConfigError(
+                    f"max_cost={self.limits.max_cost}: {', '.join(free)}: no price_input and price_output (money per "
+                    "million tokens), so what is spent there would not count; give them, or use max_tokens."
+                )
         self.cache = diskcache.Cache(str(self.cache_dir), eviction_policy="none", size_limit=2**60)
         self.spent = {role: Usage(**self.cache.get(("spent", role), {})) for role in self.endpoints}
         self.num_sent = 0
         self._secrets: set[str] = set()
         self._clients = {role: self._connect(endpoint) for role, endpoint in self.endpoints.items()}
+        limiters: dict[tuple[Any, ...], AsyncLimiter] = {}  # roles that ask the same endpoint share its rate
         self._limiters = {  # evenly spaced: a burst at the start would be up to twice the rate in the first minute
-            role: AsyncLimiter(1, 60 / endpoint.requests_per_minute)
+            role: limiters.setdefault(
+                (endpoint.base_url, endpoint.model, endpoint.api_key_env),
+                AsyncLimiter(1, 60 / endpoint.requests_per_minute),
+            )
             for role, endpoint in self.endpoints.items()
             if endpoint.requests_per_minute
         }
@@ -140,11 +166,17 @@ class ChatClient:
         """
         key = self._key(role, request)
         stored: Any = self.cache.get(key)
+        if isinstance(stored, str):
+            raise RequestRefusedError(stored)
         if stored is not None:
             return Reply(**stored)
         async with self._slots:
             self._check_budget()
-            reply = await self._send(role, request)
+            try:
+                reply = await self._send(role, request)
+            except RequestRefusedError as error:  # kept too: the next run would only be refused again
+                self.cache.set(key, str(error))
+                raise
         self._store(role, key, reply)
         return reply
 
@@ -221,13 +253,13 @@ class ChatClient:
     def _read(self, response: object) -> Reply:
         """Take a reply out of a completion, without a secret that the server may have echoed."""
         completion = check_completion(response)
-        choice, usage = completion.choices[0], completion.usage
+        choice, (prompt_tokens, completion_tokens) = completion.choices[0], count_tokens(completion)
         return Reply(
-            text=self._redact(choice.message.content or ""),
-            finish_reason=self._redact(choice.finish_reason or "stop"),
-            refusal=self._redact(choice.message.refusal) if choice.message.refusal else None,
-            prompt_tokens=usage.prompt_tokens if usage else 0,
-            completion_tokens=usage.completion_tokens if usage else 0,
+            text=clean_text(choice.message.content or "", self._secrets),
+            finish_reason=clean_text(choice.finish_reason or "stop", self._secrets),
+            refusal=clean_text(choice.message.refusal, self._secrets) if choice.message.refusal else None,
+            prompt_tokens=prompt_tokens,
+            completion_tokens=completion_tokens,
         )
 
     def _store(self, role: str, key: str, reply: Reply) -> None:
@@ -235,9 +267,6 @@ class ChatClient:
         with self.cache.transact():
             self.cache.set(key, dataclasses.asdict(reply))
             self.cache.set(("spent", role), dataclasses.asdict(self.spent[role]))
-
-    def _redact(self, text: str) -> str:
-        return redact(text, self._secrets)
 
     def _describe(self, role: str, request: Request, error: BaseException, fix: str) -> str:
         model = self.endpoints[role].model

@@ -115,9 +115,13 @@ async def _ambiguity(
         *(
             answer_from_notes(conversation, "teacher", f"check_{number}", sample, [segment], attempt=attempt)
             for number, segment in enumerate(annotation.segments, start=1)
-        )
+        ),
+        return_exceptions=True,  # all of them end before the sample does: what is answered is counted and kept
     )
-    telling = [number for number, letters in enumerate(singles, start=1) if gold in letters]
+    for found_or_error in singles:
+        if isinstance(found_or_error, BaseException):
+            raise found_or_error
+    telling = [n for n, letters in enumerate(singles, start=1) if isinstance(letters, list) and gold in letters]
     return f"one segment is enough: number {telling[0]} alone leads to the answer" if telling else None
 
 

@@ -67,7 +67,7 @@ def plan_tasks(args: SynthesisArguments, folder: VideoFolder) -> Plan:
         DataError: a file cannot be read at all.
     """
     plan = Plan()
-    entries = list(_entries(args, args.source_files(), plan))
+    entries = _without_doubles(_entries(args, args.source_files(), plan), plan)
     videos = folder.open_all([entry.place for entry in entries])
     seen_videos: set[tuple[str, str]] = set()
     for entry, video in zip(entries, videos, strict=True):
@@ -85,6 +85,18 @@ def plan_tasks(args: SynthesisArguments, folder: VideoFolder) -> Plan:
     return plan
 
 
+def _without_doubles(entries: Iterable[_Entry], plan: Plan) -> list[_Entry]:
+    """Leave out entries whose id another one has: two source names with one file, "v-q1" beside question 1 of "v"."""
+    kept: dict[str, _Entry] = {}
+    for entry in entries:
+        first = kept.setdefault(entry.id, entry)
+        if first is not entry:
+            where = f"{entry.annotation.location} ({entry.source})"
+            reason = f"{where}: its id {entry.id!r} is that of {first.annotation.location} ({first.source}); left out"
+            plan.dropped.append(Dropped(entry.source, "row", reason, entry.id))
+    return list(kept.values())
+
+
 def unusable_reason(annotation: Annotation, video: VideoFile) -> str | None:
     """Say why no sample can be made of an annotation on this video; `None` if one can."""
     if isinstance(annotation, CaptionedVideo):
@@ -98,6 +110,8 @@ def unusable_reason(annotation: Annotation, video: VideoFile) -> str | None:
             return (
                 f"a {annotation.problem_type} question without options; only multiple choice is synthesized; left out"
             )
+        if len(set(annotation.options)) < len(annotation.options):
+            return "two options are the same; left out"
         if not annotation.segments:
             return "no gold segments; a trace needs at least one; left out"
     errors = [finding.message for finding in check_sample(probe, video.duration_s) if finding.severity == "error"]
