@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -264,6 +265,9 @@ def parse_config(dataclass_types: Sequence[type], argv: Sequence[str]) -> tuple[
     """
     from trl import TrlParser
 
+    if argv and argv[0] in ("-h", "--help"):
+        sys.stdout.write(describe_keys(dataclass_types))
+        raise SystemExit(0)
     config = read_config(dataclass_types, argv)
     parser = TrlParser(dataclass_types)
     parser.set_defaults_with_config(**config)
@@ -273,6 +277,21 @@ def parse_config(dataclass_types: Sequence[type], argv: Sequence[str]) -> tuple[
         raise ConfigError(f"{argv[0]} with {list(argv[1:])}: a value has the wrong type or is missing.") from error
     except (ValueError, FileNotFoundError) as error:  # a rule of TRL, transformers or DeepSpeed
         raise ConfigError(f"{argv[0]} with {list(argv[1:])}: {' '.join(str(error).split())}") from error
+
+
+def describe_keys(dataclass_types: Sequence[type]) -> str:
+    """List the keys of a config with their defaults and what they do, for `video-thinker COMMAND --help`."""
+    lines = ["usage: CONFIG.yaml [key=value …]; a value is read as YAML. The keys:"]
+    for kind in dataclass_types:
+        lines += ["", f"{kind.__name__}: {(kind.__doc__ or '').strip().splitlines()[0]}"]
+        for field_ in (one for one in dataclasses.fields(kind) if one.init):
+            default: object = "required"
+            if field_.default is not dataclasses.MISSING:
+                default = field_.default
+            elif field_.default_factory is not dataclasses.MISSING:
+                default = field_.default_factory()
+            lines.append(f"  {field_.name} ({default}): {' '.join(str(field_.metadata.get('help', '')).split())}")
+    return "\n".join(lines) + "\n"
 
 
 def check_choice(name: str, value: str, choices: Sequence[str]) -> None:

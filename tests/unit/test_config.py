@@ -99,3 +99,11 @@ def test_every_shipped_config_parses(path, tmp_path):
     )
     assert args.output_dir == str(tmp_path) and args.learning_rate < 1e-2
     assert model_args.model_name_or_path and data_args.train_file
+
+
+def test_help_lists_every_key_with_its_default(capsys):
+    with pytest.raises(SystemExit) as caught:
+        parse_config((ModelArguments, VideoArguments), ["--help"])
+    assert caught.value.code == 0
+    shown = capsys.readouterr().out
+    assert "  num_frames (None): Fixed number of frames; wins over fps." in shown and "model_name_or_path" in shown

@@ -139,6 +139,9 @@ def describe_differences(runs: Sequence[EvalRun]) -> str:
         if len({repr(column.get(key)) for column in columns}) > 1
     ]
     for name in dict.fromkeys(name for run in runs for name in run.manifest["splits"]):
+        sizes = {r.label: r.manifest["splits"][name]["num_samples"] for r in runs if name in r.manifest["splits"]}
+        if len(set(sizes.values())) > 1:
+            found.append(f"items of {name} are " + ", ".join(f"{size} in {run}" for run, size in sizes.items()))
         hashes = {run.label: run.manifest["splits"][name]["sha256"] for run in runs if name in run.manifest["splits"]}
         if len(set(hashes.values())) > 1:
             found.append(
@@ -242,13 +245,13 @@ def make_notes(runs: Sequence[EvalRun], results: Mapping[str, Sequence[Result]])
         for key in NOT_COMPARED[1:]
         if len({repr(values.get(key)) for values in settings}) > 1
     ]
-    sizes: dict[str, int] = {}
-    for result in (one for run in runs for one in results[run.label]):
-        sizes[result.key] = max(sizes.get(result.key, 0), len(result.graded))
     for result in (one for run in runs for one in results[run.label]):
         where = f"{result.run.label}, {result.key}"
-        if len(result.graded) < sizes[result.key]:
-            notes.append(f"{where}: {len(result.graded)} of {sizes[result.key]} items have a prediction.")
+        size = result.run.manifest["splits"][split_of(result.key)]["num_samples"]
+        if len(result.graded) < size:
+            notes.append(
+                f"{where}: {len(result.graded)} of {size} items have a prediction; the same `eval` command goes on."
+            )
         notes += [
             f"{where}: {result.count(status)} of {len(result.graded)} items {text}, left out of the accuracy."
             for status, text in (("failed", "failed"), ("unscorable", "cannot be scored"))

@@ -90,6 +90,8 @@ def find_trainer_state(folder: Path) -> Path:
     """
     if (folder / "trainer_state.json").is_file():
         return folder / "trainer_state.json"
+    if any((folder / "predictions" / "parts").glob("*.jsonl")):
+        raise ConfigError(f"{folder}: the shares of its processes are not merged yet; `video-thinker score {folder}`.")
     checkpoints = [path for path in folder.glob("checkpoint-*/trainer_state.json") if _step(path.parent) >= 0]
     if not checkpoints:
         raise ConfigError(
