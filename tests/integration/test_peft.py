@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import shutil
@@ -287,16 +288,13 @@ def test_dropout_does_not_hide_a_blind_model(stage, grpo_config, config, sft_dir
     settings = {**config, "output_dir": str(tmp_path), "max_steps": 1} if stage is sft else grpo_config
     original = SFTCollator.__call__
     monkeypatch.setattr(SFTCollator, "__call__", lambda self, rows: blank_media(original(self, rows)))
-    score = grpo.VideoGRPOTrainer._get_per_token_logps_and_entropies
+    encode = SampleEncoder.encode_prompt
 
-    def score_blind(self, *args, **kwargs):
-        media, blank, self._blank = self._row_media, self._blank, True
-        self._row_media = [blank_media(row) for row in media]
-        scored = score(self, *args, **kwargs)
-        self._row_media, self._blank = media, blank
-        return scored
+    def encode_blind(self, sample):
+        prompt = encode(self, sample)
+        return dataclasses.replace(prompt, media=blank_media(prompt.media))
 
-    monkeypatch.setattr(grpo.VideoGRPOTrainer, "_get_per_token_logps_and_entropies", score_blind)
+    monkeypatch.setattr(SampleEncoder, "encode_prompt", encode_blind)
     extra = {"disable_dropout": False, "beta": 0.0} if stage is grpo else {}
     with pytest.raises(BlindModelError, match="does not see the video"):
         train(stage, settings, model_name_or_path=str(sft_dir), **extra)

@@ -40,7 +40,7 @@ CLIP = Clip(
 
 @pytest.fixture(scope="module")
 def splits():
-    return {split: build.build_split(split, size, seed=3, p_wrong=0.5) for split, size in build.SPLIT_SIZES.items()}
+    return {split: build.build_split(split, size, seed=3) for split, size in build.SPLIT_SIZES.items()}
 
 
 def test_same_seed_same_files_and_other_seed_other_files(tmp_path):
@@ -127,18 +127,18 @@ def test_frame_order_is_the_only_clue(splits):
     assert max(colors.values()) / len(rows) < 0.2
 
 
-def test_traces_are_strict_and_consistent_with_their_answer(splits):
-    rows, clips = splits["train_sft"]
-    for row in rows:
-        text = f"{row['process']}\n{row['solution']}"
-        clip = clips[row["path"].removeprefix("media/").removesuffix(".mp4")]
-        assert format_violations(text, clip.duration_s) == []
+def test_traces_are_strict_and_consistent_with_their_answer():
+    questions = [question for _, question in build.sample_questions("train_sft", 400, seed=3)]
+    for question, direction in zip(questions, build.plan_directions(questions, 0.5, seed=3), strict=True):
+        process, concluded = write_trace(question, direction)
+        text = f"{process}\n<answer>{concluded}</answer>"
+        assert format_violations(text, question.clip.duration_s) == []
+        seen = {(span.start_s, span.end_s, span.caption) for span in question.clip.spans}
         trace = parse_trace(text, strict=True)
-        seen = {(span.start_s, span.end_s, span.caption) for span in clip.spans}
         assert {(block.start_s, block.end_s, block.caption) for block in trace.blocks} <= seen
-        concluded = trace.blocks[-1].caption.split()[0]
-        assert trace.answer == concluded and concluded in row["options"]
-        assert row["process"].endswith(f"So {concluded}.")
+        assert trace.blocks[-1].caption.split()[0] == concluded
+        assert concluded in question.options
+        assert process.endswith(f"So {concluded}.")
 
 
 @pytest.mark.parametrize(("p_wrong", "expected"), [(0.5, 0.5), (0.0, 0.0), (0.25, 0.25)])
