@@ -18,10 +18,18 @@ PACKAGES = (
     "accelerate",
     "deepspeed",
     "peft",
+    "datasets",
+    "flash-attn",
+    "bitsandbytes",
+    "openai",
     "qwen-vl-utils",
     "decord",
     "torchcodec",
     "av",
+    "nltk",
+    "rouge-score",
+    "jiwer",
+    "scipy",
 )
 
 

@@ -188,6 +188,7 @@ def test_the_manifest_says_what_the_numbers_depend_on(undisturbed, many_items, t
     assert manifest["decoder"]["version"][0].isdigit()
     assert settings["prompt_style"] == "plain" and settings["prompt_style"] in PROMPT_STYLES
     assert len(settings["prompt_sha256"]) == 64
+    assert manifest["config"]["prompt"]["reminder"] == PROMPT_STYLES["plain"].reminder
     assert (settings["max_new_tokens"], settings["temperature"], settings["top_p"], settings["seed"]) == (192, 1, 1, 0)
     assert manifest["packages"]["torch"][0].isdigit() and manifest["git_commit"]
     counts = {"num_samples": NUM_ITEMS, "num_scored": NUM_ITEMS, "num_failed": 0}

@@ -292,6 +292,45 @@ def test_a_wrong_key_or_model_stops_the_run_at_once(evaluate, out, capsys, statu
     assert evaluate(Served(), "model_name_or_path=other") == 0 and len(rows(out)) > 0
 
 
+PINNED = (400, {"error": {"message": "Server is pinned to other"}})
+
+
+def test_a_server_that_rejects_the_first_requests_alike_stops_the_run(evaluate, out):
+    served = Served(lambda number, body: PINNED)
+    with pytest.raises(ConfigError, match=r"refuses model 'tuned'.*pinned to other"):
+        evaluate(served, "concurrency=2")
+    assert len(served.bodies) <= 3 and rows(out) == []
+    assert evaluate(Served(), "model_name_or_path=right") == 0
+
+
+@pytest.mark.parametrize("other", [(200, reply()), (422, {}), (500, {})], ids=["an answer", "422", "500"])
+def test_one_request_that_fares_otherwise_keeps_the_run_going(evaluate, out, other):
+    served = Served(lambda number, body: other if number == 0 else PINNED)
+    assert evaluate(served, "concurrency=2", "batch_size=1", "max_retries=1") == 1
+    assert len(served.bodies) == 6 == len(rows(out))
+
+
+def test_a_run_with_answers_is_not_stopped_by_those_that_fail_again(evaluate, out):
+    first_only = Served(lambda number, body: (200, reply()) if number == 0 else PINNED)
+    assert evaluate(first_only, "concurrency=1") == 1
+    assert evaluate(Served(lambda number, body: PINNED), "concurrency=1") == 1
+    assert sum(row["error"] is None for row in rows(out)) == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "cause"),
+    [
+        (reply(None, None), "finish_reason None"),
+        (reply(None, "tool_calls", tool_calls=[]), "finish_reason 'tool_calls'"),
+        (reply(None, reasoning_content="<answer>D</answer>"), "reasoning_content: serve the model without a parser"),
+    ],
+)
+def test_an_answer_whose_text_is_elsewhere_or_nowhere_is_failed(evaluate, out, answer, cause):
+    assert evaluate(Served(lambda number, body: (200, answer)), "num_samples=1") == 1
+    (row,) = rows(out)
+    assert (row["status"], row["score"]) == ("failed", None) and cause in row["error"]
+
+
 @pytest.mark.parametrize(
     ("answer", "text", "finished"),
     [
@@ -299,6 +338,8 @@ def test_a_wrong_key_or_model_stops_the_run_at_once(evaluate, out, capsys, statu
         (reply("<answer>D</answer>", "content_filter"), "<answer>D</answer>", False),
         (reply(None, refusal="I cannot help."), "I cannot help.", False),
         (reply(None), "", True),
+        (reply(""), "", True),
+        (reply(None, "length"), "", False),
         ({**reply("  D \n"), "usage": None}, "D", True),
     ],
 )

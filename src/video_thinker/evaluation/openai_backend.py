@@ -22,10 +22,12 @@ from typing import Any
 
 import openai
 from openai import AsyncOpenAI
+from openai.types.chat.chat_completion import Choice
 from transformers.image_utils import OPENAI_CLIP_MEAN
 
 from video_thinker.chat import (
     RETRIED,
+    BrokenReplyError,
     check_completion,
     clean_text,
     connect,
@@ -33,6 +35,7 @@ from video_thinker.chat import (
     data_url,
     describe_failure,
     image_part,
+    is_transient,
     make_retrying,
 )
 from video_thinker.config import ModelArguments, ServerArguments, VideoArguments
@@ -50,6 +53,9 @@ REFUSED = (openai.AuthenticationError, openai.PermissionDeniedError, openai.NotF
 """Wrong key, wrong model name, wrong path: no other request would fare better."""
 
 CUT_OFF = ("length", "content_filter")
+SAID_ELSEWHERE = ("tool_calls", "function_call", "reasoning_content", "reasoning")
+"""Fields of a message into which a server's parsers move what a model wrote."""
+
 SAMPLING = ("fps", "num_frames", "min_frames", "max_frames", "min_pixels", "max_pixels")
 
 
@@ -62,6 +68,7 @@ class OpenAIBackend:
         args: The server, and how it is asked.
         settings: How completions are drawn.
         prompt_style: A key of `PROMPT_STYLES`.
+        answered: Whether this server has answered this run before.
     """
 
     independent = True
@@ -69,12 +76,20 @@ class OpenAIBackend:
     """Qwen2.5-VL's; the processor that would say it is the server's."""
 
     def __init__(
-        self, model: str, loader: MediaLoader, args: ServerArguments, settings: GenerationSettings, prompt_style: str
+        self,
+        model: str,
+        loader: MediaLoader,
+        args: ServerArguments,
+        settings: GenerationSettings,
+        prompt_style: str,
+        *,
+        answered: bool = False,
     ) -> None:
         """See the class; nothing is sent yet."""
         self.model, self.loader, self.args, self.settings = model, loader, args, settings
         self.prompt_style = prompt_style
         self._secrets: list[str] = []
+        self._rejections: list[int] | None = None if answered else []
         self._retrying = make_retrying(args.max_retries, args.max_backoff_s)
 
     @classmethod
@@ -84,6 +99,8 @@ class OpenAIBackend:
         video_args: VideoArguments,
         args: ServerArguments,
         settings: GenerationSettings,
+        *,
+        answered: bool = False,
     ) -> OpenAIBackend:
         """Make the backend a config asks for; neither a model nor a processor is loaded.
 
@@ -98,7 +115,7 @@ class OpenAIBackend:
             cache_mib=video_args.media_cache_mib,
             frame_cache=open_frame_cache(video_args),
         )
-        return cls(model_args.model_name_or_path, loader, args, settings, video_args.prompt_style)
+        return cls(model_args.model_name_or_path, loader, args, settings, video_args.prompt_style, answered=answered)
 
     def load_prompt(self, sample: VideoSample) -> Prompt:
         """Decode a sample's media; a video that is sent as a file is only checked."""
@@ -119,7 +136,8 @@ class OpenAIBackend:
         """Answer prompts concurrently; a request that fails for good gives a completion with its `error`.
 
         Raises:
-            ConfigError: the server refuses all requests: wrong key, model name or address.
+            ConfigError: the server refuses all requests: wrong key, model name or address; or the first `concurrency`
+                requests of a run all get the same status, which no other try would change.
         """
         return asyncio.run(self._answer_all(prompts, seed))
 
@@ -139,16 +157,28 @@ class OpenAIBackend:
         async with slots:
             messages = await asyncio.to_thread(self._messages, prompt)
             try:
-                return await self._send(client, messages, _sample_seed(seed, prompt.sample))
+                completion = await self._send(client, messages, _sample_seed(seed, prompt.sample))
             # Not chained below: a server's words may hold the key.
-            except REFUSED as error:
-                raise ConfigError(
-                    f"The server at {self.args.base_url} refuses model {self.model!r}: {self._cause(error)}. Check "
-                    f"base_url, model_name_or_path (the model's name on the server) and the key in the environment "
-                    f"variable {self.args.api_key_env}; the predictions so far are kept."
-                ) from None
             except (*RETRIED, openai.APIStatusError) as error:
+                if isinstance(error, REFUSED) or self._rejects_all(error):
+                    raise ConfigError(
+                        f"The server at {self.args.base_url} refuses model {self.model!r}: {self._cause(error)}. Check "
+                        f"base_url, model_name_or_path (the model's name on the server), extra_body and the key in the "
+                        f"environment variable {self.args.api_key_env}; the predictions so far are kept."
+                    ) from None
                 return Completion("", 0, error=f"{self.args.base_url}, model {self.model!r}: {self._cause(error)}")
+            self._rejections = None
+            return completion
+
+    def _rejects_all(self, error: Exception) -> bool:
+        """Say whether the first `concurrency` requests were all rejected alike: some servers know no 404."""
+        if self._rejections is None:
+            return False
+        if not isinstance(error, openai.APIStatusError) or is_transient(error):
+            self._rejections = None  # a server with other troubles
+            return False
+        self._rejections.append(error.status_code)
+        return len(self._rejections) >= self.args.concurrency and len(set(self._rejections)) == 1
 
     async def _send(self, client: AsyncOpenAI, messages: list[Any], seed: int) -> Completion:
         async for attempt in self._retrying.copy():  # it holds the state of one call
@@ -167,10 +197,16 @@ class OpenAIBackend:
         return completion
 
     def _read(self, response: object) -> Completion:
-        """Take the answer out of a response. A refusal is an answer; so is one that was cut off."""
+        """Take the answer out of a response. A refusal is an answer; so is one that was cut off, or is empty.
+
+        Raises:
+            BrokenReplyError: there is no text, and not because the model wrote none.
+        """
         checked = check_completion(response)
         choice, (_, num_tokens) = checked.choices[0], count_tokens(checked)
         text = choice.message.content or choice.message.refusal or ""
+        if choice.message.content is None and not text:
+            _check_empty(choice)
         finished = choice.finish_reason not in CUT_OFF and not choice.message.refusal
         return Completion(clean_text(text, self._secrets).strip(), num_tokens, finished)
 
@@ -207,6 +243,21 @@ class OpenAIBackend:
             parts.append({"type": "text", "text": frame_label(format_time(round(time_s, 1)), number)})
             parts.append(image_part(frame.permute(1, 2, 0).numpy(), self.args.image_format))
         return parts
+
+
+def _check_empty(choice: Choice) -> None:
+    """Check an answer with `content: null`, as SGLang and others write an empty one.
+
+    Raises:
+        BrokenReplyError: the model has not ended its turn, or its words are in another field.
+    """
+    elsewhere = [name for name in SAID_ELSEWHERE if getattr(choice.message, name, None)]
+    if elsewhere:
+        raise BrokenReplyError(
+            f"the answer has no text, but {', '.join(elsewhere)}: serve the model without a parser of these"
+        )
+    if choice.finish_reason not in ("stop", *CUT_OFF):
+        raise BrokenReplyError(f"the answer has no text, and finish_reason {choice.finish_reason!r}")
 
 
 def describe_server(

@@ -187,6 +187,12 @@ def read_json(path: Path) -> dict[str, Any]:
         ) from error
 
 
+def has_answers(output_dir: Path) -> bool:
+    """Say whether a folder has a completion."""
+    files = (output_dir / "predictions").rglob("*.jsonl")
+    return any(prediction.error is None for file in files for prediction in PredictionFile(file).read().values())
+
+
 def open_output_dir(
     output_dir: Path,
     settings: Mapping[str, Any],

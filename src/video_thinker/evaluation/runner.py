@@ -28,7 +28,13 @@ from video_thinker.evaluation.backend import Backend, GenerationSettings, make_b
 from video_thinker.evaluation.batching import Chain, deal, plan_chains
 from video_thinker.evaluation.controls import CONTROLS, apply_control
 from video_thinker.evaluation.metrics import Graded, Prediction, grade
-from video_thinker.evaluation.predictions import PredictionFile, file_sha256, model_fingerprint, open_output_dir
+from video_thinker.evaluation.predictions import (
+    PredictionFile,
+    file_sha256,
+    has_answers,
+    model_fingerprint,
+    open_output_dir,
+)
 from video_thinker.evaluation.processes import (
     LineCounter,
     eval_command,
@@ -149,8 +155,10 @@ def describe_settings(model_args: ModelArguments, video_args: VideoArguments, ar
     }
 
 
-def open_backend(model_args: ModelArguments, video_args: VideoArguments, args: EvalArguments) -> Backend:
-    """Make the backend that a config asks for.
+def open_backend(
+    model_args: ModelArguments, video_args: VideoArguments, args: EvalArguments, *, answered: bool = False
+) -> Backend:
+    """Make the backend that a config asks for; `answered` if the run has completions already.
 
     Raises:
         ConfigError: there is no such model, or an option is unknown or does not fit the model.
@@ -158,7 +166,7 @@ def open_backend(model_args: ModelArguments, video_args: VideoArguments, args: E
     if args.backend == "openai":
         from video_thinker.evaluation.openai_backend import OpenAIBackend
 
-        return OpenAIBackend.connect(model_args, video_args, args, args.generation)
+        return OpenAIBackend.connect(model_args, video_args, args, args.generation, answered=answered)
     return make_backend(model_args, video_args, args)
 
 
@@ -295,6 +303,9 @@ def main(argv: list[str]) -> int:
     output_dir = Path(args.output_dir)
     with run_lock(output_dir, shared=args.process is not None) as lock:
         config = {**dataclasses.asdict(model_args), **dataclasses.asdict(video_args), **dataclasses.asdict(args)}
+        style = PROMPT_STYLES[video_args.prompt_style]
+        words = {name: getattr(style, name) for name in ("system", "reminder", "still_reminder")}
+        config["prompt"] = {**words, "answers": dict(style.answers)}
         open_output_dir(
             output_dir,
             settings,
@@ -305,7 +316,8 @@ def main(argv: list[str]) -> int:
             {key: value for key, value in config.items() if key not in ("process", "overwrite")},
             overwrite=args.overwrite,
         )
-        get_backend = functools.cache(lambda: open_backend(model_args, video_args, args))
+        answered = has_answers(output_dir)
+        get_backend = functools.cache(lambda: open_backend(model_args, video_args, args, answered=answered))
         if args.process is not None:
             answer_share(get_backend, splits, args)
             return 0
