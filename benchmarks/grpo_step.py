@@ -439,8 +439,8 @@ def cases_for(device: str, shape: str | None, quick: bool) -> list[Case]:
         return [
             Case("mid", 16, 224, 8, 100),
             Case("mid", 16, 308, 8, 100),
-            Case("mid", 16, 308, 4, 100),
-            Case("mid", 16, 308, 16, 100),
+            Case("mid", 16, 224, 4, 100),
+            Case("mid", 16, 224, 16, 100),
             Case("mid", 16, 224, 8, 100, frozen_tower=True),
             Case("mid", 32, 224, 8, 100),
             Case("mid", 64, 112, 8, 100),

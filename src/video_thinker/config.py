@@ -24,7 +24,11 @@ class ModelArguments:
     model_name_or_path: str = field(metadata={"help": "Checkpoint or adapter, a folder or hub name."})
     dtype: str = field(default="auto", metadata={"help": "Weights' type: auto, float32, bfloat16 or float16."})
     attn_implementation: str = field(
-        default="auto", metadata={"help": "auto: FlashAttention-2 if importable on a GPU, else SDPA."}
+        default="auto",
+        metadata={
+            "help": "auto (FlashAttention-2 if importable on a GPU, else SDPA), sdpa, eager, flash_attention_2, "
+            "flash_attention_3 or flex_attention."
+        },
     )
     freeze: list[str] = field(
         default_factory=list, metadata={"help": "Parts not trained: vision_tower, merger, language_model."}
@@ -105,7 +109,9 @@ class VideoArguments:
     """How prompts are written and videos are sampled; the same for training, evaluation and `ask`."""
 
     media_root: str = field(default=".", metadata={"help": "Folder that the items' paths are relative to."})
-    prompt_style: str = field(default="trace", metadata={"help": "A key of video_thinker.prompts.PROMPT_STYLES."})
+    prompt_style: str = field(
+        default="trace", metadata={"help": "trace (the paper's), trace_concise or plain; see prompts.py."}
+    )
     fps: float = field(default=2.0, metadata={"help": "Sampled frames per second of video."})
     num_frames: int | None = field(default=None, metadata={"help": "Fixed number of frames; wins over fps."})
     min_frames: int = field(default=4, metadata={"help": "Least frames per video; a shorter one is an error."})

@@ -131,9 +131,15 @@ def load_model(
         **init_kwargs: More for `from_pretrained` (`quantization_config`, …).
 
     Raises:
-        ConfigError: the path holds no checkpoint, an option is unknown, or the adapter does not fit its base.
+        ConfigError: the path holds no checkpoint, an option is unknown or given twice, or the adapter does not fit its
+            base.
     """
     base = check_model_path(path)
+    if twice := {"dtype", "torch_dtype", "attn_implementation"} & init_kwargs.keys():
+        raise ConfigError(
+            f"model_init_kwargs has {', '.join(sorted(twice))}: the reference policy would then differ from the "
+            "policy; set dtype and attn_implementation as keys of the config."
+        )
     init_kwargs = {**init_kwargs, **model_init_kwargs(dtype, attn_implementation)}
     try:
         model = AutoModelForImageTextToText.from_pretrained(base, **init_kwargs)

@@ -77,6 +77,9 @@ def test_groups_of_equal_rewards_are_replaced_and_scored_like_any_other(make_grp
     assert sorted(set(names)) == ["both", "image", "two"] and all(names.count(name) == G for name in names)
     assert batch["advantages"].view(-1, G).abs().amax(dim=1).min() > 0.1
     assert batch["num_items_in_batch"] == batch["completion_mask"].sum()
+    plain = make_grpo_trainer(**options)
+    roll_out(plain, "text", "two", "video")
+    assert trainer._logs["completion"] == plain._logs["completion"]  # TRL's table: the prompts that the sampler chose
     metrics = trainer._metrics["train"]
     assert metrics["groups/drawn_again"] == [pytest.approx(2 / 3)] and metrics["groups/equal_left"] == [0.0]
     assert len(metrics["reward"]) == 1 and metrics["frac_reward_zero_std"] == [pytest.approx(2 / 3)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -71,6 +72,26 @@ def test_a_broken_file_stays_an_error(media_root, tmp_path):
         for _ in range(2):
             with pytest.raises(DecodeError, match=name):
                 cache.load_video(media_root / name, SAMPLING, **OPTIONS)
+
+
+def test_a_store_that_fails_slows_down_and_says_so(media_root, tmp_path, decoded, monkeypatch, caplog):
+    cache = FrameCache(tmp_path, 1)
+    expected = cache.load_video(media_root / "a.mp4", SAMPLING, **OPTIONS).frames
+
+    def locked(*args, **kwargs):
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cache._store, "get", locked)
+        patch.setattr(cache._store, "set", locked)
+        assert torch.equal(cache.load_video(media_root / "a.mp4", SAMPLING, **OPTIONS).frames, expected)
+    assert "cannot be read (database or disk is full)" in caplog.text and "are not kept" in caplog.text
+    for file in tmp_path.rglob("*.val"):
+        file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])  # a lost machine
+    assert torch.equal(cache.load_video(media_root / "a.mp4", SAMPLING, **OPTIONS).frames, expected)
+    assert len(decoded) == 3
+    cache.load_video(media_root / "a.mp4", SAMPLING, **OPTIONS)
+    assert len(decoded) == 3
 
 
 def test_it_keeps_to_its_size(tmp_path, decoded):

@@ -9,6 +9,7 @@ from tests.conftest import every_family
 from tests.rollouts import OFF, G, loss_and_gradients, rollout
 from video_thinker.data.collate import blank_media
 from video_thinker.errors import BlindModelError, ConfigError
+from video_thinker.modeling import vision_token_ids
 from video_thinker.training import shared_prefix
 from video_thinker.training.feature_cache import FeatureCache
 from video_thinker.training.shared_prefill import sample_groups
@@ -216,11 +217,73 @@ def test_the_canary_looks_at_the_path_that_trains(make_grpo_trainer):
         trainer.compute_loss(trainer.model, batch)
 
 
-def test_generation_that_changes_the_rows_is_not_shared(make_grpo_trainer, caplog):
-    plain = make_grpo_trainer(generation_kwargs={"num_beams": 2}, **OFF)
-    shared = make_grpo_trainer(generation_kwargs={"num_beams": 2})
-    assert "share_prefill is off: generation_kwargs has num_beams" in caplog.text and not shared.shares_prefill
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"num_beams": 2},
+        {"repetition_penalty": 1.3},
+        {"encoder_repetition_penalty": 1.2},
+        {"encoder_no_repeat_ngram_size": 2},
+        {"cache_implementation": "static"},
+    ],
+    ids=lambda option: next(iter(option)),
+)
+def test_generation_that_changes_the_rows_is_not_shared(make_grpo_trainer, option, caplog):
+    (name,) = option
+    fields = option if name in ("repetition_penalty", "cache_implementation") else {"generation_kwargs": option}
+    plain, shared = make_grpo_trainer(**fields, **OFF), make_grpo_trainer(**fields)
+    assert f"share_prefill is off: generation_kwargs has {name}=" in caplog.text and not shared.shares_prefill
     assert torch.equal(rollout(plain)[0]["completion_ids"], rollout(shared)[0]["completion_ids"])
+
+
+def test_neutral_settings_are_shared(make_grpo_trainer):
+    assert make_grpo_trainer(repetition_penalty=1.0, generation_kwargs={"num_beams": 1}).shares_prefill
+    assert make_grpo_trainer(ds3_gather_for_generation=False).shares_prefill  # which means nothing without ZeRO-3
+
+
+def test_own_suppressed_tokens_come_beside_the_vision_tokens(make_grpo_trainer):
+    trainer = make_grpo_trainer(generation_kwargs={"suppress_tokens": [5]})
+    assert {5, *vision_token_ids(trainer.encoder.processor)} == set(trainer.generation_config.suppress_tokens)
+
+
+@pytest.mark.parametrize("min_length", [0, 10**6], ids=["in parts", "one mask"])
+def test_a_group_without_a_token_to_learn_from(make_grpo_trainer, monkeypatch, min_length):
+    """As `mask_truncated_completions` leaves it when all of a group's completions were cut off."""
+    monkeypatch.setattr(shared_prefix, "MIN_LENGTH_IN_PARTS", min_length)
+    results = []
+    for switches in (OFF, {}):
+        trainer = make_grpo_trainer(**switches)
+        (batch,) = rollout(trainer)
+        first = [media is batch["row_media"][0] for media in batch["row_media"]]
+        assert sum(first) == G
+        batch["completion_mask"][torch.tensor(first)] = 0
+        results.append(loss_and_gradients(trainer, [batch]))
+    (plain, plain_gradients), (shared, gradients) = results
+    assert plain == pytest.approx(shared, abs=1e-5)
+    for name, gradient in plain_gradients.items():
+        assert torch.allclose(gradients[name], gradient, atol=1e-5 * float(gradient.abs().max()) + 1e-7, rtol=1e-4), (
+            name
+        )
+
+
+def test_the_canary_waits_for_a_micro_batch_with_tokens(make_grpo_trainer):
+    trainer = make_grpo_trainer(canary_steps=1, canary_min_gap=1e-6)
+    (batch,) = rollout(trainer)
+    trainer.current_gradient_accumulation_steps = 1
+    mask = batch["completion_mask"].clone()
+    batch["completion_mask"] = torch.zeros_like(mask)
+    trainer.compute_loss(trainer.model, batch)
+    assert "canary/log_prob_gap" not in trainer._metrics["train"]
+    batch["completion_mask"] = mask
+    trainer.compute_loss(trainer.model, batch)
+    (gap,) = trainer._metrics["train"]["canary/log_prob_gap"]
+    assert gap > 1e-6
+
+
+@pytest.mark.parametrize("engine", ["use_vllm", "use_transformers_continuous_batching"])
+def test_engines_that_get_no_video_are_refused(make_grpo_trainer, engine):
+    with pytest.raises(ConfigError, match=f"{engine}=true is not supported"):
+        make_grpo_trainer(**{engine: True})
 
 
 def test_a_feature_cache_for_a_trained_tower_is_refused(make_grpo_trainer, tmp_path):

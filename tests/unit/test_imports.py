@@ -15,7 +15,7 @@ LAYERS = [
     ["schema", "errors", "run_info"],
     ["prompts", "trace", "scoring", "grounding", "config", "completions", "chat"],
     ["data", "rewards", "modeling", "adapters", "parts", "merge", "flops"],
-    ["training", "evaluation", "synthesis", "spotlight", "toyworld", "planning", "plan", "doctor", "machine"],
+    ["training", "evaluation", "synthesis", "toyworld", "planning", "plan", "doctor", "machine"],
     ["cli"],
 ]
 RANKS = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}

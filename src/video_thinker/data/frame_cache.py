@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import pickle
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,12 @@ logger = logging.getLogger(__name__)
 
 FORMAT = 1
 """Part of every key: raise it when decoding or resizing changes what the frames are."""
+
+STORE_ERRORS = (OSError, sqlite3.Error, diskcache.Timeout)
+"""A store that is full or busy slows a run down; it does not end it."""
+
+UNREADABLE = (*STORE_ERRORS, pickle.UnpicklingError, EOFError, ValueError)
+"""And neither does an entry that a lost machine has left half written."""
 
 
 class FrameCache:
@@ -48,24 +55,34 @@ class FrameCache:
         if not path.is_file():
             return load_video(path, sampling, sample_id=sample_id, backend=backend, factor=factor)
         key = (FORMAT, self._digest(path), repr(sampling), backend, factor)
-        stored: Any = self._store.get(key)
+        stored = self._read(key, path)
         if stored is not None:
             frames, timestamps_s, duration_s, native_fps = stored
             return SampledVideo(torch.from_numpy(frames), timestamps_s, duration_s, native_fps, backend)
         video = load_video(path, sampling, sample_id=sample_id, backend=backend, factor=factor)
-        try:
-            self._store.set(key, (video.frames.numpy(), video.timestamps_s, video.duration_s, video.native_fps))
-        except (OSError, sqlite3.Error, diskcache.Timeout) as error:  # a full or busy cache does not end a run
-            logger.warning("frame_cache_dir: the frames of %s are not kept (%s); free space there", path, error)
+        self._write(key, (video.frames.numpy(), video.timestamps_s, video.duration_s, video.native_fps), path)
         return video
+
+    def _read(self, key: tuple[Any, ...], path: Path) -> Any:
+        try:
+            return self._store.get(key)  # notes the time of use, and so writes, too
+        except UNREADABLE as error:
+            logger.warning("frame_cache_dir: an entry of %s cannot be read (%s); it is made again", path, error)
+            return None
+
+    def _write(self, key: tuple[Any, ...], value: Any, path: Path) -> None:
+        try:
+            self._store.set(key, value)
+        except STORE_ERRORS as error:
+            logger.warning("frame_cache_dir: the frames of %s are not kept (%s); free space there", path, error)
 
     def _digest(self, path: Path) -> str:
         """Hash the content, once per size and time of change."""
         status = path.stat()
         key = ("digest", str(path.resolve()), status.st_size, status.st_mtime_ns)
-        digest: Any = self._store.get(key)
+        digest = self._read(key, path)
         if digest is None:
             with path.open("rb") as file:
                 digest = hashlib.file_digest(file, "blake2b").hexdigest()
-            self._store.set(key, digest)
+            self._write(key, digest, path)
         return str(digest)

@@ -236,10 +236,7 @@ def resolve(stage: str, values: dict[str, Any], request: Request) -> tuple[Run, 
 
 def _with_rollouts(run: Run, values: dict[str, Any]) -> Run:
     if values["use_vllm"]:
-        raise ConfigError(
-            "use_vllm=true: vLLM's memory is its own setting (vllm_gpu_memory_utilization) and is not known here; plan "
-            "with use_vllm=false and a --gpu-memory that is smaller by vLLM's share."
-        )
+        raise ConfigError("use_vllm=true is not supported: TRL gives vLLM no video; remove use_vllm.")
     _whole(values, "max_completion_length", "num_generations", "steps_per_generation", "generation_batch_size")
     steps = values["steps_per_generation"] or run.accumulation
     if values["generation_batch_size"]:

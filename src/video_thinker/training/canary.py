@@ -56,20 +56,23 @@ class BlindCanary:
 
     def check(
         self, logps: torch.Tensor, blank_logps: torch.Tensor, mask: torch.Tensor, has_pixels: bool, step: int
-    ) -> float:
+    ) -> float | None:
         """Compare log-probabilities (B, C) with real and blank pixels over the tokens of `mask` (B, C), on all ranks.
 
         Returns:
-            Their mean absolute difference in nats per token, over the ranks that have pixels.
+            Their mean absolute difference in nats per token, over the ranks that have pixels; `None` if the mask leaves
+            no token there (all completions were cut off and masked): the next micro-batch is then looked at.
 
         Raises:
             BlindModelError: it does not exceed `min_gap`.
         """
-        self._pending = False
         difference = ((logps - blank_logps).abs().float() * mask).sum()
         totals = torch.stack([difference, mask.sum().float()]) * float(has_pixels)
         totals = self.accelerator.reduce(totals, reduction="sum")
-        gap = float(totals[0] / totals[1].clamp(min=1))
+        if totals[1] == 0:
+            return None
+        self._pending = False
+        gap = float(totals[0] / totals[1])
         if self.accelerator.is_main_process:
             logger.info(
                 "blind canary at step %d: log-prob gap with and without the pixels %.3g nats per token", step, gap

@@ -8,6 +8,7 @@ the last round stays. Prompts of a round are drawn from the seed, the step and t
 
 from __future__ import annotations
 
+import copy
 import functools
 import random
 from collections.abc import Callable, Sequence
@@ -146,9 +147,11 @@ class DynamicSamplingMixin:
             drawn = draw_prompts(len(self._places), taken, needed * count, (args.seed, self._step, number))  # type: ignore[attr-defined]
             taken |= set(drawn)
             rows = [self.train_dataset[i] for i in drawn[index * needed : (index + 1) * needed]]  # type: ignore[attr-defined]
-            # The log stays about the prompts that the sampler chose.
+            # The log and TRL's table of completions stay about the prompts that the sampler chose.
+            table = copy.deepcopy(self._logs)  # type: ignore[has-type]
             with self._metrics_unchanged():  # type: ignore[attr-defined]
                 other = roll_out([row for row in rows for _ in range(size)])
+            self._logs = table
             num_drawn += needed
             unequal = sorted(set(range(needed)) - set(equal_groups(self._rewards, size)))
             pairs = list(zip(equal, unequal, strict=False))

@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import logging
-import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +19,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import nn
 
+from video_thinker.data.frame_cache import STORE_ERRORS
+
 logger = logging.getLogger(__name__)
 
 FORMAT = 2
 """Part of every key: raise it when an entry's tensors change their meaning."""
-
-
-STORE_ERRORS = (OSError, sqlite3.Error, diskcache.Timeout)
-"""A cache that is full or busy slows a run down; it does not end it."""
 
 
 @functools.cache

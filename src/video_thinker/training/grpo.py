@@ -84,8 +84,11 @@ class VideoGRPOConfig(RunArguments, SharingArguments, TokenBudgetArguments, Dyna
         """Check that whole groups fit the batch, in the terms of the config.
 
         Raises:
-            ConfigError: they do not.
+            ConfigError: they do not, or an engine is asked for that gets no video.
         """
+        for engine in ("use_vllm", "use_transformers_continuous_batching"):
+            if getattr(self, engine):
+                raise ConfigError(f"{engine}=true is not supported: TRL gives this engine no video; remove {engine}.")
         processes = launched_world_size()
         steps = self.steps_per_generation or self.gradient_accumulation_steps
         completions = self.per_device_train_batch_size * processes * steps
@@ -127,8 +130,9 @@ class VideoGRPOTrainer(
     def __init__(self, *, encoder: SampleEncoder, args: VideoGRPOConfig, **kwargs: Any) -> None:
         """See the class."""
         self.encoder = encoder
-        suppressed = vision_token_ids(encoder.processor)
-        args.generation_kwargs = {"suppress_tokens": suppressed, **(args.generation_kwargs or {})}
+        given = args.generation_kwargs or {}
+        suppressed = {*vision_token_ids(encoder.processor), *(given.get("suppress_tokens") or ())}
+        args.generation_kwargs = {**given, "suppress_tokens": sorted(suppressed)}
         self._prompts: list[EncodedPrompt] = []
         self._row_media: list[Media] = []
         super().__init__(args=args, processing_class=encoder.processor, **kwargs)
@@ -189,7 +193,7 @@ class VideoGRPOTrainer(
     def _tokenize_prompts(self, prompts: list[Any]) -> tuple[list[list[int]], None, dict[str, Any]]:
         """Seam 2: prompts as the encoder made them, with the fields generation needs."""
         fields: dict[str, Any] = {"mm_token_type_ids": [p.mm_token_type_ids for p in self._prompts]}
-        if not self._shares_prefill():  # which reads them by itself, without a copy for every row
+        if not self.shares_prefill:  # which reads them by itself, without a copy for every row
             fields |= merge_media(self._row_media)
         return [p.input_ids for p in self._prompts], None, fields
 
@@ -329,7 +333,8 @@ class VideoGRPOTrainer(
             blank, *_ = self._get_per_token_logps_and_entropies(model, input_ids, attention_mask, logits_to_keep)
         self._row_media = media
         gap = self.canary.check(logps, blank, inputs["completion_mask"], has_pixels, self.state.global_step)
-        self._metrics["train"]["canary/log_prob_gap"].append(gap)
+        if gap is not None:
+            self._metrics["train"]["canary/log_prob_gap"].append(gap)
 
     def _calculate_rewards(
         self, inputs: list[dict[str, Any]], prompts: Any, completions: Any, completion_ids_list: Any

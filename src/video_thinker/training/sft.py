@@ -73,7 +73,8 @@ class VideoSFTTrainer(TelemetryMixin, CheckpointMixin, WatchedMixin, SFTTrainer)
             seen = model(**inputs, fused_lm_head=True)
             blank = model(**blank_media(inputs), fused_lm_head=True)
         gap = self.canary.check(seen.log_probs, blank.log_probs, seen.label_mask, has_pixels, self.state.global_step)
-        self._metrics["train"]["canary/log_prob_gap"].append(gap)
+        if gap is not None:
+            self._metrics["train"]["canary/log_prob_gap"].append(gap)
 
 
 def main(argv: list[str]) -> int:

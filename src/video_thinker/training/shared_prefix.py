@@ -56,7 +56,9 @@ class PackedRow:
         """Tell whether fewer pairs are computed side by side than with a mask over all pairs of the row."""
         longest = max(self.completions, default=0)
         pairs = self.prompt**2 // 2 + len(self.completions) * longest * (self.prompt + longest)
-        return self.prompt > 1 and self.length >= MIN_LENGTH_IN_PARTS and pairs < self.length**2
+        return (
+            bool(self.completions) and self.prompt > 1 and self.length >= MIN_LENGTH_IN_PARTS and pairs < self.length**2
+        )
 
 
 @dataclass(frozen=True)

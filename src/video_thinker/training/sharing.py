@@ -34,10 +34,21 @@ logger = logging.getLogger(__name__)
 
 Media = dict[str, torch.Tensor]
 
-UNSHARED_GENERATION = {
-    "num_beams", "num_return_sequences", "use_cache", "assistant_model", "prompt_lookup_num_tokens", "custom_generate",
-}  # fmt: skip
-"""Arguments of `generate` that change which rows there are, or what decodes them: such rollouts are TRL's own."""
+UNSHARED_GENERATION: dict[str, tuple[Any, ...]] = {
+    "num_beams": (1,),
+    "num_return_sequences": (1,),
+    "use_cache": (True,),
+    "assistant_model": (),
+    "prompt_lookup_num_tokens": (),
+    "custom_generate": (),
+    "guidance_scale": (1, 1.0),
+    "repetition_penalty": (1.0,),
+    "encoder_repetition_penalty": (1.0,),
+    "encoder_no_repeat_ngram_size": (0,),
+    "cache_implementation": ("dynamic",),
+}
+"""Arguments of `generate` that change what rows there are or what decodes them, or keep something for each row of the
+prompts, with the values that do nothing (as `None` does): other rollouts are TRL's own."""
 
 
 @dataclass
@@ -106,10 +117,12 @@ class SharingMixin:
         self._attention: str = self._backbone.config._attn_implementation
         self.shares_prefix: bool = self.args.share_prefix  # type: ignore[attr-defined]
         self.shares_prefill: bool = self.args.share_prefill  # type: ignore[attr-defined]
-        unshared = sorted(UNSHARED_GENERATION & (self.generation_kwargs or {}).keys())  # type: ignore[attr-defined]
-        if self.shares_prefill and unshared:
+        causes = self._find_unshared_generation()
+        if self.shares_prefill and causes:
             self.shares_prefill = False
-            logger.warning("share_prefill is off: generation_kwargs has %s", ", ".join(unshared))
+            logger.warning(
+                "share_prefill is off: %s; so is the sharing of a frozen tower's features", ", ".join(causes)
+            )
         if self.shares_prefix and self._attention == "sdpa":
             AttentionInterface.register("sdpa", packed_attention)
         if self.shares_prefix and self._attention not in SHARED_ATTENTION:
@@ -117,6 +130,19 @@ class SharingMixin:
             logger.warning(
                 "share_prefix is off: attention %r takes no mask of blocks; %s do", self._attention, SHARED_ATTENTION
             )
+
+    def _find_unshared_generation(self) -> list[str]:
+        """Name what keeps rollouts from being sampled in `sample_groups`."""
+        given = {name: value for name, value in self.generation_kwargs.items() if value is not None}  # type: ignore[attr-defined]
+        causes = [
+            f"generation_kwargs has {name}={given[name]!r}"
+            for name, neutral in UNSHARED_GENERATION.items()
+            if name in given and given[name] not in neutral
+        ]
+        plugin = getattr(self.accelerator.state, "deepspeed_plugin", None)  # type: ignore[attr-defined]
+        if plugin is not None and plugin.zero_stage == 3 and not self.args.ds3_gather_for_generation:  # type: ignore[attr-defined]
+            causes.append("ds3_gather_for_generation is false")
+        return causes
 
     def check_sharing(self) -> None:
         """Refuse a feature cache that nothing would be kept in.
@@ -142,8 +168,8 @@ class SharingMixin:
 
     def _uses_features(self) -> bool:
         """Tell whether rows are scored from features; the same on all ranks, whatever their rows hold."""
-        shares = self.args.share_vision and self._shares_prefill()  # type: ignore[attr-defined]
-        return bool(shares) and self._tower_is_frozen
+        shares: bool = self.args.share_vision and self.shares_prefill  # type: ignore[attr-defined]
+        return shares and self._tower_is_frozen
 
     def _prepare_inputs(self, generation_batch: Any) -> Any:
         buffered = self._buffered_inputs  # type: ignore[has-type]
@@ -155,7 +181,7 @@ class SharingMixin:
 
     def _generate_single_turn(self, prompt_ids: list[list[int]], *args: Any, **kwargs: Any) -> tuple[list[Any], None]:
         """Sample a completion per row; see `shared_prefill`."""
-        if not self._shares_prefill():
+        if not self.shares_prefill:
             return super()._generate_single_turn(prompt_ids, *args, **kwargs)  # type: ignore[misc,no-any-return]
         groups = group_rows([id(media) for media in self._row_media])
         firsts = [group[0] for group in groups]
@@ -179,11 +205,6 @@ class SharingMixin:
         if self._uses_features():
             with self.accelerator.autocast():  # type: ignore[attr-defined]
                 add_features(find_vision_model(model), media, self.accelerator.device, self._feature_cache)  # type: ignore[attr-defined]
-
-    def _shares_prefill(self) -> bool:
-        sharded = not self.args.ds3_gather_for_generation  # type: ignore[attr-defined]
-        other_engine = self.use_vllm or self.use_transformers_continuous_batching  # type: ignore[attr-defined]
-        return self.shares_prefill and not (sharded or other_engine)
 
     def _model_for_generation(self) -> Any:
         return unwrap_model_for_generation(
