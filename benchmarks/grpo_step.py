@@ -505,7 +505,7 @@ def draw(result: dict[str, Any], file: Path) -> None:
     axes.invert_yaxis()
     axes.set_xlabel(f"times as fast as TRL's own path, made to see video ({result['device']}, medians)")
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, loc="lower right")
+    axes.legend(frameon=False, loc="upper right")
     figure.savefig(file, dpi=150)
 
 
