@@ -15,6 +15,7 @@ from video_thinker.data.annotations import load_samples
 from video_thinker.errors import ConfigError
 from video_thinker.evaluation import difficulty
 from video_thinker.evaluation.backend import Completion, LocalBackend
+from video_thinker.evaluation.results import run_lock
 
 pytestmark = pytest.mark.integration
 
@@ -95,6 +96,11 @@ def test_an_interrupted_run_goes_on_where_it_was(config, tmp_path, monkeypatch):
     assert len(more) == 3
     with pytest.raises(ConfigError, match="temperature"):
         difficulty.main([str(config), "temperature=0.5"])
+
+
+def test_a_second_process_on_the_same_folder_is_refused(config, tmp_path):
+    with run_lock(tmp_path / "out", shared=False), pytest.raises(ConfigError, match="another evaluation is writing"):
+        difficulty.main([str(config)])
 
 
 def test_only_the_band_is_kept_and_unreadable_media_are_no_wrong_answers(config, tmp_path, monkeypatch, items, caplog):

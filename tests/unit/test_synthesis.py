@@ -202,6 +202,7 @@ def test_the_card_counts_what_was_kept_and_what_it_cost():
     card = make_card(rows, selection, {"demo": {"video": 2}}, endpoints)
     assert card["num_items"] == 3
     assert card["sources"]["demo"] == {"train": 2, "test": 1, "duplicate": 1, "rejected": 1, "unfinished": 0}
+    assert card["problem_types"] == {"multiple choice": 3}
     assert card["letters"]["2"]["counts"] == {"A": 2, "B": 1}
     assert card["duration_bins"] == {"30-60": 3}
     assert card["acceptance"]["trace"]["2"] == {"written": 5, "accepted": 4, "share": 0.8, "so_far": 0.8}

@@ -33,6 +33,7 @@ from video_thinker.errors import ConfigError, DataError
 from video_thinker.evaluation.backend import Backend, GenerationSettings, make_backend
 from video_thinker.evaluation.metrics import Graded
 from video_thinker.evaluation.predictions import PredictionFile, file_sha256, model_fingerprint, open_output_dir
+from video_thinker.evaluation.results import run_lock
 from video_thinker.evaluation.runner import evaluate_split
 from video_thinker.modeling import check_model_path
 from video_thinker.prompts import PROMPT_STYLES
@@ -172,28 +173,29 @@ def main(argv: list[str]) -> int:
     check_model_path(model_args.model_name_or_path)
     samples = load_samples(args.items_file)
     split = {"file": args.items_file, "sha256": file_sha256(args.items_file), "num_samples": len(samples)}
-    open_output_dir(
-        Path(args.output_dir),
-        describe_settings(model_args, video_args, args),
-        {"items": split},
-        {**dataclasses.asdict(model_args), **dataclasses.asdict(video_args), **dataclasses.asdict(args)},
-        overwrite=args.overwrite,
-    )
-
-    @functools.cache
-    def get_backend() -> Backend:
-        return make_backend(model_args, video_args, args)
-
-    graded = []
-    for number in range(args.num_generations):
-        file = PredictionFile(Path(args.output_dir) / "predictions" / f"pass_{number}.jsonl")
-        seed = args.seed * 10_000 + number
-        name = f"{number + 1}/{args.num_generations}"
-        graded.append(
-            evaluate_split(get_backend, samples, "real", file, batch_size=args.batch_size, seed=seed, name=name)
+    with run_lock(Path(args.output_dir), shared=False):
+        open_output_dir(
+            Path(args.output_dir),
+            describe_settings(model_args, video_args, args),
+            {"items": split},
+            {**dataclasses.asdict(model_args), **dataclasses.asdict(video_args), **dataclasses.asdict(args)},
+            overwrite=args.overwrite,
         )
-    rates = pass_rates(graded)
-    num_kept = write_selection(rates, args)
+
+        @functools.cache
+        def get_backend() -> Backend:
+            return make_backend(model_args, video_args, args)
+
+        graded = []
+        for number in range(args.num_generations):
+            file = PredictionFile(Path(args.output_dir) / "predictions" / f"pass_{number}.jsonl")
+            seed = args.seed * 10_000 + number
+            name = f"{number + 1}/{args.num_generations}"
+            graded.append(
+                evaluate_split(get_backend, samples, "real", file, batch_size=args.batch_size, seed=seed, name=name)
+            )
+        rates = pass_rates(graded)
+        num_kept = write_selection(rates, args)
     print_rates(rates, num_kept, args)
     without = [rate.problem_id for rate in rates if rate.pass_rate is None]
     if without:

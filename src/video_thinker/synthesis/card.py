@@ -61,6 +61,7 @@ def make_card(
         "sources": {name: {place: by_place[place] for place in PLACES} for name, by_place in sorted(places.items())},
         "dropped": {name: dict(kinds) for name, kinds in sorted(dropped.items())},
         "categories": _by_count(counts["category"]),
+        "problem_types": _by_count(counts["problem_type"]),
         "num_options": dict(sorted(counts["num_options"].items())),
         "letters": {str(count): _letters(found, count) for count, found in sorted(letters.items())},
         "durations_s": _spread(durations),
@@ -98,6 +99,7 @@ def render_card(card: Card, title: str, plots: Sequence[str]) -> str:
         )
     lines += _table("Why attempts failed", ["stage: reason", "count"], list(card["failed_attempts"].items()))
     lines += _table("Categories", ["source/category", "items"], list(card["categories"].items()))
+    lines += _table("Problem types", ["type", "items"], list(card["problem_types"].items()))
     for count, found in card["letters"].items():
         verdict = "balanced" if found["p_value"] is None or found["p_value"] >= LETTER_P else "NOT BALANCED"
         p_value = "-" if found["p_value"] is None else f"{found['p_value']:.2f}"
@@ -128,6 +130,7 @@ def _count_item(
     sample = parse_row(row["item"], row["id"])
     trace = parse_trace(sample.process or "")
     counts["category"][f"{sample.data_source}/{sample.category or '-'}"] += 1
+    counts["problem_type"][sample.problem_type] += 1
     counts["num_options"][len(sample.options)] += 1
     counts["num_segments"][len(sample.segments)] += 1
     counts["num_blocks"][len(trace.blocks) if trace else 0] += 1
