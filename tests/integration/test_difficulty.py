@@ -13,9 +13,8 @@ from tests.conftest import make_item, write_items
 from video_thinker import cli
 from video_thinker.data.annotations import load_samples
 from video_thinker.errors import ConfigError
-from video_thinker.evaluation import difficulty
+from video_thinker.evaluation import difficulty, results
 from video_thinker.evaluation.backend import Completion, LocalBackend
-from video_thinker.evaluation.results import run_lock
 
 pytestmark = pytest.mark.integration
 
@@ -98,8 +97,12 @@ def test_an_interrupted_run_goes_on_where_it_was(config, tmp_path, monkeypatch):
         difficulty.main([str(config), "temperature=0.5"])
 
 
-def test_a_second_process_on_the_same_folder_is_refused(config, tmp_path):
-    with run_lock(tmp_path / "out", shared=False), pytest.raises(ConfigError, match="another evaluation is writing"):
+def test_a_second_process_on_the_same_folder_is_refused(config, tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "LOCK_TIMEOUT_S", 0.1)
+    with (
+        results.run_lock(tmp_path / "out", shared=False),
+        pytest.raises(ConfigError, match="another evaluation is writing"),
+    ):
         difficulty.main([str(config)])
 
 
