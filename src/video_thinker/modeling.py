@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -119,7 +120,13 @@ def model_init_kwargs(dtype: str, attn_implementation: str) -> dict[str, str]:
 
 
 def load_model(
-    path: str, *, dtype: str = "auto", attn_implementation: str = "auto", trainable: bool = False, **init_kwargs: Any
+    path: str,
+    *,
+    dtype: str = "auto",
+    attn_implementation: str = "auto",
+    trainable: bool = False,
+    quantization_config: Any = None,
+    init_kwargs: Mapping[str, Any] | None = None,
 ) -> PreTrainedModel | PeftModel:
     """Load a video-language model, or an adapter together with its base.
 
@@ -128,21 +135,23 @@ def load_model(
         dtype: The weights' type; "auto" is that of the checkpoint.
         attn_implementation: One of `ATTENTION_IMPLEMENTATIONS`.
         trainable: Whether an adapter is loaded to go on with its training.
-        **init_kwargs: More for `from_pretrained` (`quantization_config`, …).
+        quantization_config: Of transformers, or none.
+        init_kwargs: More for `from_pretrained`: `model_init_kwargs` of a config.
 
     Raises:
         ConfigError: the path holds no checkpoint, an option is unknown or given twice, or the adapter does not fit its
             base.
     """
     base = check_model_path(path)
-    if twice := {"dtype", "torch_dtype", "attn_implementation"} & init_kwargs.keys():
+    own = {**model_init_kwargs(dtype, attn_implementation), "quantization_config": quantization_config}
+    given = dict(init_kwargs or {})
+    if twice := sorted((own.keys() | {"torch_dtype"}) & given.keys()):
         raise ConfigError(
-            f"model_init_kwargs has {', '.join(sorted(twice))}: the reference policy would then differ from the "
-            "policy; set dtype and attn_implementation as keys of the config."
+            f"model_init_kwargs has {', '.join(twice)}, which are set by keys of the config (dtype, "
+            "attn_implementation, load_in_4bit), so that policy and reference agree; move them there."
         )
-    init_kwargs = {**init_kwargs, **model_init_kwargs(dtype, attn_implementation)}
     try:
-        model = AutoModelForImageTextToText.from_pretrained(base, **init_kwargs)
+        model = AutoModelForImageTextToText.from_pretrained(base, **own, **given)
     except OSError as error:
         raise _not_found(path, base, error) from error
     return model if base == path else load_adapter(model, path, trainable=trainable)

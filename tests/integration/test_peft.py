@@ -300,6 +300,14 @@ def test_dropout_does_not_hide_a_blind_model(stage, grpo_config, config, sft_dir
         train(stage, settings, model_name_or_path=str(sft_dir), **extra)
 
 
+@pytest.mark.parametrize("stage", [sft, grpo], ids=["sft", "grpo"])
+@pytest.mark.parametrize("key", ["attn_implementation", "dtype", "torch_dtype"])
+def test_a_setting_of_the_config_is_not_taken_from_model_init_kwargs(stage, key, grpo_config, config, tmp_path):
+    settings = {**config, "output_dir": str(tmp_path)} if stage is sft else grpo_config
+    with pytest.raises(ConfigError, match=f"model_init_kwargs has {key},"):
+        train(stage, settings, model_init_kwargs={key: "eager"})
+
+
 def test_eval_and_ask_take_an_adapter_folder(config, sft_dir, tiny_model_dir, media_root, items_file, tmp_path, capsys):
     keys = ("dtype", "attn_implementation", "media_root", "prompt_style", "fps", "max_pixels")
     settings = {key: config[key] for key in keys} | {"splits": {"id": str(items_file)}, "max_new_tokens": 6}

@@ -379,7 +379,7 @@ def main(argv: list[str]) -> int:
         attn_implementation=model_args.attn_implementation,
         quantization_config=quantization_config(peft_args),
         trainable=True,
-        **(args.model_init_kwargs or {}),
+        init_kwargs=args.model_init_kwargs,
     )
     trainer = VideoGRPOTrainer(
         model=model,

@@ -103,6 +103,7 @@ def main(argv: list[str]) -> int:
         attn_implementation=model_args.attn_implementation,
         quantization_config=quantization_config(peft_args),
         trainable=True,
+        init_kwargs=args.model_init_kwargs,
     )
     trainer = VideoSFTTrainer(
         model=model,
