@@ -1,4 +1,4 @@
-"""Annotation files -> `VideoSample`: JSON lists and JSONL in the schema of Video-Thinker and Video-R1. No torch here.
+"""Annotation files -> `VideoSample`: JSON lists, JSONL and parquet in Video-Thinker's and Video-R1's schema. No torch.
 
 One row (`segments`, `category`, `duration_s` and `process` are optional; see data/README.md for every field):
 
@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeGuard, cast
 
+from video_thinker.data.parquet import is_parquet, read_parquet
 from video_thinker.errors import DataError
 from video_thinker.schema import PROBLEM_TYPES, Media, MediaKind, ProblemType, Segment, VideoSample
 
@@ -32,7 +33,10 @@ _PROBLEM_TYPE_OF = {name.lower(): name for name in PROBLEM_TYPES}
 
 @dataclass(frozen=True, slots=True)
 class RawRow:
-    """One undecoded row of a file. `location` is "file:line", for a JSON list "file:line (item N)" with N from 1."""
+    """One undecoded row of a file.
+
+    `location` is "file:line", for a JSON list "file:line (item N)" with N from 1, for parquet "file:N".
+    """
 
     location: str
     value: object
@@ -79,7 +83,7 @@ def check_rows(path: str | Path) -> Iterator[VideoSample | DataError]:
 
 
 def iter_rows(path: str | Path) -> Iterator[RawRow | DataError]:
-    """Read the raw rows of a JSON list or a JSONL file; told apart by the first character, "[" or not.
+    """Read the raw rows of a JSON list, a JSONL or a parquet file; told apart by the first characters, not by the name.
 
     A JSONL line that is not JSON gives its error instead of a row.
 
@@ -87,11 +91,8 @@ def iter_rows(path: str | Path) -> Iterator[RawRow | DataError]:
         DataError: If reading cannot go on, as in `check_rows`.
     """
     path = Path(path)
-    text = _read_text(path)
-    _refuse_single_object(text, path)
-    rows = _iter_list(text, path) if text.lstrip().startswith("[") else _iter_lines(text, path)
     empty = True
-    for row in rows:
+    for row in _iter_parquet(path) if path.is_file() and is_parquet(path) else _iter_text(path):
         empty = False
         yield row
     if empty:
@@ -275,6 +276,17 @@ class _Fields:
 def is_time(value: object) -> TypeGuard[int | float]:
     """Say whether a decoded value is a finite number of seconds from 0."""
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
+
+
+def _iter_parquet(path: Path) -> Iterator[RawRow | DataError]:
+    for number, value in enumerate(read_parquet(path), start=1):
+        yield RawRow(f"{path}:{number}", value)
+
+
+def _iter_text(path: Path) -> Iterator[RawRow | DataError]:
+    text = _read_text(path)
+    _refuse_single_object(text, path)
+    return _iter_list(text, path) if text.lstrip().startswith("[") else _iter_lines(text, path)
 
 
 def _read_text(path: Path) -> str:

@@ -33,4 +33,6 @@ def convert(record: Record) -> Item:
     return convert_segments(record)
 
 
-BENCHMARK = Benchmark(convert, split, activitynet_captions.SUBSETS, read_videos)
+BENCHMARK = Benchmark(
+    convert, "items in data/README.md's schema, or val_1.json", split, activitynet_captions.SUBSETS, read_videos
+)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from video_thinker.evaluation.benchmarks.base import Benchmark, Record, pairs, segment
+from video_thinker.evaluation.benchmarks.base import Benchmark, Record
 from video_thinker.evaluation.benchmarks.captions import (
     CAPTIONING,
     GROUNDING,
@@ -26,24 +26,23 @@ from video_thinker.evaluation.benchmarks.captions import (
 
 def split(record: Record) -> Iterable[Record]:
     """Give the grounding questions of a video, and its captioning question."""
-    sentences = record.sequence("sentences")
-    timestamps = list(pairs(record, "timestamps", record.sequence("timestamps")))
-    if len(sentences) != len(timestamps) or not all(isinstance(sentence, str) for sentence in sentences):
+    sentences, timestamps = record.sequence("sentences"), record.sequence("timestamps")
+    if len(sentences) != len(timestamps):
         raise record.error(
             f"{len(timestamps)} timestamps and {len(sentences)} sentences", "each timestamp has one sentence, a text"
         )
     return split_segments(
         record,
-        [segment(*times, sentence) for times, sentence in zip(timestamps, sentences, strict=True)],
-        path=f"{record.text('video_id')}.mp4",
+        list(zip(timestamps, sentences, strict=True)),
+        path=record.video("video_id", ".mp4"),
         data_source="activitynet_captions",
         duration_s=record.duration_s(),
     )
 
 
 SUBSETS = {
-    GROUNDING: lambda sample: sample.category == GROUNDING,
-    CAPTIONING: lambda sample: sample.category == CAPTIONING,
+    GROUNDING: lambda sample, record: sample.category == GROUNDING,
+    CAPTIONING: lambda sample, record: sample.category == CAPTIONING,
 }
 
-BENCHMARK = Benchmark(convert_segments, split, SUBSETS, read_videos)
+BENCHMARK = Benchmark(convert_segments, "val_1.json, val_2.json", split, SUBSETS, read_videos)

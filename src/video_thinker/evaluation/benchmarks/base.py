@@ -1,50 +1,62 @@
-"""What the benchmarks share: reading raw fields with errors that say where, and building items.
+"""What the benchmarks share: reading raw fields with words that say where, and converting a file.
 
 A benchmark is two functions. `split` cuts a row of the official file into its questions (a row of VRBench is a video
 with several); `convert` turns one question into an item, a row in the schema of data/README.md. `convert_file` runs
-them over a file, checks each item as a run would, and gives an error instead of an item where one cannot be made: one
-bad question does not cost its neighbors.
+them over a file and checks each item.
+
+The rule: what the official scorer can grade is kept, and what is odd about it is noted and counted. A question that
+nobody can grade (no gold, a gold that is none of the options, no video) is refused, with its reason; its neighbors are
+converted.
 """
 
 from __future__ import annotations
 
-import string
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from video_thinker.data.annotations import RawRow, brief, is_time, iter_rows, parse_row
-from video_thinker.data.validate import check_sample
 from video_thinker.errors import DataError
-from video_thinker.prompts import CAPTIONING_QUESTION, grounding_question
 from video_thinker.schema import VideoSample
-from video_thinker.trace import TIME_TOLERANCE_S, parse_time_range
+from video_thinker.scoring import score_answer
+from video_thinker.trace import TIME_TOLERANCE_S
 
 Item = dict[str, Any]
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What a user should know about a question that was converted all the same. Notes are counted by `kind`."""
+
+    kind: str
+    message: str
 
 
 @dataclass(frozen=True)
 class Record:
     """The raw fields of one row, or of one question in it.
 
-    `location` is "file:line", followed by what names the question within its row; `number` counts the file's rows from
-    1. `notes` collects what a user should know about a row that was converted all the same.
+    `location` is "file:line", followed by `name`, which names the question within its row; `number` counts the file's
+    rows from 1. `notes` collects what a user should know about a row that was converted all the same.
     """
 
     location: str
     number: int
     fields: Mapping[str, Any]
-    notes: list[str] = field(default_factory=list)
+    notes: list[Note] = field(default_factory=list)
+    name: str = ""
 
     def error(self, found: str, rule: str, fix: str = "fix the row or leave it out") -> DataError:
         """Make an error that says where."""
         return DataError(f"{self.location}: {found}; {rule}; {fix}.")
 
-    def note(self, message: str) -> None:
+    def note(self, kind: str, message: str) -> None:
         """Tell the user about a row that is converted all the same."""
-        self.notes.append(f"{self.location}: {message}")
+        self.notes.append(Note(kind, f"{self.location}: {message}"))
 
     def part(self, name: str, fields: object) -> Record:
         """Make the record of a part of this one; its location ends in `name`. Raises `DataError` if it is no object."""
@@ -53,7 +65,7 @@ class Record:
             raise DataError(
                 f"{location}: found {brief(fields)}; it is a JSON object with the question's fields; fix it."
             )
-        return Record(location, self.number, fields, self.notes)
+        return Record(location, self.number, fields, self.notes, name)
 
     def get(self, key: str, kind: type[T], rule: str) -> T:
         """Return a field that must be there, of a type. Raises `DataError`."""
@@ -66,21 +78,34 @@ class Record:
         raise self.error(f"{key}={brief(value)}", f"{key} is {rule}")
 
     def text(self, key: str) -> str:
-        """Return a text that is not empty, without white space around it."""
-        value = self.get(key, str, "a text that is not empty").strip()
-        if not value:
-            raise self.error(f'{key}=""', f"{key} is a text that is not empty")
-        return value
+        """Return a text that is not empty, without white space around it; a number is taken as its digits."""
+        rule = "a text that is not empty"
+        text = as_text(self.get(key, object, rule))
+        if not text:
+            raise self.error(f"{key}={brief(self.fields[key])}", f"{key} is {rule}")
+        return text
 
     def optional_text(self, key: str) -> str:
-        """Return a text, or "" where the field is missing or null."""
-        return "" if self.fields.get(key) is None else self.get(key, str, "a text").strip()
+        """Return a text, or "" where the field is missing, null or no text."""
+        return as_text(self.fields.get(key)) or ""
+
+    def category(self, key: str) -> str:
+        """Return the kind of question, several joined with commas; "" and a note where there is none."""
+        value = self.fields.get(key)
+        texts = [as_text(part) for part in (value if isinstance(value, list) else [value])]
+        category = ", ".join(text for text in texts if text)
+        if not category:
+            self.note("no category", f"{key}={brief(value)}: no category")
+        return category
 
     def id(self, key: str) -> str:
-        """Return an identifier: a whole number, or a text that is not empty."""
-        return (
-            str(self.get(key, int, "a number or a text")) if isinstance(self.fields.get(key), int) else self.text(key)
-        )
+        """Return what identifies the question: a text or a whole number; without one the row's number, and a note."""
+        value = self.fields.get(key)
+        if (isinstance(value, str) and value.strip()) or (isinstance(value, int) and not isinstance(value, bool)):
+            return str(value).strip()
+        made = f"row{self.number}" + (f"-{self.name.replace(' ', '-')}" if self.name else "")
+        self.note("no id", f"{key}={brief(value)}: its id is made from its place, {made!r}")
+        return made
 
     def sequence(self, key: str) -> list[Any]:
         """Return a list that is not empty."""
@@ -89,39 +114,47 @@ class Record:
             raise self.error(f"{key}=[]", f"{key} is a list that is not empty")
         return value
 
-    def texts(self, key: str) -> list[str]:
-        """Return a list of texts."""
-        values = self.sequence(key)
-        if not all(isinstance(value, str) and value.strip() for value in values):
-            raise self.error(f"{key}={brief(values)}", f"{key} is a list of texts that are not empty")
-        return [value.strip() for value in values]
-
     def mapping(self, key: str) -> dict[str, Any]:
         """Return a JSON object."""
         return self.get(key, dict, "a JSON object")
 
-    def seconds(self, key: str) -> float:
-        """Return a number of seconds from 0."""
-        value = self.get(key, object, "a number of seconds")
-        if not is_time(value):
-            raise self.error(f"{key}={brief(value)}", f"{key} is a number of seconds from 0")
-        return float(value)
-
-    def duration_s(self, key: str = "duration") -> float | None:
-        """Return a number of seconds above 0, or `None` where the field is missing or null."""
-        if self.fields.get(key) is None:
+    def duration_s(self, key: str = "duration", unit_s: float = 1.0) -> float | None:
+        """Return a duration in seconds from a field in units of `unit_s`; `None` and a note where there is none."""
+        value = self.fields.get(key)
+        number = as_seconds(value)
+        if not number:
+            self.note("no duration", f"{key}={brief(value)}: no duration; it is a number above 0")
             return None
-        if (value := self.seconds(key)) == 0:
-            raise self.error(f"{key}=0", "a duration is above 0")
-        return value
+        return number * unit_s
 
-    def time_range(self, key: str) -> tuple[float, float]:
-        """Return a text such as "1.0-7.5" or "00:15-00:19" as seconds. The order of the two is not checked."""
-        text = self.text(key)
-        span = parse_time_range(text)
-        if span is None:
-            raise self.error(f"{key}={brief(text)}", f"{key} is a time range like 1.0-7.5 or 00:15-00:19")
-        return span
+    def video(self, key: str, suffix: str = "") -> str:
+        """Return the path of the question's video, from a field with a path, or with an id and `suffix`."""
+        value = self.fields.get(key)
+        if isinstance(value, list) and len(value) == 1:
+            value = value[0]
+        text = as_text(value)
+        if not text:
+            raise self.error(f"{key}={brief(value)}", f"{key} names the question's video")
+        return text if text.lower().endswith(suffix) else text + suffix
+
+
+def as_text(value: object) -> str | None:
+    """Return a text without white space around it, or the digits of a number; `None` for anything else."""
+    if isinstance(value, str):
+        return value.strip()
+    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+        return str(value)
+    return None
+
+
+def as_seconds(value: object) -> float | None:
+    """Return a finite number from 0, also one that is written as a text ("35.04"); `None` for anything else."""
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            return None
+    return float(value) if is_time(value) else None
 
 
 def whole_row(record: Record) -> Iterable[Record | DataError]:
@@ -129,29 +162,48 @@ def whole_row(record: Record) -> Iterable[Record | DataError]:
     return [record]
 
 
+def parts(record: Record, name: str, questions: Iterable[object], **shared: object) -> Iterator[Record | DataError]:
+    """Cut a row into its questions, "NAME 1", "NAME 2", …; each gets the `shared` fields, too."""
+    for index, question in enumerate(questions, start=1):
+        try:
+            part = record.part(f"{name} {index}", question)
+        except DataError as error:
+            yield error
+        else:
+            yield record.part(part.name, {**part.fields, **shared})
+
+
+Belongs = Callable[[VideoSample, Record], bool]
+
+
 @dataclass(frozen=True)
 class Benchmark:
     """How to read one benchmark's official file.
 
-    `subsets` maps the names that `--subset` takes to a test of the finished item. `read` gives the raw rows.
+    `file` says what the official file is. `subsets` maps the names that `--subset` takes to a test of the finished
+    sample and its record. `read` gives the raw rows. `remarks` holds for every row: what the official evaluation has
+    and this one has not.
     """
 
     convert: Callable[[Record], Item]
+    file: str
     split: Callable[[Record], Iterable[Record | DataError]] = whole_row
-    subsets: Mapping[str, Callable[[VideoSample], bool]] = field(default_factory=dict)
+    subsets: Mapping[str, Belongs] = field(default_factory=dict)
     read: Callable[[Path], Iterator[RawRow | DataError]] = iter_rows
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass
 class Conversion:
-    """What became of a file. An error or a note begins with "row N: " and the location.
+    """What became of a file. A refusal or a note begins with "row N: " and the location.
 
-    `num_left_out` counts good questions outside of the subset.
+    `note_counts` counts the notes by kind, `num_left_out` the good questions outside of the subset.
     """
 
     samples: list[VideoSample] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    note_counts: Counter[str] = field(default_factory=Counter)
     num_rows: int = 0
     num_left_out: int = 0
 
@@ -164,29 +216,32 @@ def convert_file(benchmark: Benchmark, raw: str | Path, subset: str | None = Non
     """
     conversion = Conversion()
     belongs = benchmark.subsets[subset] if subset else None
-    first_use: dict[str, str] = {}
+    ids = _Ids()
     for number, row in enumerate(benchmark.read(Path(raw)), start=1):
         conversion.num_rows = number
-        notes: list[str] = []
+        notes: list[Note] = []
         for result in _convert_row(benchmark, row, number, notes):
             if isinstance(result, DataError):
                 conversion.errors.append(f"row {number}: {result}")
-            elif first_use.setdefault(result.id, result.location) != result.location:
-                conversion.errors.append(
-                    f"row {number}: {result.location}: its id {result.id!r} was already used at "
-                    f"{first_use[result.id]}; each question has its own; drop the copy."
-                )
-            elif belongs and not belongs(result):
+                continue
+            item, record = result
+            try:
+                sample = finish(ids.unique(item, record), record)
+            except DataError as error:
+                conversion.errors.append(f"row {number}: {error}")
+                continue
+            if belongs and not belongs(sample, record):
                 conversion.num_left_out += 1
             else:
-                conversion.samples.append(result)
-        conversion.notes += [f"row {number}: {note}" for note in notes]
+                conversion.samples.append(sample)
+        conversion.notes += [f"row {number}: {note.message}" for note in notes]
+        conversion.note_counts.update(note.kind for note in notes)
     return conversion
 
 
 def _convert_row(
-    benchmark: Benchmark, row: RawRow | DataError, number: int, notes: list[str]
-) -> Iterator[VideoSample | DataError]:
+    benchmark: Benchmark, row: RawRow | DataError, number: int, notes: list[Note]
+) -> Iterator[tuple[Item, Record] | DataError]:
     if isinstance(row, DataError):
         yield row
         return
@@ -202,117 +257,95 @@ def _convert_row(
         if isinstance(record, DataError):
             yield record
             continue
+        num_notes = len(notes)
         try:
-            yield finish(benchmark.convert(record), record)
+            yield benchmark.convert(record), record
         except DataError as error:
+            del notes[num_notes:]  # what was odd about a question that is refused does not count
             yield error
 
 
+class _Ids:
+    """Remembers which question an id belongs to."""
+
+    def __init__(self) -> None:
+        self.first_use: dict[str, tuple[str, int]] = {}
+
+    def unique(self, item: Item, record: Record) -> Item:
+        """Give an item whose id another question has an id of its own, and a note.
+
+        Raises:
+            DataError: the other question is the same one: the row is a copy.
+        """
+        name = str(item.get("problem_id"))
+        content = hash(brief_content(item))
+        where, first = self.first_use.setdefault(name, (record.location, content))
+        if where == record.location:
+            return item
+        if first == content:
+            raise record.error(f"the same question as at {where} (id {name!r})", "each one is there once", "drop it")
+        for copy in range(2, len(self.first_use) + 3):
+            renamed = f"{name}#{copy}"
+            if renamed not in self.first_use:
+                break
+        self.first_use[renamed] = (record.location, content)
+        record.note("id used twice", f"its id {name!r} was already used at {where}; it is {renamed!r} here")
+        return {**item, "problem_id": renamed}
+
+
+def brief_content(item: Item) -> str:
+    """Write what makes a question: its words, options, gold and media."""
+    return repr([item.get(key) for key in ("problem", "options", "solution", "path")])
+
+
 def finish(item: Item, record: Record) -> VideoSample:
-    """Check an item as `video-thinker validate` would, after its gold segments were brought into the video.
+    """Check an item. Of its optional times, those that cannot be used are taken out, with a note.
 
     Raises:
-        DataError: the item breaks the schema, its gold is no answer, or a segment lies outside of the video.
+        DataError: the item breaks the schema, or its gold does not score 1.0 against itself.
     """
-    segments = item.get("segments")
-    if isinstance(segments, list):
-        item = {**item, "segments": list(_usable_segments(segments, item.get("duration_s"), record))}
+    item = dict(item)
+    for key in ("duration_s", "duration"):
+        if item.get(key) is not None and not as_seconds(item[key]):
+            record.note("no duration", f"{key}={brief(item[key])}: no duration; it is a number of seconds above 0")
+            item[key] = None
+        elif item.get(key) is not None:
+            item[key] = as_seconds(item[key])
+    duration_s = item.get("duration_s") or item.get("duration")
+    if "segments" in item:
+        item["segments"] = list(_usable_segments(item["segments"], duration_s, record))
     sample = parse_row(item, record.location)
-    for finding in check_sample(sample):
-        if finding.severity == "error":
-            raise DataError(f"{finding.where}: {finding.message}")
+    if score_answer(sample.answer, sample).value != 1.0:
+        rule = "it is one of the options" if sample.options else "it can be read by that type's rule"
+        raise record.error(f"the gold {sample.answer!r} is no {sample.problem_type} answer", rule)
     return sample
 
 
-def _usable_segments(segments: Sequence[object], duration_s: object, record: Record) -> Iterator[object]:
-    """Leave out points in time, end a segment with its video, and say so. What else is wrong is left to `parse_row`."""
-    for segment in segments:
-        start_s, end_s = (segment.get(key) if isinstance(segment, dict) else None for key in ("start_s", "end_s"))
-        if not (isinstance(segment, dict) and is_time(start_s) and is_time(end_s)):
-            yield segment
-        elif start_s == end_s:
-            record.note(f"{start_s:g}-{end_s:g} s is a point in time; it is not kept as a gold segment")
-        elif is_time(duration_s) and start_s < duration_s < end_s - TIME_TOLERANCE_S:
+def _usable_segments(segments: object, duration_s: float | None, record: Record) -> Iterator[Item]:
+    """Leave out gold segments that are none, end one with its video, and say so."""
+    if not isinstance(segments, list):
+        record.note("unusable times", f"segments={brief(segments)}: no gold segments; it is a list of objects")
+        return
+    for part in segments:
+        start_s, end_s = (as_seconds(part.get(key)) if isinstance(part, dict) else None for key in ("start_s", "end_s"))
+        if start_s is None or end_s is None:
+            record.note("unusable times", f"{brief(part)} has no times in seconds from 0; not kept as a gold segment")
+            continue
+        where = f"{start_s:g}-{end_s:g} s"
+        if start_s == end_s:
+            record.note("point in time", f"{where} is a point in time; it is not kept as a gold segment")
+        elif start_s > end_s:
+            record.note("unusable times", f"{where} starts after its end; it is not kept as a gold segment")
+        elif duration_s is not None and start_s >= duration_s:
             record.note(
-                f"{start_s:g}-{end_s:g} s goes beyond the video, {duration_s:g} s; the gold segment is cut there"
+                "times beyond the video",
+                f"{where} is outside the video, {duration_s:g} s; it is not kept as a gold segment",
             )
-            yield {**segment, "end_s": duration_s}
+        elif duration_s is not None and end_s > duration_s + TIME_TOLERANCE_S:
+            record.note(
+                "times beyond the video",
+                f"{where} goes beyond the video, {duration_s:g} s; the gold segment is cut there",
+            )
+            yield {**part, "start_s": start_s, "end_s": duration_s}
         else:
-            yield segment
-
-
-def segment(start_s: object, end_s: object, caption: str = "") -> Item:
-    """Write a gold segment; times in milliseconds' precision, since some files hold 172.07999999999998."""
-    start_s, end_s = (round(float(time), 3) if is_time(time) else time for time in (start_s, end_s))
-    return {"start_s": start_s, "end_s": end_s, "caption": caption.strip()}
-
-
-def pairs(record: Record, key: str, values: object) -> Iterator[tuple[Any, Any]]:
-    """Give the elements of a list of pairs. Raises `DataError`."""
-    if not isinstance(values, list):
-        raise record.error(f"{key}={brief(values)}", f"{key} is a list of [start, end]")
-    for value in values:
-        if not isinstance(value, list) or len(value) != 2:
-            raise record.error(f"{brief(value)} in {key}", f"{key} is a list of [start, end]")
-        yield value[0], value[1]
-
-
-def multiple_choice(record: Record, options: Mapping[str, str], answer: str, **fields: Any) -> Item:
-    """Make a multiple-choice item. `options` maps letters from "A" to texts, `answer` is one of the letters.
-
-    Raises:
-        DataError: fewer than two options, letters with gaps, an option that is no text, or an answer outside of them.
-    """
-    letters = list(string.ascii_uppercase[: len(options)])
-    if len(options) < 2 or sorted(options) != letters:
-        raise record.error(f"options {brief(dict(options))}", "there are two or more, lettered from A without gaps")
-    if not all(isinstance(text, str) and text.strip() for text in options.values()):
-        raise record.error(f"options {brief(dict(options))}", "an option is a text that is not empty")
-    if answer not in options:
-        raise record.error(f"the answer {answer!r}", f"it is one of the options' letters {', '.join(letters)}")
-    return {
-        "data_type": "video",
-        "problem_type": "multiple choice",
-        "options": [f"{letter}. {options[letter].strip()}" for letter in letters],
-        "solution": f"<answer>{answer}</answer>",
-        **fields,
-    }
-
-
-def letter_of(record: Record, answer: str, options: Mapping[str, str]) -> str:
-    """Return the letter of the one option whose text is `answer`, in any case. Raises `DataError`."""
-    found = [letter for letter, text in options.items() if text.strip().casefold() == answer.strip().casefold()]
-    if len(found) != 1:
-        raise record.error(
-            f"the answer {brief(answer)} is {len(found)} of the options {brief(dict(options))}", "it is one"
-        )
-    return found[0]
-
-
-def lettered(texts: Sequence[str]) -> dict[str, str]:
-    """Letter some texts: `["milk", "oil"]` -> `{"A": "milk", "B": "oil"}`."""
-    return dict(zip(string.ascii_uppercase, texts, strict=False))
-
-
-def grounding(caption: str, spans: Sequence[Item], **fields: Any) -> Item:
-    """Make an item that asks when something happens; the gold is the time spans of the segments, in seconds."""
-    return {
-        "data_type": "video",
-        "problem_type": "grounding",
-        "problem": grounding_question(caption),
-        "solution": ", ".join(f"{span['start_s']}-{span['end_s']}" for span in spans),
-        "segments": list(spans),
-        **fields,
-    }
-
-
-def captioning(segments: Sequence[Item], **fields: Any) -> Item:
-    """Make an item that asks what happens; the gold is the captions of the segments, one after the other."""
-    return {
-        "data_type": "video",
-        "problem_type": "free-form",
-        "problem": CAPTIONING_QUESTION,
-        "solution": " ".join(segment["caption"] for segment in segments),
-        "segments": list(segments),
-        **fields,
-    }
+            yield {**part, "start_s": start_s, "end_s": end_s}

@@ -17,7 +17,8 @@ from pathlib import Path
 from video_thinker.data.annotations import RawRow, iter_rows
 from video_thinker.errors import DataError
 from video_thinker.evaluation.benchmarks import tvgbench
-from video_thinker.evaluation.benchmarks.base import Benchmark, Item, Record, grounding, segment
+from video_thinker.evaluation.benchmarks.base import Benchmark, Item, Record
+from video_thinker.evaluation.benchmarks.items import grounding
 
 _LINE = re.compile(r"(\S+) ([0-9]+(?:\.[0-9]+)?) ([0-9]+(?:\.[0-9]+)?)##\s*(\S.*)")
 
@@ -42,12 +43,14 @@ def convert(record: Record) -> Item:
         raise record.error(f"the line {line[:120]!r}", "a line is VIDEO START END##SENTENCE")
     video, start_s, end_s, sentence = match.groups()
     return grounding(
+        record,
         sentence,
-        [segment(float(start_s), float(end_s))],
+        start_s,
+        end_s,
         problem_id=f"{video}-{record.number}",
         path=f"{video}.mp4",
         data_source="charades_sta",
     )
 
 
-BENCHMARK = Benchmark(convert, read=read)
+BENCHMARK = Benchmark(convert, "charades_sta_test.txt, or JSON as TVGBench's", read=read)

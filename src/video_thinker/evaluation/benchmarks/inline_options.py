@@ -1,34 +1,81 @@
-r"""Questions that hold their options: "What year?\n(A) 1636\n(B) 1366", "Who?\nA. Ann\nB. Bob"."""
+r"""Questions that hold their options: "What year?\n(A) 1636\n(B) 1366", "Who?\nA. Ann\nB. Bob", "Who? A) Ann B) Bob".
+
+Official scorers of such benchmarks show the text as it is and compare letters. So a text whose options cannot be told
+apart is kept whole, without options, and its letter is graded.
+"""
 
 from __future__ import annotations
 
 import re
-import string
+from dataclasses import dataclass
 
+from video_thinker.data.annotations import brief
 from video_thinker.evaluation.benchmarks.base import Record
+from video_thinker.evaluation.benchmarks.items import LETTERS, read_options
 
-_OPTION_LINE = re.compile(r"^[ \t]*(?:\((?P<a>[A-Z])\)[ \t]*|(?P<b>[A-Z])[.):][ \t]+)", re.MULTILINE)
+_MARK = r"(?:[(（](?P<a>{letter})[)）]|(?P<b>{letter})[.):．：）、](?![A-Za-z]\.))[ \t]*"
+# Tried in this order: capital letters at the start of a line, small ones, capital letters within a line.
+_PATTERNS = (
+    re.compile(r"^[ \t]*" + _MARK.format(letter="[A-ZＡ-Ｚ]"), re.MULTILINE),
+    re.compile(r"^[ \t]*" + _MARK.format(letter="[a-z]"), re.MULTILINE),
+    re.compile(r"(?:(?<=\s)|^)" + _MARK.format(letter="[A-ZＡ-Ｚ]")),
+)
 _HEADING = re.compile(r"\s*(?:options|choices):?\s*$", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    letter: str
+    start: int
+    end: int
 
 
 def split_inline_options(record: Record, text: str) -> tuple[str, dict[str, str]]:
     """Cut a question's text into the question and its options by letter.
 
-    Lines without a letter of their own belong to the option before them.
+    Lines without a letter of their own belong to the option before them. Where letters start again at A (a generator's
+    notes stand before the options), the last run counts, and a note names what was left out. A text without options is
+    given back whole, with a note.
 
     Raises:
-        DataError: there are no options, they are not lettered from A on, or there is no question before them.
+        DataError: an option is empty or no options are left, see `read_options`.
     """
-    marks = list(_OPTION_LINE.finditer(text))
-    letters = [match["a"] or match["b"] for match in marks]
-    if len(marks) < 2 or letters != list(string.ascii_uppercase[: len(marks)]):
-        raise record.error(
-            f"option letters {''.join(letters) or '(none)'} in {text[:120]!r}",
-            "options are lines lettered from A on",
-        )
-    problem = _HEADING.sub("", text[: marks[0].start()]).strip()
-    if not problem:
-        raise record.error(f"only options in {text[:120]!r}", "the question stands before its options")
-    ends = [match.start() for match in marks[1:]] + [len(text)]
-    texts = [text[mark.end() : end].strip() for mark, end in zip(marks, ends, strict=True)]
-    return problem, dict(zip(letters, texts, strict=True))
+    for pattern in _PATTERNS:
+        marks = [_Mark(_capital(match["a"] or match["b"]), *match.span()) for match in pattern.finditer(text)]
+        run = _last_run(marks)
+        problem = _HEADING.sub("", text[: marks[0].start]).strip() if run else ""
+        if not problem:
+            continue
+        ends = [mark.start for mark in marks[1:]] + [len(text)]
+        texts = {
+            mark.letter: text[mark.end : end].strip() for mark, end in zip(marks, ends, strict=True) if mark in run
+        }
+        if [mark.letter for mark in run] != sorted(texts):
+            record.note("options out of order", f"the options stand in the order {''.join(m.letter for m in run)}")
+        if len(run) < len(marks):
+            left_out = " ".join(text[m.start : end] for m, end in zip(marks, ends, strict=True) if m not in run)
+            record.note("words among the options", f"left out, for they are no options: {brief(left_out.strip())}")
+        return problem, read_options(record, texts)
+    record.note("no options", f"no options can be told apart in {brief(text)}: the text is kept whole")
+    return text, {}
+
+
+def _capital(letter: str) -> str:
+    """Return the plain capital letter: "b" and full-width ones, too."""
+    return chr(ord(letter) - 0xFEE0) if ord(letter) > 0xFF00 else letter.upper()
+
+
+def _last_run(marks: list[_Mark]) -> list[_Mark]:
+    """Return the marks of the options: all if each letter is there once, else the last run A, B, C …; or none."""
+    letters = [mark.letter for mark in marks]
+    if len(marks) > 1 and sorted(letters) == list(LETTERS[: len(marks)]):
+        return marks
+    for first in range(len(marks) - 1, -1, -1):
+        run = []
+        for mark, letter in zip(marks[first:], LETTERS, strict=False):
+            if mark.letter != letter:
+                break
+            run.append(mark)
+        if len(run) > 1:
+            return run
+    return []

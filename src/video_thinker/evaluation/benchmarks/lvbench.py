@@ -16,47 +16,52 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from video_thinker.errors import DataError
-from video_thinker.evaluation.benchmarks.base import Benchmark, Item, Record, multiple_choice, segment
+from video_thinker.evaluation.benchmarks.base import Benchmark, Item, Record, parts
 from video_thinker.evaluation.benchmarks.inline_options import split_inline_options
+from video_thinker.evaluation.benchmarks.items import letter_of, multiple_choice, segment
+from video_thinker.trace import parse_time_range
 
 
 def split(record: Record) -> Iterator[Record | DataError]:
     """Give the questions of a video."""
-    key = record.text("key")
-    info = record.part("video_info", record.fields.get("video_info") or {})
-    minutes = info.duration_s("duration_minutes")
-    for index, question in enumerate(record.sequence("qa"), start=1):
-        try:
-            part = record.part(f"question {index}", question)
-        except DataError as error:
-            yield error
-        else:
-            yield record.part(f"question {index}", {**part.fields, "key": key, "minutes": minutes})
+    info = record.fields.get("video_info")
+    info_record = record.part("video_info", info if isinstance(info, dict) else {})
+    duration_s = info_record.duration_s("duration_minutes", unit_s=60)
+    yield from parts(record, "question", record.sequence("qa"), key=record.text("key"), duration_s=duration_s)
 
 
 def convert(record: Record) -> Item:
     """Turn one question into an item."""
+    key = record.text("key")
     problem, options = split_inline_options(record, record.text("question"))
-    spans = [record.time_range("time_reference")] if record.optional_text("time_reference") else []
-    minutes = record.fields["minutes"]
-    duration_s = None if minutes is None else 60 * minutes
-    if duration_s is not None and any(end_s > duration_s for _, end_s in spans):
-        record.note(
-            f"time_reference={record.text('time_reference')!r} goes beyond {minutes:g} minutes: no duration kept"
-        )
-        duration_s = None
+    segments, duration_s = _times(record)
     return multiple_choice(
-        record,
         options,
-        record.text("answer").upper(),
-        problem_id=f"{record.text('key')}-{record.id('uid')}",
+        letter_of(record, "answer", options),
+        problem_id=f"{key}-{record.id('uid')}",
         problem=problem,
-        path=f"{record.text('key')}.mp4",
+        path=record.video("key", ".mp4"),
         data_source="lvbench",
-        category=", ".join(record.texts("question_type")),
+        category=record.category("question_type"),
         duration_s=duration_s,
-        segments=[segment(*span) for span in spans],
+        segments=segments,
     )
 
 
-BENCHMARK = Benchmark(convert, split)
+def _times(record: Record) -> tuple[list[Item], float | None]:
+    """Return the gold segment, if there is one, and the duration, if it is not shorter than that."""
+    text, duration_s = record.optional_text("time_reference"), record.fields["duration_s"]
+    span = parse_time_range(text)
+    if span is None:
+        record.note("no times", f"time_reference={text!r} is no time range like 00:15-00:19: no gold segment")
+        return [], duration_s
+    if duration_s is not None and span[1] > duration_s:
+        record.note(
+            "duration shorter than the times",
+            f"time_reference={text!r} goes beyond {duration_s / 60:g} minutes: no duration kept",
+        )
+        duration_s = None
+    return [segment(*span)], duration_s
+
+
+BENCHMARK = Benchmark(convert, "video_info.meta.jsonl", split)

@@ -19,16 +19,17 @@ from __future__ import annotations
 import hashlib
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
+from video_thinker.data.annotations import brief
 from video_thinker.errors import DataError
-from video_thinker.evaluation.benchmarks.base import (
-    Benchmark,
-    Item,
-    Record,
+from video_thinker.evaluation.benchmarks.base import Benchmark, Item, Record, parts
+from video_thinker.evaluation.benchmarks.items import (
+    comparable,
     letter_of,
-    lettered,
+    letter_of_text,
     multiple_choice,
+    read_options,
     segment,
 )
 from video_thinker.trace import parse_time_range
@@ -37,35 +38,43 @@ from video_thinker.trace import parse_time_range
 def split(record: Record) -> Iterator[Record | DataError]:
     """Give the questions of a line's videos."""
     for video in record.fields:
-        for index, question in enumerate(record.sequence(video), start=1):
-            try:
-                part = record.part(f"{video} question {index}", question)
-            except DataError as error:
-                yield error
-            else:
-                yield record.part(f"{video} question {index}", {**part.fields, "video_id": video})
+        try:
+            questions = record.sequence(video)
+        except DataError as error:
+            yield error
+        else:
+            yield from parts(record, f"{video} question", questions, video_id=video)
 
 
 def convert(record: Record) -> Item:
     """Turn one question into an item."""
     video = record.text("video_id")
     problem_id = f"{video}-{record.id('data_id')}"
-    if "options" in record.fields:
-        options, answer = record.mapping("options"), record.text("answer")
+    if record.fields.get("options") is not None:
+        options = read_options(record, record.fields["options"])
+        letter = letter_of(record, "answer", options)
     else:
-        options = lettered(_shuffled([record.text("answer"), *record.texts("distractors")], problem_id))
-        answer = letter_of(record, record.text("answer"), options)
+        options = read_options(record, _shuffled([record.text("answer"), *_distractors(record)], problem_id))
+        letter = letter_of_text(record, "answer", options)
     return multiple_choice(
-        record,
         options,
-        answer,
+        letter,
         problem_id=problem_id,
         problem=record.text("question"),
         path=f"{video}.mp4",
         data_source="scalelong",
-        category=record.text("question_type"),
+        category=record.category("question_type"),
         segments=list(_segments(record)),
     )
+
+
+def _distractors(record: Record) -> Iterable[str]:
+    """Give the wrong options; one that is the answer itself, or empty, is none."""
+    for text in read_options(record, record.sequence("distractors"), "distractors").values():
+        if text and comparable(text) != comparable(record.text("answer")):
+            yield text
+        else:
+            record.note("distractor left out", f"the distractor {brief(text)} is empty or the answer itself")
 
 
 def _shuffled(texts: list[str], seed: str) -> list[str]:
@@ -75,11 +84,14 @@ def _shuffled(texts: list[str], seed: str) -> list[str]:
 
 def _segments(record: Record) -> Iterator[Item]:
     locations = record.optional_text("answer_location")
+    if not locations:
+        record.note("no times", "no answer_location: no gold segments")
     for location in filter(None, re.split(r"\s*[,;]\s*", locations)):
         span = parse_time_range(location)
         if span is None:
-            raise record.error(f"answer_location={locations!r}", "it is one or more time ranges like 0:01-0:04")
-        yield segment(*span)
+            record.note("unusable times", f"{location!r} in answer_location is no time range like 0:01-0:04; not kept")
+        else:
+            yield segment(*span)
 
 
-BENCHMARK = Benchmark(convert, split)
+BENCHMARK = Benchmark(convert, "the JSONL of the test split, a video a line", split)

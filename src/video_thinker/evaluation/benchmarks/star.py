@@ -14,37 +14,39 @@ is not published.
 
 from __future__ import annotations
 
-from video_thinker.evaluation.benchmarks.base import (
-    Benchmark,
-    Item,
-    Record,
-    letter_of,
-    lettered,
-    multiple_choice,
-    segment,
-)
+from video_thinker.evaluation.benchmarks.base import Benchmark, Item, Record
+from video_thinker.evaluation.benchmarks.items import letter_of_text, multiple_choice, read_options, segment
 
 
 def convert(record: Record) -> Item:
     """Turn one question into an item."""
-    question_id, video = record.text("question_id"), record.text("video_id")
-    choices = [
-        record.part(f"choice {index}", choice) for index, choice in enumerate(record.sequence("choices"), start=1)
-    ]
-    if all("choice_id" in choice.fields for choice in choices):
-        choices.sort(key=lambda choice: choice.get("choice_id", int, "a whole number"))
-    options = lettered([choice.text("choice") for choice in choices])
+    question_id = record.id("question_id")
+    options = read_options(record, _texts(record), "choices")
+    if record.fields.get("start") is None or record.fields.get("end") is None:
+        record.note("no times", "no start or no end: no gold segment")
+        segments = []
+    else:
+        segments = [segment(record.fields["start"], record.fields["end"])]
     return multiple_choice(
-        record,
         options,
-        letter_of(record, record.text("answer"), options),
+        letter_of_text(record, "answer", options),
         problem_id=question_id,
         problem=record.text("question"),
-        path=f"{video}.mp4",
+        path=record.video("video_id", ".mp4"),
         data_source="star",
-        category=question_id.partition("_")[0],
-        segments=[segment(record.seconds("start"), record.seconds("end"))],
+        category=question_id.partition("_")[0] if "_" in question_id else "",
+        segments=segments,
     )
 
 
-BENCHMARK = Benchmark(convert)
+def _texts(record: Record) -> list[object]:
+    """Return the texts of the choices in the order of their choice_id, if all have one."""
+    choices = record.sequence("choices")
+    if not all(isinstance(choice, dict) for choice in choices):
+        return choices
+    if all(isinstance(choice.get("choice_id"), int) for choice in choices):
+        choices = sorted(choices, key=lambda choice: int(choice["choice_id"]))
+    return [choice.get("choice") for choice in choices]
+
+
+BENCHMARK = Benchmark(convert, "STAR_val.json")

@@ -16,21 +16,28 @@ from __future__ import annotations
 
 from pathlib import PurePosixPath
 
-from video_thinker.evaluation.benchmarks.base import Benchmark, Item, Record, grounding, segment
+from video_thinker.evaluation.benchmarks.base import Benchmark, Item, Record
+from video_thinker.evaluation.benchmarks.items import grounding
+from video_thinker.trace import parse_time_range
 
 
 def convert(record: Record) -> Item:
     """Turn one row into a grounding item; rows have no id, so it is the video and the row's number."""
-    file_name = PurePosixPath(record.text("path")).name
+    file_name = PurePosixPath(record.video("path")).name
+    answer = record.text("answer")
+    span = parse_time_range(answer)
+    if span is None:
+        raise record.error(f"answer={answer!r}", "answer is a time range like 1.0-7.5")
     return grounding(
+        record,
         record.text("question"),
-        [segment(*record.time_range("answer"))],
+        *span,
         problem_id=f"{PurePosixPath(file_name).stem}-{record.number}",
         path=file_name,
         data_source="tvgbench",
-        category=record.optional_text("qsemtype"),
+        category=record.category("qsemtype"),
         duration_s=record.duration_s(),
     )
 
 
-BENCHMARK = Benchmark(convert)
+BENCHMARK = Benchmark(convert, "tvgbench.json")

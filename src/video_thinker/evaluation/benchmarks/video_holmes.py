@@ -11,22 +11,23 @@ explanations are prose. Videos are named VIDEO_ID.mp4.
 
 from __future__ import annotations
 
-from video_thinker.evaluation.benchmarks.base import Benchmark, Item, Record, multiple_choice
+from video_thinker.evaluation.benchmarks.base import Benchmark, Item, Record
+from video_thinker.evaluation.benchmarks.items import letter_of, multiple_choice, read_options
 
 
 def convert(record: Record) -> Item:
     """Turn one question into an item."""
-    video = record.text("video ID")
+    path = record.video("video ID", ".mp4")
+    options = read_options(record, record.fields.get("Options"), "Options")
     return multiple_choice(
-        record,
-        record.mapping("Options"),
-        record.text("Answer"),
-        problem_id=f"{video}-{record.id('Question ID')}",
+        options,
+        letter_of(record, "Answer", options),
+        problem_id=f"{path.removesuffix('.mp4')}-{record.id('Question ID')}",
         problem=record.text("Question"),
-        path=f"{video}.mp4",
+        path=path,
         data_source="video_holmes",
-        category=record.text("Question Type"),
+        category=record.category("Question Type"),
     )
 
 
-BENCHMARK = Benchmark(convert)
+BENCHMARK = Benchmark(convert, "test_Video-Holmes.json")

@@ -19,4 +19,4 @@ def convert(record: Record) -> Item:
     return {key: value for key, value in record.fields.items() if key != "process"}
 
 
-BENCHMARK = Benchmark(convert)
+BENCHMARK = Benchmark(convert, "eval_*.json, JSON or JSONL in this schema")

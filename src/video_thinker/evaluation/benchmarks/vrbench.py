@@ -7,7 +7,8 @@ One line of the official JSONL is a video with its questions:
        "reasoning_process": {"1": "A group explores the ruins. [00:07:44->00:08:28]"},
        "reasoning_type": "Implicit Inference"}}}
 
-Each reasoning step with times is a gold segment, the step is its caption; some questions have no steps. The category
+Each reasoning step with times is a gold segment, the step is its caption; some questions have no steps, and some steps
+no times: the official multiple-choice score does not need them. The category
 is the reasoning type, spelt as in the file. The file gives no durations. The official score of the reasoning steps by a
 language model is not computed here, only the multiple choice.
 """
@@ -17,47 +18,61 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from video_thinker.data.annotations import brief
 from video_thinker.errors import DataError
-from video_thinker.evaluation.benchmarks.base import Benchmark, Item, Record, multiple_choice, segment
+from video_thinker.evaluation.benchmarks.base import Benchmark, Item, Record
+from video_thinker.evaluation.benchmarks.items import letter_of, multiple_choice, read_options, segment
 from video_thinker.trace import parse_time_range
 
-_STEP = re.compile(r"(.*)\[([^\[\]]*)\]\s*\.?\s*", re.DOTALL)
+_SPAN = re.compile(r"\[([^\[\]]*)\]\s*\.?")
 
 
 def split(record: Record) -> Iterator[Record | DataError]:
     """Give the questions of a video."""
-    video = {"video_id": record.text("video_id"), "video_path": record.text("video_path")}
     for name, question in record.mapping("mcq").items():
         try:
             part = record.part(name, question)
         except DataError as error:
             yield error
         else:
-            yield record.part(name, {**part.fields, **video, "name": name})
+            video = {key: record.fields.get(key) for key in ("video_id", "video_path")}
+            yield record.part(name, {**part.fields, **video})
 
 
 def convert(record: Record) -> Item:
     """Turn one question into an item."""
+    options = read_options(record, record.fields.get("options"))
+    path = record.video("video_path") if record.optional_text("video_path") else record.video("video_id", ".mp4")
     return multiple_choice(
-        record,
-        record.mapping("options"),
-        record.text("answer"),
-        problem_id=f"{record.text('video_id')}-{record.text('name')}",
+        options,
+        letter_of(record, "answer", options),
+        problem_id=f"{record.id('video_id')}-{record.name}",
         problem=record.text("question"),
-        path=record.text("video_path"),
+        path=path,
         data_source="vrbench",
-        category=record.text("reasoning_type"),
+        category=record.category("reasoning_type"),
         segments=list(_segments(record)),
     )
 
 
 def _segments(record: Record) -> Iterator[Item]:
-    for number, step in record.mapping("reasoning_process").items():
-        match = _STEP.fullmatch(step) if isinstance(step, str) else None
-        span = parse_time_range(match.group(2)) if match else None
-        if match is None or span is None:
-            raise record.error(f"step {number} of reasoning_process is {step!r}", "a step ends in [hh:mm:ss->hh:mm:ss]")
-        yield segment(*span, match.group(1))
+    """Give a gold segment for each time range of a reasoning step; a step without times has none."""
+    steps = record.fields.get("reasoning_process")
+    if not isinstance(steps, dict | list) or not steps:
+        record.note("no times", f"reasoning_process={brief(steps)}: no gold segments")
+        return
+    for number, step in steps.items() if isinstance(steps, dict) else enumerate(steps, start=1):
+        text = step if isinstance(step, str) else ""
+        found = [span for inside in _SPAN.findall(text) if (span := parse_time_range(inside))]
+        if not found:
+            record.note("step without times", f"step {number} of reasoning_process is {brief(step)}: no gold segment")
+        for span in found:
+            yield segment(*span, _SPAN.sub("", text))
 
 
-BENCHMARK = Benchmark(convert, split)
+BENCHMARK = Benchmark(
+    convert,
+    "VRBench_eval.jsonl, a video a line",
+    split,
+    remarks=("The official score of the reasoning steps, by a language model, is not computed.",),
+)

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from video_thinker.evaluation.benchmarks import video_r1
-from video_thinker.evaluation.benchmarks.base import Benchmark, Item, Record, pairs, segment
+from video_thinker.evaluation.benchmarks.base import Benchmark, Item, Record
 from video_thinker.evaluation.benchmarks.captions import (
     CAPTIONING,
     GROUNDING,
@@ -31,18 +31,13 @@ def split(record: Record) -> Iterable[Record]:
     """Give the one question of an item, or those of a captioned video."""
     if "problem_id" in record.fields:
         return [record]
-    steps = [record.part(f"step {number}", step) for number, step in enumerate(record.sequence("annotations"), start=1)]
-    segments = [
-        segment(*times, step.text("sentence"))
-        for step in steps
-        for times in pairs(step, "segment", [step.fields.get("segment")])
-    ]
+    steps = [step if isinstance(step, dict) else {} for step in record.sequence("annotations")]
     return split_segments(
         record,
-        segments,
-        path=f"{record.text('video_id')}.mp4",
+        [(step.get("segment"), step.get("sentence")) for step in steps],
+        path=record.video("video_id", ".mp4"),
         data_source="youcook2",
-        category=record.text("subset"),
+        category=record.category("subset"),
         duration_s=record.duration_s(),
     )
 
@@ -55,10 +50,12 @@ def convert(record: Record) -> Item:
 
 
 SUBSETS = {
-    GROUNDING: lambda sample: sample.category.startswith(GROUNDING),
-    CAPTIONING: lambda sample: sample.category.startswith(CAPTIONING),
-    "validation_grounding": lambda sample: sample.category == f"{GROUNDING} (validation)",
-    "validation_captioning": lambda sample: sample.category == f"{CAPTIONING} (validation)",
+    GROUNDING: lambda sample, record: sample.category.startswith(GROUNDING),
+    CAPTIONING: lambda sample, record: sample.category.startswith(CAPTIONING),
+    "validation_grounding": lambda sample, record: sample.category == f"{GROUNDING} (validation)",
+    "validation_captioning": lambda sample, record: sample.category == f"{CAPTIONING} (validation)",
 }
 
-BENCHMARK = Benchmark(convert, split, SUBSETS, read_videos)
+BENCHMARK = Benchmark(
+    convert, "youcookii_annotations_trainval.json, or items in data/README.md's schema", split, SUBSETS, read_videos
+)
