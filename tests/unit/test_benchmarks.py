@@ -1,12 +1,14 @@
 from __future__ import annotations
 
-import copy
 import json
+import tracemalloc
 from pathlib import Path
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 
-from video_thinker.data.annotations import parse_row, to_row
+from video_thinker.data.annotations import iter_rows, parse_row, to_row
 from video_thinker.errors import DataError
 from video_thinker.evaluation.benchmarks import BENCHMARKS
 from video_thinker.evaluation.benchmarks.base import convert_file
@@ -16,16 +18,20 @@ from video_thinker.scoring import score_answer, score_completion
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "benchmarks"
 FILES = {path.stem: path for path in sorted(FIXTURES.iterdir())}
 
-REAL = [  # benchmark, file in shared/annotations, items, items with gold segments
-    ("video_holmes", "video_holmes.json", 8, 0),
-    ("cg_bench", "cg_bench.json", 14, 14),
-    ("vrbench", "vrbench.jsonl", 7, 6),
-    ("activitynet_captions", "activitynet_captions.json", 50, 50),
-    ("activitynet", "activitynet_captions.json", 50, 50),
-    ("tvgbench", "tvgbench.json", 9, 9),
-    ("charades_sta", "tvgbench.json", 9, 9),
-    ("video_r1", "real_clips.json", 7, 7),
-    ("activitynet", "real_clips.json", 7, 7),
+REAL = [  # benchmark, file in shared/annotations, items, items with gold segments, numbers of refused rows
+    ("video_holmes", "video_holmes.json", 8, 0, []),
+    ("cg_bench", "cg_bench.json", 14, 14, []),
+    ("vrbench", "vrbench.jsonl", 7, 6, []),
+    ("activitynet_captions", "activitynet_captions.json", 50, 50, []),
+    ("activitynet", "activitynet_captions.json", 50, 50, []),
+    ("tvgbench", "tvgbench.json", 9, 9, []),
+    ("charades_sta", "tvgbench.json", 9, 9, []),
+    ("video_r1", "real_clips.json", 7, 7, []),
+    ("activitynet", "real_clips.json", 7, 7, []),
+    ("longvideobench", "longvideobench.json", 7, 0, []),
+    ("mlvu", "mlvu.json", 15, 0, [4, 6, 16]),
+    ("video_mme", "video_mme_shape.json", 3, 0, []),
+    ("longvideo_reason", "longvideo_reason_shape.json", 4, 0, []),
 ]
 
 
@@ -61,13 +67,28 @@ def test_fixtures_convert_whole(name):
     check_samples(found.values())
 
 
-@pytest.mark.parametrize(("name", "file", "num_items", "num_with_segments"), REAL)
-def test_real_rows_convert_whole(shared_dir, name, file, num_items, num_with_segments):
+@pytest.mark.parametrize(("name", "file", "num_items", "num_with_segments", "refused"), REAL)
+def test_real_rows_convert(shared_dir, name, file, num_items, num_with_segments, refused):
     conversion = convert(name, shared_dir / "annotations" / file)
-    assert conversion.errors == []
+    assert [int(error.split()[1].rstrip(":")) for error in conversion.errors] == refused
     check_samples(conversion.samples)
     assert len(conversion.samples) == num_items
     assert sum(bool(sample.segments) for sample in conversion.samples) == num_with_segments
+
+
+def test_every_real_file_is_converted(shared_dir):
+    files = {path.name for path in (shared_dir / "annotations").glob("*.json*")}
+    assert files == {file for _, file, *_ in REAL}
+
+
+def test_real_rows_with_options_inside_the_question(shared_dir):
+    found = convert("longvideo_reason", shared_dir / "annotations" / "longvideo_reason_shape.json").samples
+    by_id = {sample.id: sample for sample in found}
+    assert by_id["147"].options == ("A. At the stairs", "B. At the hall", "C. At the door", "D. Nowhere")
+    assert (by_id["147"].problem, by_id["147"].answer) == ("Where do the two rooms meet?", "B")
+    assert (by_id["379"].options, by_id["379"].answer) == ((), "B")
+    assert [len(by_id[name].options) for name in ("0", "1")] == [4, 4]
+    assert {sample.category for sample in found} == {"goal", "temporal", "plot", "spatial"}
 
 
 def test_video_holmes():
@@ -177,11 +198,23 @@ def test_lvbench_options_inside_the_question():
 
 
 def test_longvideo_reason():
-    found = samples("longvideo_reason")
+    conversion = convert("longvideo_reason")
+    found = {sample.id: sample for sample in conversion.samples}
     assert found["12"].options == ("A. It is late", "B. It is bored", "C. It is called", "D. It is lost")
     assert (found["12"].problem, found["12"].answer) == ("Why does the blob leave?", "B")
     assert (found["13"].problem, found["13"].answer, found["13"].options) == ("Who is it?", "A", ("A. Ann", "B. Bob"))
     assert found["12"].media[0].path == "longvila_videos/blob.mp4"
+    assert [sample.category for sample in conversion.samples] == ["goal", "plot", "temporal", "spatial"]
+    assert (found["379"].options, found["379"].answer) == ((), "C")
+    assert (found["147"].problem, found["147"].options[1]) == ("Where do the blobs meet?", "B. At the left")
+    assert conversion.note_counts == {"no options": 1, "words among the options": 1}
+
+
+def test_longvideo_reason_keeps_other_types_of_data_readme(tmp_path):
+    row = {"problem_id": 1, "problem": "How many?", "problem_type": "numerical", "videos": "a.mp4", "answer": "4"}
+    (tmp_path / "raw.json").write_text(json.dumps([row]))
+    (sample,) = convert("longvideo_reason", tmp_path / "raw.json").samples
+    assert (sample.problem_type, sample.answer, sample.category) == ("numerical", "4", "")
 
 
 def test_charades_sta_lines():
@@ -222,270 +255,180 @@ def test_video_r1_keeps_rows_as_they_are():
     assert found["2"].data_source == "MVBench"
 
 
-GONE = object()
-FIRST = object()  # the first key of an object
-
-# Each breaks a row of a good file: path to the value, new value, pattern of the error.
-BROKEN = {
-    "video_holmes": [
-        ([0, "Question"], GONE, "no Question among the fields video ID"),
-        ([0, "video ID"], GONE, "no video ID"),
-        ([0, "Options"], ["A", "B"], "Options=.* is a JSON object"),
-        ([0, "Options"], {"A": "x", "C": "y"}, "lettered from A without gaps"),
-        ([0, "Answer"], "G", "the answer 'G'; it is one of the options' letters A, B, C, D, E, F"),
-        ([0, "Answer"], 2, "Answer=2; Answer is a text"),
-        ([0, "Question ID"], 2.5, "Question ID=2.5"),
-        ([0], ["x"], "a row is a JSON object"),
-    ],
-    "cg_bench": [
-        ([0, "right_answer"], GONE, "no right_answer"),
-        ([0, "right_answer"], "Z", "the answer 'Z'"),
-        ([0, "right_answer"], "A", "they name one choice"),
-        ([0, "answer"], "never", "is 0 of the options"),
-        ([0, "choices"], [], r"choices=\[\]"),
-        ([0, "choices", 1], 3, "a list of texts"),
-        ([0, "clue_intervals"], [[20, 10]], "start_s=20.0 is after end_s=10.0"),
-        ([0, "clue_intervals"], [["10", 14]], "seconds from 0"),
-        ([0, "clue_intervals"], [10, 14], r"10 in clue_intervals; clue_intervals is a list of \[start, end\]"),
-        ([0, "clue_intervals"], [[5000, 5010]], "outside the video"),
-        ([0, "duration"], "60 s", 'duration="60 s"; duration is a number of seconds'),
-        ([0, "duration"], 0, "above 0"),
-    ],
-    "vrbench": [
-        ([0, "video_path"], GONE, "no video_path"),
-        ([0, "mcq"], GONE, "no mcq"),
-        ([0, "mcq", "qa1"], "?", 'qa1: found "\\?"; it is a JSON object'),
-        ([0, "mcq", "qa1", "answer"], GONE, "qa1: no answer"),
-        ([0, "mcq", "qa1", "answer"], "E", "qa1: the answer 'E'"),
-        ([0, "mcq", "qa1", "reasoning_process", "1"], "x [00:09:00->00:08:00]", "start_s=540.0 is after end_s=480.0"),
-        ([0, "mcq", "qa1", "reasoning_process", "1"], "x [soon->later]", "step 1 of reasoning_process"),
-        ([0, "mcq", "qa1", "reasoning_process", "1"], "no times", "step 1 of reasoning_process"),
-    ],
-    "activitynet": [
-        ([0, "solution"], GONE, "no solution"),
-        ([0, "solution"], "<answer>E</answer>", "must be one of the options"),
-        ([0, "segments", 0, "start_s"], 99, "is after end_s"),
-        ([0, "segments", 0, "start_s"], "1.5", "seconds from 0"),
-        ([0, "duration_s"], "30", 'duration_s="30"'),
-    ],
-    "star": [
-        ([0, "video_id"], GONE, "no video_id"),
-        ([0, "answer"], "The moon.", "is 0 of the options"),
-        ([0, "answer"], GONE, "no answer"),
-        ([0, "start"], 99.0, "start_s=99.0 is after end_s=19.6"),
-        ([0, "end"], "19.6", 'end="19.6"; end is a number of seconds'),
-        ([0, "choices", 0, "choice"], "The ball.", "is 0 of the options"),
-        ([0, "choices", 0], "The box.", "choice 1: found"),
-    ],
-    "scalelong": [
-        ([0, FIRST, 0, "question"], GONE, "question 1: no question"),
-        ([0, FIRST, 0, "distractors"], GONE, "question 1: no distractors"),
-        ([0, FIRST, 0, "distractors"], ["five", "two", "six"], "is 2 of the options"),
-        ([0, FIRST, 0, "distractors", 0], 2, "a list of texts"),
-        ([0, FIRST, 0, "answer_location"], "0:09-0:04", "start_s=9.0 is after end_s=4.0"),
-        ([0, FIRST, 0, "answer_location"], "at the end", "one or more time ranges"),
-        ([0, FIRST, 0], 3, "question 1: found 3"),
-        ([0, FIRST], "x", "is a list"),
-        ([1, FIRST, 0, "answer"], "E", "the answer 'E'"),
-    ],
-    "youcook2": [
-        (["database", FIRST, "annotations", 0, "segment"], [22, 10], "start_s=22.0 is after end_s=10.0"),
-        (["database", FIRST, "annotations", 0, "segment"], ["10", 22], "seconds from 0"),
-        (["database", FIRST, "annotations", 0, "segment"], GONE, r"null in segment; .* \[start, end\]"),
-        (["database", FIRST, "annotations", 0, "sentence"], GONE, "step 1: no sentence"),
-        (["database", FIRST, "annotations"], GONE, "no annotations"),
-        (["database", FIRST, "duration"], "120", 'duration="120"'),
-        (["database", FIRST], 3, "a row is a JSON object"),
-    ],
-    "lvbench": [
-        ([0, "key"], GONE, "no key"),
-        ([0, "qa", 0, "question"], "What year?", r"option letters \(none\)"),
-        ([0, "qa", 0, "question"], "(A) 1\n(B) 2", "the question stands before its options"),
-        ([0, "qa", 0, "question"], "What?\n(A) 1\n(C) 2", "option letters AC"),
-        ([0, "qa", 0, "answer"], "E", "the answer 'E'"),
-        ([0, "qa", 0, "time_reference"], "00:19-00:15", "start_s=19.0 is after end_s=15.0"),
-        ([0, "qa", 0, "time_reference"], "early", "time_reference is a time range"),
-        ([0, "qa", 0, "question_type"], "x", "question_type is a list"),
-        ([0, "video_info", "duration_minutes"], "61", 'video_info: duration_minutes="61"'),
-    ],
-    "longvideo_reason": [
-        ([0, "videos"], GONE, "no videos"),
-        ([0, "answer"], "<answer>E</answer>", "the answer 'E'"),
-        ([0, "problem"], "Why?", r"option letters \(none\)"),
-        ([0, "problem_type"], "essay", "problem_type='essay'"),
-        ([0, "problem_id"], GONE, "no problem_id"),
-    ],
-    "tvgbench": [
-        ([0, "answer"], GONE, "no answer"),
-        ([0, "answer"], "7.5-1.0", "start_s=7.5 is after end_s=1.0"),
-        ([0, "answer"], "one-two", "answer is a time range"),
-        ([0, "answer"], "5.0-5.0", "is no grounding answer"),
-        ([0, "answer"], "90.0-95.0", "outside the video"),
-        ([0, "duration"], "35.04", 'duration="35.04"'),
-        ([0, "question"], " ", 'question=""'),
-    ],
-    "activitynet_captions": [
-        ([FIRST, "timestamps"], GONE, "no timestamps"),
-        ([FIRST, "timestamps", 0], [19.86, 0.83], "start_s=19.86 is after end_s=0.83"),
-        ([FIRST, "timestamps", 0], ["0.83", 19.86], "seconds from 0"),
-        ([FIRST, "timestamps", 0], [1, 2, 3], r"\[start, end\]"),
-        ([FIRST, "sentences", 0], GONE, "each timestamp has one sentence"),
-        ([FIRST, "sentences", 0], " ", "a segment's sentence is a text that is not empty"),
-        ([FIRST, "duration"], "long", 'duration="long"'),
-    ],
-    "video_r1": [
-        ([1, "solution"], GONE, "no solution"),
-        ([1, "solution"], "<answer>E</answer>", "must be one of the options"),
-        ([0, "solution"], "<answer>three</answer>", "must be readable"),
-        ([1, "problem_type"], "multi", "problem_type='multi'"),
-        ([1, "path"], GONE, "a video or image has a path"),
-    ],
-}  # fmt: skip
-
-CASES = [(name, *case) for name, cases in BROKEN.items() for case in cases]
-REAL_FILES = {name: file for name, file, *_ in REAL if name == Path(file).stem}
+def test_longvideobench_and_its_duration_groups(tmp_path):
+    conversion = convert("longvideobench")
+    first, second = conversion.samples
+    assert (first.id, first.answer, first.category, first.duration_s) == ("blobfilm_0", "C", "S2O", 42.5)
+    assert first.options == ("A. up", "B. down", "C. left", "D. right")
+    assert second.media[0].path == "bloblong.mp4"
+    assert conversion.note_counts == {"frames without a rate": 2}
+    assert [sample.id for sample in convert("longvideobench", subset="3600").samples] == ["bloblong_1"]
+    rows = json.loads(FILES["longvideobench"].read_text())
+    (tmp_path / "raw.json").write_text(json.dumps([{**rows[0], "fps": 24}]))
+    (sample,) = convert("longvideobench", tmp_path / "raw.json").samples
+    assert sample.segments == (Segment(5, 5.042), Segment(10, 10.042))
 
 
-def read_raw(path):
-    text = path.read_text()
-    return [json.loads(line) for line in text.splitlines()] if path.suffix == ".jsonl" else json.loads(text)
+def test_longvideobench_parquet_has_options_in_columns(tmp_path):
+    rows = json.loads(FILES["longvideobench"].read_text())
+    for row in rows:
+        texts = [*row.pop("candidates"), "N/A"]
+        row |= {f"option{index}": texts[index] for index in range(5)}
+    conversion = convert("longvideobench", write_parquet(rows, tmp_path / "validation-00000-of-00001.parquet"))
+    assert conversion.errors == []
+    assert conversion.note_counts == {"frames without a rate": 2}
+    for mine, original in zip(conversion.samples, convert("longvideobench").samples, strict=True):
+        assert (mine.options, mine.answer, mine.problem) == (original.options, original.answer, original.problem)
 
 
-def write_raw(value, path):
-    path.write_text("\n".join(map(json.dumps, value)) if path.suffix == ".jsonl" else json.dumps(value, indent=1))
+def write_parquet(rows, path):
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
     return path
 
 
-def broken(raw, keys, value):
-    """Copy the raw file's content with the value at `keys` replaced or removed."""
-    raw = copy.deepcopy(raw)
-    holder = raw
-    for key in keys[:-1]:
-        holder = holder[next(iter(holder)) if key is FIRST else key]
-    last = next(iter(holder)) if keys[-1] is FIRST else keys[-1]
-    if value is GONE:
-        del holder[last]
-    else:
-        holder[last] = value
-    return raw
+@pytest.mark.parametrize("name", ["video_mme", "mmvu", "longvideo_reason", "cg_bench", "video_holmes"])
+def test_parquet_gives_the_same_items_as_json(tmp_path, name):
+    mine = convert(name, write_parquet(json.loads(FILES[name].read_text()), tmp_path / "rows.parquet"))
+    original = convert(name)
+    assert [to_row(sample) for sample in mine.samples] == [to_row(sample) for sample in original.samples]
+    assert mine.note_counts == original.note_counts
+    assert mine.samples[1].location == f"{tmp_path / 'rows.parquet'}:2"
 
 
-def row_of(keys):
-    return keys[0] + 1 if isinstance(keys[0], int) else 1
+def test_parquet_that_is_cut_off(tmp_path):
+    whole = write_parquet(json.loads(FILES["video_mme"].read_text()), tmp_path / "rows.parquet").read_bytes()
+    (tmp_path / "rows.parquet").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match=r"rows\.parquet: .*the parquet file cannot be read to its end"):
+        convert("video_mme", tmp_path / "rows.parquet")
 
 
-def check_broken(name, original, keys, value, message, tmp_path):
-    good = convert(name, original)
-    raw = write_raw(broken(read_raw(original), keys, value), tmp_path / original.name)
-    conversion = convert(name, raw)
-    assert conversion.errors
-    assert all(error.startswith(f"row {row_of(keys)}: {raw}") for error in conversion.errors)
-    with pytest.raises(AssertionError, match=message):
-        raise AssertionError("\n".join(conversion.errors))
-    others = {sample.id for sample in good.samples} - {sample.id for sample in conversion.samples}
-    assert 0 < len(others) < max(2, len(good.samples))
+def test_bytes_in_parquet_are_left_out(tmp_path):
+    rows = json.loads(FILES["video_mme"].read_text())
+    rows = [{**row, "image": {"bytes": b"\xff", "path": "a"}, "frames": [b"\xff"], "raw": b"\xff"} for row in rows]
+    read = list(iter_rows(write_parquet(rows, tmp_path / "rows.parquet")))
+    assert set(read[0].value) == set(rows[0]) - {"image", "frames", "raw"}
 
 
-@pytest.mark.parametrize(("name", "keys", "value", "message"), CASES)
-def test_a_broken_row_gives_an_error_with_its_number(tmp_path, name, keys, value, message):
-    check_broken(name, FILES[name], keys, value, message, tmp_path)
+def test_mlvu_reads_a_folder_of_tasks():
+    conversion = convert("mlvu")
+    ids = ["plotQA-1", "plotQA-2", "count-1", "summary-1", "SQA_0"]
+    assert [sample.id for sample in conversion.samples] == ids
+    assert [sample.answer for sample in conversion.samples[:3]] == ["A", "C", "B"]
+    assert conversion.samples[3].problem_type == "free-form"
+    assert conversion.note_counts == {"graded by ROUGE": 1}
+    assert [sample.id for sample in convert("mlvu", subset="generation").samples] == ["summary-1"]
+    assert [sample.id for sample in convert("mlvu", subset="multiple_choice").samples] == [*ids[:3], ids[4]]
+    assert [sample.id for sample in convert("mlvu", FILES["mlvu"] / "4_count.json").samples] == ["count-1"]
 
 
-REAL_CASES = [
-    ("video_holmes", [2, "Question"], GONE, "no Question"),
-    ("video_holmes", [2, "Answer"], "G", "the answer 'G'"),
-    ("cg_bench", [3, "choices"], GONE, "no choices"),
-    ("cg_bench", [3, "right_answer"], "I", "the answer 'I'"),
-    ("cg_bench", [3, "clue_intervals"], [[960, 958]], "start_s=960.0 is after end_s=958.0"),
-    ("cg_bench", [3, "duration"], "1782", 'duration="1782"'),
-    ("vrbench", [0, "mcq", "qa3", "options"], GONE, "qa3: no options"),
-    ("vrbench", [0, "mcq", "qa3", "answer"], "E", "qa3: the answer 'E'"),
-    ("vrbench", [0, "mcq", "qa3", "reasoning_process", "1"], "x [00:08:20->00:01:20]", "qa3: .*is after"),
-    ("vrbench", [0, "mcq", "qa3", "reasoning_process", "1"], "x [soon->00:01:20]", "qa3: step 1"),
-    ("activitynet_captions", [FIRST, "sentences"], GONE, "no sentences"),
-    ("activitynet_captions", [FIRST, "timestamps", 1], [60.81, 17.37], "is after"),
-    ("activitynet_captions", [FIRST, "duration"], "82.73", 'duration="82.73"'),
-    ("tvgbench", [4, "path"], GONE, "no path"),
-    ("tvgbench", [4, "answer"], "12.8-0.0", "is after"),
-    ("tvgbench", [4, "duration"], "31.29", 'duration="31.29"'),
-    ("video_r1", [1, "problem"], GONE, "no problem"),
-    ("video_r1", [1, "solution"], "<answer>E</answer>", "must be one of the options"),
-    ("video_r1", [1, "segments", 0, "start_s"], 99, "is after"),
-    ("video_r1", [1, "segments", 0, "start_s"], "10", "seconds from 0"),
-]
+def test_video_mme_duration_is_a_category():
+    first, second = convert("video_mme").samples
+    assert (first.id, first.category, first.answer, first.duration_s) == ("701-1", "Order", "B", None)
+    assert first.problem.endswith("\n(a) red\n(b) blue")
+    assert first.options[0] == "A. (a)(b)."
+    assert second.media[0].path == "BLOB0000002.mp4"
+    assert [sample.id for sample in convert("video_mme", subset="long").samples] == ["701-1"]
+    assert [sample.id for sample in convert("video_mme", subset="short").samples] == ["702-1"]
 
 
-@pytest.mark.parametrize(("name", "keys", "value", "message"), REAL_CASES)
-def test_a_broken_copy_of_a_real_row(shared_dir, tmp_path, name, keys, value, message):
-    file = {**REAL_FILES, "video_r1": "real_clips.json"}[name]
-    check_broken(name, shared_dir / "annotations" / file, keys, value, message, tmp_path)
+def test_video_mme_older_json_nests_its_questions(tmp_path):
+    nested = [
+        {
+            "video_id": row["video_id"],
+            "duration_category": row["duration"],
+            "video_category": row["domain"],
+            "video_sub_category": row["sub_category"],
+            "url": row["url"],
+            "questions": [{key: row[key] for key in ("question_id", "task_type", "question", "answer")}],
+        }
+        for row in json.loads(FILES["video_mme"].read_text())
+    ]
+    for video, row in zip(nested, json.loads(FILES["video_mme"].read_text()), strict=True):
+        video["questions"][0]["choices"] = row["options"]
+    (tmp_path / "raw.json").write_text(json.dumps(nested))
+    mine = convert("video_mme", tmp_path / "raw.json")
+    assert [to_row(sample) for sample in mine.samples] == [to_row(sample) for sample in convert("video_mme").samples]
+    assert [sample.id for sample in convert("video_mme", tmp_path / "raw.json", "long").samples] == ["701-1"]
+    assert mine.notes == []
+    for video in nested:
+        del video["url"]
+    (tmp_path / "raw.json").write_text(json.dumps(nested))
+    mine = convert("video_mme", tmp_path / "raw.json")
+    assert [sample.media[0].path for sample in mine.samples] == ["701.mp4", "702.mp4"]
+    assert mine.note_counts == {"no videoID": 2}
 
 
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        ("BLOB1 30.4 24.3##person.", "start_s=30.4 is after end_s=24.3"),
-        ("BLOB1 24.3##person.", "a line is VIDEO START END##SENTENCE"),
-        ("BLOB1 24.3 now##person.", "a line is VIDEO START END##SENTENCE"),
-        ("BLOB1 24.3 30.4##", "a line is VIDEO START END##SENTENCE"),
-        ("BLOB1 24.3 30.4 person.", "a line is VIDEO START END##SENTENCE"),
-    ],
-)
-def test_a_broken_charades_sta_line(tmp_path, line, message):
-    raw = tmp_path / "charades_sta_test.txt"
-    raw.write_text(f"BLOB0 1.0 2.0##person runs.\n{line}\n")
-    conversion = convert("charades_sta", raw)
-    (error,) = conversion.errors
-    assert error.startswith(f"row 2: {raw}:2: ")
-    assert message in error
-    assert [sample.id for sample in conversion.samples] == ["BLOB0-1"]
+def test_mvbench_tasks_are_files():
+    found = samples("mvbench")
+    assert list(found) == ["action_sequence-1", "action_sequence-2", "moving_count-1"]
+    assert found["action_sequence-1"].segments == (Segment(11.1, 19.6),)
+    assert found["action_sequence-1"].media[0].path == "star/Charades_v1_480/BLOB1.mp4"
+    assert (found["moving_count-1"].category, found["moving_count-1"].answer) == ("moving_count", "D")
+    assert found["moving_count-1"].segments == ()
 
 
-def test_one_bad_question_does_not_cost_its_neighbors(tmp_path):
-    raw = broken(read_raw(FILES["vrbench"]), [0, "mcq", "qa1", "answer"], "E")
-    conversion = convert("vrbench", write_raw(raw, tmp_path / "raw.jsonl"))
-    assert [sample.id for sample in conversion.samples] == ["story1-qa2", "story2-qa1"]
-    assert len(conversion.errors) == 1
+def test_mvbench_file_of_another_name(tmp_path):
+    (tmp_path / "mine.json").write_bytes((FILES["mvbench"] / "moving_count.json").read_bytes())
+    conversion = convert("mvbench", tmp_path / "mine.json")
+    assert (conversion.samples[0].category, conversion.samples[0].media[0].path) == ("mine", "video_1.mp4")
+    assert conversion.note_counts == {"unknown task": 1}
 
 
-def test_a_question_that_is_there_twice_is_an_error(tmp_path):
-    rows = read_raw(FILES["cg_bench"])
-    conversion = convert("cg_bench", write_raw([*rows, rows[0]], tmp_path / "raw.json"))
-    (error,) = conversion.errors
-    assert error.startswith("row 3: ")
-    assert "'clip_a-3' was already used at" in error
-    assert len(conversion.samples) == 2
+def test_tempcompass_ways_of_asking():
+    found = samples("tempcompass")
+    assert len(found) == 7
+    choice = found["1000-multi-choice-direction-1"]
+    assert (choice.options, choice.answer) == (("A. to the left", "B. to the right"), "B")
+    assert found["1000_reverse-multi-choice-direction-1"].media[0].path == "1000_reverse.mp4"
+    captions = found["1000-caption_matching-direction-1"]
+    assert captions.problem == "Which caption matches the video better?"
+    assert (captions.options, captions.answer) == (("A. It moves to the left.", "B. It moves to the right."), "B")
+    assert found["1000-caption_matching-direction-2"].answer == "A"
+    slow = found["1000-yes_no-speed-1"]
+    assert (slow.options, slow.answer, slow.category) == (("yes", "no"), "no", "yes_no (speed)")
+    assert [score_answer(answer, slow).value for answer in ("No.", "no", "Yes")] == [1.0, 1.0, 0.0]
+    assert len(samples("tempcompass", "yes_no")) == 2
+    assert len(samples("tempcompass", "caption_matching")) == 2
 
 
-def test_a_line_that_is_no_json_is_an_error_among_good_ones(tmp_path):
-    raw = tmp_path / "raw.jsonl"
-    raw.write_text(FILES["lvbench"].read_text() + "{broken\n")
-    conversion = convert("lvbench", raw)
-    assert len(conversion.samples) == 3
-    (error,) = conversion.errors
-    assert error.startswith(f"row 3: {raw}:3: ")
+def test_tempcompass_parquet_has_a_question_a_row(tmp_path):
+    rows = [
+        {"video_id": "7", "question": "Is it fast?", "answer": "yes", "dim": "speed"},
+        {"video_id": "7", "question": "Is it slow?", "answer": "no", "dim": "speed"},
+    ]
+    conversion = convert("tempcompass", write_parquet(rows, tmp_path / "yes_no.parquet"))
+    assert [sample.id for sample in conversion.samples] == ["7-yes_no-row1", "7-yes_no-row2"]
+    assert conversion.samples[1].category == "yes_no (speed)"
 
 
-def test_a_video_that_is_there_twice_in_an_object_is_an_error(tmp_path):
-    raw = tmp_path / "raw.json"
-    raw.write_text('{"v_a": {"duration": 3}, "v_a": {"duration": 4}}')
-    with pytest.raises(DataError, match="the key 'v_a' is there twice"):
-        convert("activitynet_captions", raw)
+@pytest.mark.parametrize(("answer", "letter"), [("Caption A", "A"), ("B", "B"), ("It moves to the right.", "B")])
+def test_tempcompass_captions_named_by_label_letter_or_text(tmp_path, answer, letter):
+    question = "Which?\nCaption A: It moves to the left.\nCaption B: It moves to the right."
+    raw = tmp_path / "caption_matching.json"
+    raw.write_text(json.dumps({"7": {"direction": [{"question": question, "answer": answer}]}}))
+    assert [sample.answer for sample in convert("tempcompass", raw).samples] == [letter]
 
 
-def test_a_point_in_time_is_noted_and_not_kept(tmp_path):
-    raw = broken(read_raw(FILES["lvbench"]), [0, "qa", 0, "time_reference"], "00:15-00:15")
-    conversion = convert("lvbench", write_raw(raw, tmp_path / "raw.jsonl"))
-    assert conversion.errors == []
-    assert conversion.samples[0].segments == ()
-    assert "15-15 s is a point in time" in conversion.notes[0]
+def test_mmvu_choices_and_open_answers():
+    conversion = convert("mmvu")
+    first, second = conversion.samples
+    assert (first.answer, len(first.options), first.category) == ("B", 5, "Blob Physics")
+    assert first.media[0].path == "videos/Blob_Physics/0.mp4"
+    assert (second.problem_type, second.answer, second.options) == ("free-form", "Blob zoom", ())
+    assert conversion.note_counts == {"graded by ROUGE": 1}
+    assert [sample.id for sample in convert("mmvu", subset="open_ended").samples] == ["validation_1"]
+    assert [sample.id for sample in convert("mmvu", subset="multiple_choice").samples] == ["validation_0"]
 
 
-@pytest.mark.parametrize("name", BENCHMARKS)
-@pytest.mark.parametrize(("text", "message"), [(None, "no such file"), ("", "no rows"), ('[{"a": 1}', "cut off")])
-def test_files_that_cannot_be_read(tmp_path, name, text, message):
-    raw = tmp_path / "raw.json"
-    if text is not None:
-        raw.write_text(text)
-    with pytest.raises(DataError, match=message):
-        convert(name, raw)
+def test_a_long_list_is_converted_row_by_row(tmp_path):
+    """Of a list, the rows are decoded one by one: beside its text and the items no second copy is in memory."""
+    rows = json.loads(FILES["mlvu"].joinpath("1_plotQA.json").read_text())
+    filler = {"notes": [[0, 1]] * 1000}  # not kept; decoded, it takes ten times the space of its text
+    raw = tmp_path / "1_plotQA.json"
+    raw.write_text(json.dumps([{**rows[0], **filler, "question": f"Which, {number}?"} for number in range(500)]))
+    tracemalloc.start()
+    conversion = convert("mlvu", raw)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(conversion.samples) == 500
+    assert peak < 3 * raw.stat().st_size  # the file's bytes and its text

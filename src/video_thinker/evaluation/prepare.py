@@ -157,7 +157,8 @@ def main(argv: list[str]) -> int:
         console.print("Items whose video is missing are kept: an evaluation counts them as failed, never as wrong.")
     write_items(conversion.samples, args.out)
     notes = write_notes(conversion, media.missing if media else {}, args.out)
-    console.print(f"Wrote {len(conversion.samples)} items to {args.out}" + (f"; see {notes}" if notes else ""))
+    written = f"Wrote {len(conversion.samples)} items to {args.out}" + (f"; see {notes}" if notes else "")
+    console.print(escape(written), soft_wrap=True)
     if refused:
         console.print(f"{refused} questions were refused: the figures are on the others.")
     return 0

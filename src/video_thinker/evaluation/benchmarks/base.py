@@ -70,7 +70,7 @@ class Record:
     def get(self, key: str, kind: type[T], rule: str) -> T:
         """Return a field that must be there, of a type. Raises `DataError`."""
         value = self.fields.get(key)
-        if isinstance(value, kind) and not isinstance(value, bool):
+        if value is not None and isinstance(value, kind) and not isinstance(value, bool):
             return value
         if value is None:
             keys = ", ".join(map(str, self.fields))

@@ -23,13 +23,14 @@ _LETTER_AND_TEXT = re.compile(r"[(\[【]?\s*([A-Za-z])\s*[)\]】.:、](?![A-Za-z
 def read_options(record: Record, values: object, key: str = "options") -> dict[str, str]:
     """Read options by letter, from a list of texts or a JSON object by letter.
 
-    Letters that a list's texts carry ("A. milk", in order) are taken off. Empty options at the end are not there; one
-    before the last keeps its letter, so that the others keep theirs. What is odd is noted, since a letter still says
-    which option is meant.
+    Letters that a list's texts carry ("A. milk", in order) are taken off. Nulls at the end are no options (parquet
+    fills up with them), nor are empty texts there, which are noted; an empty one before the last keeps its letter, so
+    that the others keep theirs. What is odd is noted, since a letter still says which option is meant.
 
     Raises:
         DataError: there are none, too many, keys that are no letters, or one that is no text.
     """
+    values = _without_nulls(values)
     if isinstance(values, dict):
         options = {_letter_key(record, name, key): _option(record, value, key) for name, value in values.items()}
     elif isinstance(values, list):
@@ -48,6 +49,19 @@ def read_options(record: Record, values: object, key: str = "options") -> dict[s
         raise record.error(f"{key}={brief(values)}", "a question has options that are not empty")
     _note_odd_options(record, options, key)
     return options
+
+
+def _without_nulls(values: object) -> object:
+    """Take the nulls off the end of a list, or of an object in the order of its keys."""
+    if isinstance(values, dict):
+        values = dict(sorted(values.items(), key=lambda item: str(item[0])))
+        while values and next(reversed(values.values())) is None:
+            values.popitem()
+    elif isinstance(values, list):
+        values = list(values)
+        while values and values[-1] is None:
+            values.pop()
+    return values
 
 
 def _without_own_letters(texts: Sequence[str]) -> list[str]:
@@ -108,7 +122,7 @@ def letter_of(record: Record, key: str, options: Mapping[str, str]) -> str:
     match = _LETTER_AND_TEXT.fullmatch(gold) if options else None
     if match and match.group(1).upper() == letter:
         note_text(record, key, match.group(2), letter, options)
-    elif len(gold.strip("()[]. :")) > 1:
+    elif options and len(gold.strip("()[]. :")) > 1:
         record.note("answer as text", f"{key}={brief(gold)} is no letter; it is option {letter}")
     return letter
 
