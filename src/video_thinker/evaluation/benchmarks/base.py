@@ -270,6 +270,7 @@ class _Ids:
 
     def __init__(self) -> None:
         self.first_use: dict[str, tuple[str, int]] = {}
+        self.num_uses: Counter[str] = Counter()
 
     def unique(self, item: Item, record: Record) -> Item:
         """Give an item whose id another question has an id of its own, and a note.
@@ -278,22 +279,22 @@ class _Ids:
             DataError: the other question is the same one: the row is a copy.
         """
         name = str(item.get("problem_id"))
-        content = hash(brief_content(item))
+        content = hash(_content(item))
         where, first = self.first_use.setdefault(name, (record.location, content))
         if where == record.location:
             return item
         if first == content:
             raise record.error(f"the same question as at {where} (id {name!r})", "each one is there once", "drop it")
-        for copy in range(2, len(self.first_use) + 3):
-            renamed = f"{name}#{copy}"
-            if renamed not in self.first_use:
-                break
+        renamed = name
+        while renamed in self.first_use:
+            self.num_uses[name] += 1
+            renamed = f"{name}#{self.num_uses[name] + 1}"
         self.first_use[renamed] = (record.location, content)
         record.note("id used twice", f"its id {name!r} was already used at {where}; it is {renamed!r} here")
         return {**item, "problem_id": renamed}
 
 
-def brief_content(item: Item) -> str:
+def _content(item: Item) -> str:
     """Write what makes a question: its words, options, gold and media."""
     return repr([item.get(key) for key in ("problem", "options", "solution", "path")])
 

@@ -115,16 +115,26 @@ def letter_of(record: Record, key: str, options: Mapping[str, str]) -> str:
         DataError: there is no gold, or it is none of the options.
     """
     gold = unicodedata.normalize("NFKC", record.text(key))
-    letter = gold.upper() if len(gold) == 1 and gold.upper() in LETTERS else extract_choice(gold, rendered(options))
+    letter, text = _stated_letter(gold)
+    if letter is None or (options and letter not in options):
+        letter, text = extract_choice(gold, rendered(options)), ""
+        if letter is not None:
+            record.note("answer as text", f"{key}={brief(gold)} is no letter; it is option {letter}")
     if letter is None or (options and letter not in options):
         rule = f"it is one of the options' letters {', '.join(options)}" if options else "it is a letter"
         raise record.error(f"{key}: the answer {brief(gold)}", rule)
-    match = _LETTER_AND_TEXT.fullmatch(gold) if options else None
-    if match and match.group(1).upper() == letter:
-        note_text(record, key, match.group(2), letter, options)
-    elif options and len(gold.strip("()[]. :")) > 1:
-        record.note("answer as text", f"{key}={brief(gold)} is no letter; it is option {letter}")
+    if options:
+        note_text(record, key, text, letter, options)
     return letter
+
+
+def _stated_letter(gold: str) -> tuple[str | None, str]:
+    """Read "b", "(B)", "B." as "B", and "B. oil" as "B" and "oil"; `None` if it is neither."""
+    bare = gold.strip("()[]【】.:、 ")
+    if len(bare) == 1 and bare.upper() in LETTERS:
+        return bare.upper(), ""
+    match = _LETTER_AND_TEXT.fullmatch(gold)
+    return (match.group(1).upper(), match.group(2)) if match else (None, "")
 
 
 def letter_of_text(record: Record, key: str, options: Mapping[str, str]) -> str:
@@ -140,13 +150,10 @@ def letter_of_text(record: Record, key: str, options: Mapping[str, str]) -> str:
         if len(found) == 1:
             record.note("answer spelt differently", f"{key}={brief(gold)} is option {found[0]}, {options[found[0]]!r}")
     if not found:
-        bare = unicodedata.normalize("NFKC", gold)
-        match = _LETTER_AND_TEXT.fullmatch(bare)
-        letter = extract_choice(bare, rendered(options)) if match or len(bare.strip("()[]. :")) == 1 else None
+        letter, text = _stated_letter(unicodedata.normalize("NFKC", gold))
         if letter is not None and letter in options:
             record.note("answer as letter", f"{key}={brief(gold)} is no option's text; its letter counts")
-            if match:
-                note_text(record, key, match.group(2), letter, options)
+            note_text(record, key, text, letter, options)
             return letter
     if len(found) != 1:
         raise record.error(
