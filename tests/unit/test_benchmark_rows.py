@@ -144,7 +144,7 @@ REFUSED = {
     "video_r1": [
         ([1, "solution"], GONE, "no solution"),
         ([1, "solution"], "<answer>E</answer>", "it is one of the options"),
-        ([0, "solution"], "<answer>three</answer>", "can be read"),
+        ([0, "solution"], "<answer>many</answer>", "can be read"),
         ([1, "problem_type"], "multi", "problem_type='multi'"),
         ([1, "path"], GONE, "a video or image has a path"),
     ],
