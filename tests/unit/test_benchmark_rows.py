@@ -264,6 +264,7 @@ KEPT = {
         ([0, "start"], 99.0, "unusable times"),
         ([0, "start"], GONE, "no times"),
         ([0, "end"], "19.6", None),
+        ([0, "question_id"], "13", "no category"),
         ([0, "answer"], "the BOX", "answer spelt differently"),
     ],
     "scalelong": [
@@ -456,6 +457,15 @@ def test_a_broken_charades_sta_line(tmp_path, line, message):
     assert error.startswith(f"row 2: {raw}:2: ")
     assert message in error
     assert [sample.id for sample in conversion.samples] == ["BLOB0-1"]
+
+
+def test_half_characters_are_replaced_and_noted(tmp_path):
+    raw = tmp_path / "raw.json"
+    raw.write_text(json.dumps(broken(read_raw(FILES["mlvu"]), [0, "question"], "What \ud83d color \U0001f3a5?")))
+    conversion = convert("mlvu", raw)
+    assert conversion.samples[0].problem == "What \ufffd color \U0001f3a5?"
+    assert conversion.note_counts == {"broken characters": 1}
+    "".join(conversion.notes).encode()
 
 
 def test_a_captioned_video_keeps_its_captions_where_a_time_is_broken(tmp_path):

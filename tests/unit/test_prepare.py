@@ -144,6 +144,13 @@ def test_the_list_of_benchmarks(capsys, arguments):
         assert all(part in line for part in [*list(benchmark.subsets)[:2], benchmark.file[:40]])
 
 
+def test_the_size_of_the_official_file_stands_beside_the_count(tmp_path, capsys):
+    assert prepare("video_mme", tmp_path / "items.json", "--subset", "long") == 0
+    assert any(
+        "questions in the official file" in line and " 900 " in line for line in capsys.readouterr().out.splitlines()
+    )
+
+
 def test_what_the_official_evaluation_has_and_this_one_has_not(tmp_path, capsys):
     assert prepare("longvideobench", tmp_path / "items.json") == 0
     assert "Remark: Subtitles are an input of the official evaluation" in capsys.readouterr().out

@@ -240,6 +240,9 @@ def _summary(args: argparse.Namespace, conversion: Conversion, media: MediaSearc
     if args.subset:
         table.add_row("questions outside of the subset", str(conversion.num_left_out))
     table.add_row("items", str(len(samples)))
+    official = BENCHMARKS[args.name].sizes.get(args.subset or "")
+    if official is not None:
+        table.add_row("questions in the official file", str(official))
     published = NUM_ITEMS.get(f"{args.name}_{args.subset}" if args.subset else args.name)
     if published is not None:
         table.add_row("questions in the published evaluation", str(published))
@@ -248,7 +251,7 @@ def _summary(args: argparse.Namespace, conversion: Conversion, media: MediaSearc
         table.add_row(escape(f"category: {category}"), str(count))
     choices = [sample for sample in samples if sample.problem_type == "multiple choice"]
     if choices:
-        letters = Counter(sample.answer for sample in choices)
+        letters = Counter(sample.answer if len(sample.answer) <= len("yes") else "a text" for sample in choices)
         table.add_row("right answers", "  ".join(f"{letter} {letters[letter]}" for letter in sorted(letters)))
     durations = sorted(sample.duration_s for sample in samples if sample.duration_s is not None)
     if durations:

@@ -12,6 +12,7 @@ converted.
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -26,6 +27,8 @@ from video_thinker.trace import TIME_TOLERANCE_S
 
 Item = dict[str, Any]
 T = TypeVar("T")
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +185,7 @@ class Benchmark:
 
     `file` says what the official file is. `subsets` maps the names that `--subset` takes to a test of the finished
     sample and its record. `read` gives the raw rows. `remarks` holds for every row: what the official evaluation has
-    and this one has not.
+    and this one has not. `sizes` counts the questions of the official file, under "", and of subsets, where known.
     """
 
     convert: Callable[[Record], Item]
@@ -191,6 +194,7 @@ class Benchmark:
     subsets: Mapping[str, Belongs] = field(default_factory=dict)
     read: Callable[[Path], Iterator[RawRow | DataError]] = iter_rows
     remarks: tuple[str, ...] = ()
+    sizes: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass
@@ -248,8 +252,11 @@ def _convert_row(
     if not isinstance(row.value, dict):
         yield DataError(f"{row.location}: found {brief(row.value)}; a row is a JSON object; export the file again.")
         return
+    whole = Record(row.location, number, readable(row.value), notes)
+    if whole.fields != row.value:
+        whole.note("broken characters", "half a character (a lone surrogate) cannot be written; it is now U+FFFD")
     try:
-        records = list(benchmark.split(Record(row.location, number, row.value, notes)))
+        records = list(benchmark.split(whole))
     except DataError as error:
         yield error
         return
@@ -263,6 +270,17 @@ def _convert_row(
         except DataError as error:
             del notes[num_notes:]  # what was odd about a question that is refused does not count
             yield error
+
+
+def readable(value: Any) -> Any:
+    """Copy a decoded value with U+FFFD in the place of lone surrogates, which no file and no tokenizer takes."""
+    if isinstance(value, str):
+        return value if value.isascii() else _SURROGATE.sub("\ufffd", value)
+    if isinstance(value, dict):
+        return {readable(key): readable(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [readable(inner) for inner in value]
+    return value
 
 
 class _Ids:

@@ -40,4 +40,4 @@ def convert(record: Record) -> Item:
     return multiple_choice(options, letter_of(gold, "answer", options), problem=problem, category=category, **fields)
 
 
-BENCHMARK = Benchmark(convert, "the test split, JSON or parquet")
+BENCHMARK = Benchmark(convert, "the test split, JSON or parquet", sizes={"": 1000})

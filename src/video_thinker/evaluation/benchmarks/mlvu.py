@@ -51,4 +51,5 @@ BENCHMARK = Benchmark(
         "generation": lambda sample, record: sample.problem_type == "free-form",
     },
     read=in_folder(),
+    sizes={"multiple_choice": 2175},
 )

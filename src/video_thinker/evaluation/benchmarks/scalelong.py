@@ -94,4 +94,4 @@ def _segments(record: Record) -> Iterator[Item]:
             yield segment(*span)
 
 
-BENCHMARK = Benchmark(convert, "the JSONL of the test split, a video a line", split)
+BENCHMARK = Benchmark(convert, "the JSONL, a video a line", split)

@@ -21,6 +21,9 @@ from video_thinker.evaluation.benchmarks.items import letter_of_text, multiple_c
 def convert(record: Record) -> Item:
     """Turn one question into an item."""
     question_id = record.id("question_id")
+    kind = question_id.partition("_")[0] if "_" in question_id else ""
+    if not kind:
+        record.note("no category", f"question_id={question_id!r} does not begin with a kind of question")
     options = read_options(record, _texts(record), "choices")
     if record.fields.get("start") is None or record.fields.get("end") is None:
         record.note("no times", "no start or no end: no gold segment")
@@ -34,7 +37,7 @@ def convert(record: Record) -> Item:
         problem=record.text("question"),
         path=record.video("video_id", ".mp4"),
         data_source="star",
-        category=question_id.partition("_")[0] if "_" in question_id else "",
+        category=kind,
         segments=segments,
     )
 

@@ -40,4 +40,4 @@ def convert(record: Record) -> Item:
     )
 
 
-BENCHMARK = Benchmark(convert, "tvgbench.json")
+BENCHMARK = Benchmark(convert, "the JSON list")

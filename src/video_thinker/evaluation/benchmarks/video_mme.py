@@ -73,5 +73,6 @@ BENCHMARK = Benchmark(
     "the test parquet, or the older JSON list of videos",
     split,
     {length: _of_length(length) for length in LENGTHS},
+    sizes={"": 2700, "long": 900},
     remarks=("Subtitles are an optional input of the official evaluation; they are not used here.",),
 )

@@ -72,7 +72,7 @@ def _segments(record: Record) -> Iterator[Item]:
 
 BENCHMARK = Benchmark(
     convert,
-    "VRBench_eval.jsonl, a video a line",
+    "the JSONL, a video a line",
     split,
     remarks=("The official score of the reasoning steps, by a language model, is not computed.",),
 )
