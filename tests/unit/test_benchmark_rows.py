@@ -415,8 +415,10 @@ def test_what_the_official_scorer_can_grade_is_kept_and_noted(tmp_path, name, ke
         ("What?\nD. w\nA. x\nC. z\nB. y", "What?", "AxByCzDw"),
         ("What of A.D. 500?\nA. x\nB. y", "What of A.D. 500?", "AxBy"),
         ("Which of\n(a) one\n(b) two\nis it?\nA. x\nB. y", "Which of\n(a) one\n(b) two\nis it?", "AxBy"),
-        ("What?\nA. no, I should change it.\nOnce more.\nA. x\nB. y", "What?", "AxBy"),
-        ("What?\nA. no\nB. no\nA. x\nB. y\nC. z", "What?", "AxByCz"),
+        ("What?\nA. no.\nOnce more.\nA. x\nB. y", "What?\nA. no.\nOnce more.", "AxBy"),
+        ("What?\nA. no\nB. no\nA. x\nB. y\nC. z", "What?\nA. no\nB. no", "AxByCz"),
+        ("Of A. red and\nB. blue, which?\nA. x\nB. y", "Of A. red and\nB. blue, which?", "AxBy"),
+        ("What did A. Smith and B. Jones say?", "What did A. Smith and B. Jones say?", ""),
         ("What did B. Smith say?", "What did B. Smith say?", ""),
         ("What?\nA. x", "What?\nA. x", ""),
         ("", None, None),
@@ -434,7 +436,7 @@ def test_options_inside_the_question(tmp_path, text, problem, options):
 
 
 def test_generators_notes_are_named(tmp_path):
-    (note,) = [note for note in convert("longvideo_reason").notes if "left out" in note]
+    (note,) = [note for note in convert("longvideo_reason").notes if "begins like an option" in note]
     assert note.startswith("row 4: ")
     assert "But these are too close" in note
 

@@ -14,12 +14,13 @@ from video_thinker.evaluation.benchmarks.base import Record
 from video_thinker.evaluation.benchmarks.items import LETTERS, read_options
 
 _MARK = r"(?:[(（](?P<a>{letter})[)）]|(?P<b>{letter})[.):．：）、](?![A-Za-z]\.))[ \t]*"
-# Tried in this order: capital letters at the start of a line, small ones, capital letters within a line.
+# Tried in this order: capital letters at the start of a line, small ones, capital letters after a sentence.
 _PATTERNS = (
     re.compile(r"^[ \t]*" + _MARK.format(letter="[A-ZＡ-Ｚ]"), re.MULTILINE),
     re.compile(r"^[ \t]*" + _MARK.format(letter="[a-z]"), re.MULTILINE),
     re.compile(r"(?:(?<=\s)|^)" + _MARK.format(letter="[A-ZＡ-Ｚ]")),
 )
+_SENTENCE_END = re.compile(r"[?!.:_)。？！：…]\s*$")
 _HEADING = re.compile(r"\s*(?:options|choices):?\s*$", re.IGNORECASE)
 
 
@@ -34,27 +35,30 @@ def split_inline_options(record: Record, text: str) -> tuple[str, dict[str, str]
     """Cut a question's text into the question and its options by letter.
 
     Lines without a letter of their own belong to the option before them. Where letters start again at A (a generator's
-    notes stand before the options), the last run counts, and a note names what was left out. A text without options is
-    given back whole, with a note.
+    notes stand before the options), the last run is the options; what stands before it stays in the question, as the
+    official evaluation shows it, with a note. A text without options is given back whole, with a note.
 
     Raises:
-        DataError: an option is empty or no options are left, see `read_options`.
+        DataError: an option is empty, see `read_options`.
     """
     for pattern in _PATTERNS:
         marks = [_Mark(_capital(match["a"] or match["b"]), *match.span()) for match in pattern.finditer(text)]
         run = _last_run(marks)
-        problem = _HEADING.sub("", text[: marks[0].start]).strip() if run else ""
-        if not problem:
+        before = text[: run[0].start] if run else ""
+        problem = _HEADING.sub("", before).strip()
+        within_a_line = pattern is _PATTERNS[-1]
+        if not problem or (within_a_line and not _SENTENCE_END.search(before)):
             continue
-        ends = [mark.start for mark in marks[1:]] + [len(text)]
-        texts = {
-            mark.letter: text[mark.end : end].strip() for mark, end in zip(marks, ends, strict=True) if mark in run
-        }
+        ends = [mark.start for mark in run[1:]] + [len(text)]
+        texts = {mark.letter: text[mark.end : end].strip() for mark, end in zip(run, ends, strict=True)}
         if [mark.letter for mark in run] != sorted(texts):
             record.note("options out of order", f"the options stand in the order {''.join(m.letter for m in run)}")
         if len(run) < len(marks):
-            left_out = " ".join(text[m.start : end] for m, end in zip(marks, ends, strict=True) if m not in run)
-            record.note("words among the options", f"left out, for they are no options: {brief(left_out.strip())}")
+            odd = next(mark for mark in marks if mark not in run)
+            record.note(
+                "words among the options",
+                f"{brief(text[odd.start :])} begins like an option and is none: the options are the last run from A",
+            )
         return problem, read_options(record, texts)
     record.note("no options", f"no options can be told apart in {brief(text)}: the text is kept whole")
     return text, {}

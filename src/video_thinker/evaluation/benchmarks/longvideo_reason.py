@@ -8,8 +8,9 @@ One row of the official file (JSON list, JSONL or parquet):
 The problem type is the kind of question (temporal, goal, plot or spatial) and becomes the category; all questions are
 multiple choice. Their options stand inside the problem. The official scorer compares letters and counts all rows: 379
 and 857 have no options, so their letter alone is graded; in 147, 743 and 825 a generator's notes stand among the
-options, and the last run of options counts. There are no gold segments or durations; `reasoning` is not kept, since
-an evaluation item has no trace. A row of a further type of data/README.md ("numerical", "free-form") keeps it.
+options: the last run from A on is the options, and what stands before it stays in the question. There are no gold
+segments or durations; `reasoning` is not kept, since an evaluation item has no trace. A row of a further type of
+data/README.md ("numerical", "free-form") keeps it.
 """
 
 from __future__ import annotations
