@@ -239,6 +239,9 @@ KEPT = {
         ([0, "sub_category"], None, "no category"),
         ([0, "duration"], GONE, "no duration"),
         ([0, "duration"], "60 s", "no duration"),
+        ([0, "duration"], 10**400, "no duration"),
+        ([0, "duration"], float("inf"), "no duration"),
+        ([0, "qid"], 10**400, None),
         ([0, "duration"], 0, "no duration"),
         ([0, "duration"], "60", None),
         ([0, "qid"], GONE, "no id"),
@@ -463,9 +466,9 @@ def test_a_broken_charades_sta_line(tmp_path, line, message):
 
 def test_half_characters_are_replaced_and_noted(tmp_path):
     raw = tmp_path / "raw.json"
-    raw.write_text(json.dumps(broken(read_raw(FILES["mlvu"]), [0, "question"], "What \ud83d color \U0001f3a5?")))
+    raw.write_text(json.dumps(broken(read_raw(FILES["mlvu"]), [0, "question"], "What \ud83d\0 color \U0001f3a5?")))
     conversion = convert("mlvu", raw)
-    assert conversion.samples[0].problem == "What \ufffd color \U0001f3a5?"
+    assert conversion.samples[0].problem == "What \ufffd\ufffd color \U0001f3a5?"
     assert conversion.note_counts == {"broken characters": 1}
     "".join(conversion.notes).encode()
 

@@ -99,6 +99,17 @@ def iter_rows(path: str | Path) -> Iterator[RawRow | DataError]:
         raise DataError(f"{path}: found no rows; an annotation file has at least one; check the path or the export.")
 
 
+def _iter_parquet(path: Path) -> Iterator[RawRow | DataError]:
+    for number, value in enumerate(read_parquet(path), start=1):
+        yield RawRow(f"{path}:{number}", value)
+
+
+def _iter_text(path: Path) -> Iterator[RawRow | DataError]:
+    text = _read_text(path)
+    _refuse_single_object(text, path)
+    return _iter_list(text, path) if text.lstrip().startswith("[") else _iter_lines(text, path)
+
+
 def parse_row(row: object, location: str) -> VideoSample:
     """Turn one decoded row into a sample. Keys that are not in the schema are left out.
 
@@ -276,17 +287,6 @@ class _Fields:
 def is_time(value: object) -> TypeGuard[int | float]:
     """Say whether a decoded value is a finite number of seconds from 0."""
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
-
-
-def _iter_parquet(path: Path) -> Iterator[RawRow | DataError]:
-    for number, value in enumerate(read_parquet(path), start=1):
-        yield RawRow(f"{path}:{number}", value)
-
-
-def _iter_text(path: Path) -> Iterator[RawRow | DataError]:
-    text = _read_text(path)
-    _refuse_single_object(text, path)
-    return _iter_list(text, path) if text.lstrip().startswith("[") else _iter_lines(text, path)
 
 
 def _read_text(path: Path) -> str:

@@ -11,8 +11,8 @@ converted.
 
 from __future__ import annotations
 
-import math
 import re
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -28,7 +28,7 @@ from video_thinker.trace import TIME_TOLERANCE_S
 Item = dict[str, Any]
 T = TypeVar("T")
 
-_SURROGATE = re.compile("[\ud800-\udfff]")
+_UNUSABLE = re.compile("[\x00\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +145,7 @@ def as_text(value: object) -> str | None:
     """Return a text without white space around it, or the digits of a number; `None` for anything else."""
     if isinstance(value, str):
         return value.strip()
-    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max:
         return str(value)
     return None
 
@@ -157,7 +157,7 @@ def as_seconds(value: object) -> float | None:
             value = float(value)
         except ValueError:
             return None
-    return float(value) if is_time(value) else None
+    return float(value) if is_time(value) and value <= sys.float_info.max else None
 
 
 def whole_row(record: Record) -> Iterable[Record | DataError]:
@@ -254,7 +254,9 @@ def _convert_row(
         return
     whole = Record(row.location, number, readable(row.value), notes)
     if whole.fields != row.value:
-        whole.note("broken characters", "half a character (a lone surrogate) cannot be written; it is now U+FFFD")
+        whole.note(
+            "broken characters", "NUL and half characters (lone surrogates) cannot be written; they are U+FFFD now"
+        )
     try:
         records = list(benchmark.split(whole))
     except DataError as error:
@@ -273,9 +275,9 @@ def _convert_row(
 
 
 def readable(value: Any) -> Any:
-    """Copy a decoded value with U+FFFD in the place of lone surrogates, which no file and no tokenizer takes."""
+    """Copy a decoded value with U+FFFD in the place of NUL and of lone surrogates: no file and no tokenizer takes them."""
     if isinstance(value, str):
-        return value if value.isascii() else _SURROGATE.sub("\ufffd", value)
+        return _UNUSABLE.sub("\ufffd", value)
     if isinstance(value, dict):
         return {readable(key): readable(inner) for key, inner in value.items()}
     if isinstance(value, list):
