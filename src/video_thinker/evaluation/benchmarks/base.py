@@ -275,7 +275,7 @@ def _convert_row(
 
 
 def readable(value: Any) -> Any:
-    """Copy a decoded value with U+FFFD in the place of NUL and of lone surrogates: no file and no tokenizer takes them."""
+    """Copy a decoded value with U+FFFD in the place of NUL and of lone surrogates, which no tokenizer takes."""
     if isinstance(value, str):
         return _UNUSABLE.sub("\ufffd", value)
     if isinstance(value, dict):
