@@ -2,8 +2,8 @@
 
 What the official scorer can grade is kept, and what is odd about it is noted. A question that nobody can grade is
 refused: it is printed with its reason, counted, and listed with all notes beside the items (items.notes.txt for
-items.json); the others are written and the exit code is 0. `--strict` writes nothing if a question is refused, `--allow-errors N` if more than
-N are. `video-thinker prepare --list` names the benchmarks.
+items.json); the others are written and the exit code is 0. `--strict` writes nothing if a question is refused,
+`--allow-errors N` if more than N are. `video-thinker prepare --list` names the benchmarks.
 """
 
 from __future__ import annotations
