@@ -1,45 +1,45 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
+from video_thinker.config import VideoArguments
 from video_thinker.data import validate as module
 from video_thinker.data.validate import main, validate
-from video_thinker.errors import DecodeError
+from video_thinker.errors import ConfigError, DecodeError
 
 
-class FakeInfo:
-    def __init__(self, num_frames=100, duration_s=10.0):
-        self.num_frames, self.duration_s = num_frames, duration_s
+class FakeVideo:
+    def __init__(self, duration_s=10.0):
+        self.duration_s = duration_s
 
 
 @pytest.fixture
 def media(monkeypatch):
-    """Stand in for the decoders: name -> info or error; what was opened is kept in `media.opened`."""
+    """Stand in for the decoders: name -> video or error; what was opened, and how, is kept in `media.opened`."""
 
     monkeypatch.delenv("COLUMNS", raising=False)
 
     class Media(dict):
-        opened: list[str] = []  # noqa: RUF012
+        def __init__(self):
+            super().__init__()
+            self.opened, self.samplings, self.options = [], [], []
 
     files = Media()
-    files.opened = []
 
-    def open_file(path, *_, **__):
+    def open_file(path, sampling, **options):
         files.opened.append(Path(path).name)
-        info = files.get(Path(path).name, FakeInfo())
-        if isinstance(info, Exception):
-            raise info
-        return info
+        files.samplings.append(sampling)
+        files.options.append(options)
+        found = files.get(Path(path).name, FakeVideo())
+        if isinstance(found, Exception):
+            raise found
+        return found
 
-    fake = ModuleType("video_thinker.data.video")
-    fake.probe_video = fake.load_image = open_file
-    fake.VideoSampling = lambda: None
-    monkeypatch.setitem(sys.modules, "video_thinker.data.video", fake)
+    monkeypatch.setattr("video_thinker.data.video.load_video", open_file)
+    monkeypatch.setattr("video_thinker.data.video.load_image", open_file)
     return files
 
 
@@ -107,12 +107,11 @@ def test_a_bad_image(media, write):
     ]
 
 
-def test_too_short_a_video(media, write):
-    media["a.mp4"] = FakeInfo(num_frames=3)
-    ((_, severity, message),) = findings(write(row()))
-    assert severity == "error"
-    assert "3 frames, a run takes at least 4" in message
-    assert findings(write(row()), min_frames=3) == []
+def test_files_are_decoded_as_a_run_would(media, write):
+    validate([write(row())], "/media", video=VideoArguments(fps=1.0, max_frames=8, video_backend="pyav"))
+    (sampling,), (options,) = media.samplings, media.options
+    assert (sampling.fps, sampling.max_frames, sampling.min_frames) == (1.0, 8, 4)
+    assert options == {"backend": "pyav", "factor": 28}
 
 
 @pytest.mark.parametrize(
@@ -198,7 +197,7 @@ def test_skip_media_opens_nothing_and_says_so(media, write, capsys):
 
 
 def test_main_prints_findings_coverage_and_durations(media, write, capsys):
-    media["b.mp4"] = FakeInfo(duration_s=30.0)
+    media["b.mp4"] = FakeVideo(30.0)
     media["bad.mp4"] = DecodeError("[red]bad.mp4[/red]: cannot decode")
     path = write(
         row(segments=[{"start_s": 1, "end_s": 3}], process="x"),
@@ -210,14 +209,10 @@ def test_main_prints_findings_coverage_and_durations(media, write, capsys):
     assert main([str(path), "--media-root", "/media"]) == 1
     out = capsys.readouterr().out
     cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in out.splitlines() if line.startswith("│")]
-    assert [cell[1] for cell in cells if len(cell) == 3 and cell[1]] == [
-        "error",
-        "error",
-        "warning",
-        "warning",
-    ]  # errors first
-    assert [cell[0].rpartition(":")[2] for cell in cells if len(cell) == 3 and cell[1]] == ["4", "5", "1", "3"]
-    assert "[red]bad.mp4[/red]: cannot decode" in cells[0][2]
+    found = [cell for cell in cells if len(cell) == 4]
+    assert [cell[0] for cell in found if cell[0]] == ["error", "error", "warning", "warning"]  # errors first
+    assert [cell[2].rpartition(":")[2] for cell in found if cell[2]] == ["4", "5", "1", "3"]
+    assert "[red]bad.mp4[/red]: cannot decode" in found[1][3]
     table = {cell[0]: cell[1] for cell in cells if len(cell) == 2}
     assert table == {
         "rows": "5",
@@ -235,20 +230,23 @@ def test_main_prints_findings_coverage_and_durations(media, write, capsys):
     assert "FAILED: 2 errors, 2 warnings in 5 rows." in out
 
 
-def test_main_gives_0_without_errors_and_counts_what_it_hides(media, write, capsys):
-    path = write(*[row(f"v{index}", options=[]) for index in range(5)])
+def test_findings_of_one_kind_are_counted_and_the_first_places_are_shown(media, write, capsys):
+    path = write(*[row(f"v{index}", options=[]) for index in range(312)])
     assert main([str(path), "--media-root", "/media", "--max-findings", "2"]) == 0
     out = capsys.readouterr().out
-    assert "… and 3 more findings" in out
-    assert "OK: 0 errors, 5 warnings in 5 rows." in out
+    shown = [line.split("│")[1:-1] for line in out.splitlines() if "multiple choice without options" in line]
+    assert [cell.strip() for cell in shown[0][:2]] == ["warning", "312"]
+    assert [cells[2].strip() for cells in shown[1:]] == [f"{path}:1", f"{path}:2"]
+    assert "… and 310 more" in out
+    assert "OK: 0 errors, 312 warnings in 312 rows." in out
 
 
 def test_findings_come_in_the_order_of_lines_and_items(media, write, tmp_path, capsys):
     listed = tmp_path / "b.json"
     listed.write_text(json.dumps([row(f"v{index}", solution="E") for index in range(11)]))
     lined = write(*[row(f"v{index}", solution="E") for index in range(11)], name="a.jsonl")
-    main([str(lined), str(listed), "--media-root", "/media"])
-    places = [line.split("│")[1].strip() for line in capsys.readouterr().out.splitlines() if "error  " in line]
+    main([str(lined), str(listed), "--media-root", "/media", "--max-findings", "50"])
+    places = [line.split("│")[3].strip() for line in capsys.readouterr().out.splitlines() if "the gold 'E'" in line]
     assert [place.rpartition(".jsonl:")[2] for place in places[:11]] == [str(line) for line in range(1, 12)]
     assert [place.rpartition(".json:")[2] for place in places[11:]] == [f"1 (item {item})" for item in range(1, 12)]
 
@@ -261,4 +259,4 @@ def test_main_wants_a_media_root(write, capsys):
 
 
 def test_the_module_opens_media_only_when_asked():
-    assert not hasattr(module, "probe_video")
+    assert not hasattr(module, "load_video")

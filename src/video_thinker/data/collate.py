@@ -18,6 +18,7 @@ from video_thinker.config import VideoArguments
 from video_thinker.data.conversation import Message, build_messages, build_target
 from video_thinker.data.frame_cache import FrameCache
 from video_thinker.data.media import MediaLoader, open_frame_cache, video_sampling
+from video_thinker.data.texts import SpecialTokens, check_texts
 from video_thinker.data.video import SampledVideo, VideoSampling
 from video_thinker.errors import DataError
 from video_thinker.schema import VideoSample
@@ -94,6 +95,12 @@ def frame_metadata(video: SampledVideo) -> VideoMetadata:
     )
 
 
+def resize_factor(processor: ProcessorMixin) -> int:
+    """Give the pixels that both sides of a frame are multiples of: patch size x spatial merge size."""
+    video_processor = processor.video_processor
+    return int(video_processor.patch_size * video_processor.merge_size)
+
+
 class SampleEncoder(MediaLoader):
     """Turns samples into model inputs, with one processor and one way of sampling videos.
 
@@ -122,10 +129,9 @@ class SampleEncoder(MediaLoader):
         frame_cache: FrameCache | None = None,
     ) -> None:
         """See the class."""
-        video_processor = processor.video_processor
         super().__init__(
             sampling,
-            resize_factor=video_processor.patch_size * video_processor.merge_size,
+            resize_factor=resize_factor(processor),
             media_root=media_root,
             backend=backend,
             cache_mib=cache_mib,
@@ -133,11 +139,13 @@ class SampleEncoder(MediaLoader):
         )
         self.processor = processor
         self.prompt_style = prompt_style
+        self.special_tokens = SpecialTokens.of_tokenizer(processor.tokenizer)
 
     def encode_prompt(self, sample: VideoSample) -> EncodedPrompt:
         """Render, tokenize and preprocess one prompt.
 
         Raises:
+            DataError: a text holds a special token of the model.
             DecodeError: a media file cannot be used.
         """
         return self.encode_frames(sample, *self.load_media(sample))
@@ -146,6 +154,7 @@ class SampleEncoder(MediaLoader):
         self, sample: VideoSample, videos: Sequence[SampledVideo], images: Sequence[torch.Tensor] = ()
     ) -> EncodedPrompt:
         """Like `encode_prompt`, with frames the caller brings (the evaluation's blank and shuffled controls)."""
+        check_texts(sample, self.special_tokens)
         messages = build_messages(sample, self.prompt_style, self.media_root)
         text = render_prompt(self.processor, messages)
         features = self.processor(text=[text], return_tensors="pt", **self._media_kwargs(videos, images))
