@@ -40,7 +40,7 @@ from video_thinker.training.canary import BlindCanary, without_dropout
 from video_thinker.training.checkpoints import CheckpointMixin, read_state
 from video_thinker.training.completion_log import CompletionLogMixin
 from video_thinker.training.console import use_console
-from video_thinker.training.dataset import build_dataset, load_readable_samples
+from video_thinker.training.dataset import RowRules, build_dataset, load_readable_samples
 from video_thinker.training.distributed import join_process_group
 from video_thinker.training.dynamic_sampling import DynamicSamplingArguments, DynamicSamplingMixin
 from video_thinker.training.modalities import equalize_tower_calls
@@ -369,9 +369,12 @@ def main(argv: list[str]) -> int:
         return finish(checkpoint, args)
     reward_funcs = load_reward_funcs(args.reward_funcs, args.reward_params)
     encoder = build_encoder(load_processor(model_args.model_name_or_path), data_args)
-    train_samples = load_readable_samples(data_args.train_file, encoder, data_args, args.output_dir)
+    rules = RowRules(max_tokens=args.max_prompt_length, option="max_prompt_length")
+    train_samples = load_readable_samples(data_args.train_file, encoder, data_args, args.output_dir, rules)
     eval_samples = (
-        load_readable_samples(data_args.eval_file, encoder, data_args, args.output_dir) if data_args.eval_file else None
+        load_readable_samples(data_args.eval_file, encoder, data_args, args.output_dir, rules)
+        if data_args.eval_file
+        else None
     )
     model = load_model(
         model_args.model_name_or_path,

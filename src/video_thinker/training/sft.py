@@ -19,7 +19,7 @@ from video_thinker.training.arguments import RunArguments
 from video_thinker.training.canary import BlindCanary, without_dropout
 from video_thinker.training.checkpoints import CheckpointMixin
 from video_thinker.training.console import use_console
-from video_thinker.training.dataset import build_dataset, load_readable_samples
+from video_thinker.training.dataset import RowRules, build_dataset, load_readable_samples
 from video_thinker.training.distributed import join_process_group
 from video_thinker.training.modalities import equalize_tower_calls
 from video_thinker.training.resume import find_resume_checkpoint, finish, is_finished, run_training
@@ -93,9 +93,12 @@ def main(argv: list[str]) -> int:
         return finish(checkpoint, args)
     processor = load_processor(model_args.model_name_or_path)
     encoder = build_encoder(processor, data_args)
-    train_samples = load_readable_samples(data_args.train_file, encoder, data_args, args.output_dir)
+    rules = RowRules(has_trace=True, max_tokens=args.max_length)
+    train_samples = load_readable_samples(data_args.train_file, encoder, data_args, args.output_dir, rules)
     eval_samples = (
-        load_readable_samples(data_args.eval_file, encoder, data_args, args.output_dir) if data_args.eval_file else None
+        load_readable_samples(data_args.eval_file, encoder, data_args, args.output_dir, rules)
+        if data_args.eval_file
+        else None
     )
     model = load_model(
         model_args.model_name_or_path,

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from video_thinker.data.annotations import RawRow, brief, is_time, iter_rows, parse_row
-from video_thinker.data.validate import check_sample
+from video_thinker.data.checks import check_sample
 from video_thinker.errors import DataError
 from video_thinker.prompts import CAPTIONING_QUESTION, grounding_question
 from video_thinker.schema import VideoSample
