@@ -260,3 +260,101 @@ def test_main_wants_a_media_root(write, capsys):
 
 def test_the_module_opens_media_only_when_asked():
     assert not hasattr(module, "load_video")
+
+
+# The keys of a run
+
+
+def keys_of(*argv):
+    files, keys, has_media_root = module.read_arguments(module.build_parser().parse_intermixed_args(argv))
+    return files, keys, has_media_root
+
+
+@pytest.fixture
+def config(tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text(
+        "model_name_or_path: some/model\ntrain_file: train.jsonl\neval_file: dev.jsonl\nmedia_root: clips\n"
+        "fps: 1.0\nmax_frames: 32\nmax_pixels: 784\nlearning_rate: 1.0e-5\noutput_dir: out\n"
+    )
+    return str(path)
+
+
+def test_keys_of_a_config_overrides_and_flags(config):
+    files, keys, has_media_root = keys_of("--config", config, "fps=0.5", "video_backend=pyav", "--min-frames", "8")
+    assert files == ["train.jsonl", "dev.jsonl"]
+    assert has_media_root
+    assert (keys.fps, keys.max_frames, keys.min_frames, keys.max_pixels) == (0.5, 32, 8, 784)
+    assert (keys.media_root, keys.video_backend, keys.model_name_or_path) == ("clips", "pyav", "some/model")
+    files, keys, _ = keys_of("mine.jsonl", "--config", config, "--media-root", "other", "num_frames=8")
+    assert (files, keys.media_root, keys.num_frames) == (["mine.jsonl"], "other", 8)
+
+
+def test_files_that_the_other_commands_read(tmp_path):
+    path = tmp_path / "eval.yaml"
+    path.write_text("splits: {id: a.json, ood: b.json}\nitems_file: c.json\nmax_failed: 0.5\n")
+    assert keys_of("--config", str(path))[0] == ["c.json", "a.json", "b.json"]
+
+
+def test_flags_alone_work_as_ever():
+    files, keys, has_media_root = keys_of("a.json", "--media-root", "clips", "--min-frames", "20", "b.json")
+    assert files == ["a.json", "b.json"]
+    assert (keys.media_root, keys.min_frames, keys.max_frames, has_media_root) == ("clips", 20, 20, True)
+    assert keys_of("a.json", "--skip-media")[1:] == (module.ValidateArguments(), False)
+
+
+def test_a_file_with_an_equals_sign_in_its_name_is_a_file(tmp_path):
+    path = tmp_path / "lr=1.jsonl"
+    path.write_text("")
+    assert keys_of(str(path))[0] == [str(path)]
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["a.json", "max_frame=8"], "unknown key 'max_frame'; did you mean 'max_frames'"),
+        (["a.json", "learning_rate=1"], "unknown key 'learning_rate'"),
+        (["a.json", "fps=fast"], "a value has the wrong type"),
+        (["a.json", "fps="], "the value is empty"),
+        (["--skip-media"], "name the annotation files to check"),
+        (["--config", "nowhere.yaml"], "no such config file"),
+    ],
+)
+def test_wrong_keys_are_errors(argv, message):
+    with pytest.raises(ConfigError, match=message):
+        keys_of(*argv)
+
+
+def test_a_misspelt_key_of_a_config_is_an_error(config):
+    Path(config).write_text("train_file: a.jsonl\nmax_frmes: 3\n")
+    with pytest.raises(ConfigError, match=r"run\.yaml: unknown key 'max_frmes'; did you mean 'max_frames'"):
+        keys_of("--config", config)
+
+
+def test_no_key_of_any_stage_is_taken_for_a_misspelt_one():
+    import dataclasses
+    import difflib
+
+    from video_thinker.config import MISSPELT, ModelArguments, PeftArguments
+    from video_thinker.evaluation.difficulty import DifficultyArguments
+    from video_thinker.evaluation.runner import EvalArguments
+    from video_thinker.synthesis.arguments import SynthesisArguments
+    from video_thinker.training.grpo import VideoGRPOConfig
+    from video_thinker.training.sft import VideoSFTConfig
+
+    known = [f.name for f in dataclasses.fields(module.ValidateArguments)]
+    stages = (ModelArguments, PeftArguments, VideoSFTConfig, VideoGRPOConfig, EvalArguments, DifficultyArguments)
+    keys = {f.name for kind in (*stages, SynthesisArguments) for f in dataclasses.fields(kind)} - set(known)
+    assert {key: close for key in keys if (close := difflib.get_close_matches(key, known, cutoff=MISSPELT))} == {}
+
+
+def test_sampling_that_no_video_can_meet_is_an_error(media, write):
+    with pytest.raises(ConfigError, match="min_frames=40, max_frames=16"):
+        main([str(write(row())), "--media-root", "/media", "min_frames=40"])
+
+
+def test_a_cut_off_matroska_file_is_a_warning(media, write, monkeypatch):
+    monkeypatch.setattr(module, "_stated_duration_s", lambda path: {"a.mkv": 30.0, "b.mkv": 10.5}.get(path.name))
+    ((line, severity, message),) = findings(write(row(path="a.mkv"), row("v2", path="b.mkv"), row("v3")))
+    assert (line, severity) == ("1", "warning")
+    assert "a.mkv: 10.0 s could be read of 30.0 s that the header states" in message

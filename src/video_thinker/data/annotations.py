@@ -114,6 +114,7 @@ def parse_row(row: object, location: str) -> VideoSample:
         raise DataError(f"{location}: found {brief(row)}; a row is a JSON object with the fields of data/README.md.")
     fields = _Fields(row, location)
     problem_type = fields.problem_type()
+    process = fields.text("process", optional=True)
     return VideoSample(
         id=fields.id,
         problem=fields.text("problem"),
@@ -122,7 +123,7 @@ def parse_row(row: object, location: str) -> VideoSample:
         options=fields.options(problem_type),
         media=fields.media(),
         segments=fields.segments(),
-        process=fields.text("process", optional=True) or None,
+        process=None if is_blank(process) else process,
         data_source=fields.text("data_source", optional=True),
         category=fields.text("category", optional=True),
         duration_s=fields.duration_s(),

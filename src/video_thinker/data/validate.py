@@ -209,7 +209,7 @@ def read_model(path: str) -> ModelTraits:
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns 1 if there are errors."""
     parser = build_parser()
-    args = parser.parse_args(argv)
+    args = parser.parse_intermixed_args(argv)
     files, keys, has_media_root = read_arguments(args)
     if not has_media_root and not args.skip_media:
         parser.error("give --media-root DIR, or --skip-media to check the rows only")
