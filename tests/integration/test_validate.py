@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from tests.conftest import make_item, write_items
 from video_thinker.data.validate import main, validate
 
@@ -39,7 +41,7 @@ def test_real_clips(shared_dir, tmp_path):
     }
     assert set(messages) == {"1", "3"}
     assert "cannot decode" in messages["1"]
-    assert "3 frames, a run takes at least 4" in messages["3"]
+    assert "it has 3 frames, min_frames=4 asks for more" in messages["3"]
 
 
 def test_half_a_matroska_file(tmp_path, media_root, capsys):
@@ -58,7 +60,7 @@ def test_half_a_matroska_file(tmp_path, media_root, capsys):
     path = write_items(tmp_path / "items.jsonl", rows)
     (finding,) = validate([path], tmp_path).findings
     assert (finding.where, finding.severity) == (f"{path}:2", "warning")
-    assert "half.mkv: " in finding.message and "s could be read of 6.0 s that the header states" in finding.message
+    assert re.search(r"half\.mkv: only [23]\.\d+ s of video can be read of the 6\.00 s", finding.message)
 
 
 def test_what_is_decoded_is_what_a_run_would_take(media_root, tmp_path, capsys):

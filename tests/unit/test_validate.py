@@ -353,8 +353,19 @@ def test_sampling_that_no_video_can_meet_is_an_error(media, write):
         main([str(write(row())), "--media-root", "/media", "min_frames=40"])
 
 
-def test_a_cut_off_matroska_file_is_a_warning(media, write, monkeypatch):
-    monkeypatch.setattr(module, "_stated_duration_s", lambda path: {"a.mkv": 30.0, "b.mkv": 10.5}.get(path.name))
-    ((line, severity, message),) = findings(write(row(path="a.mkv"), row("v2", path="b.mkv"), row("v3")))
-    assert (line, severity) == ("1", "warning")
-    assert "a.mkv: 10.0 s could be read of 30.0 s that the header states" in message
+def test_a_cut_off_matroska_file_is_a_warning_with_the_length_that_is_there(media, write, monkeypatch):
+    from video_thinker.data.video import VideoInfo
+
+    cut_off = "only 3.40 s of video can be read of the 10.00 s that its container states"
+    probed = {name: VideoInfo(27, 8.0, 3.4, 64, 64, "pyav", difference=cut_off) for name in ("a.mkv", "a.mp4")}
+    probed["b.webm"] = VideoInfo(3, 8.0, 3.4, 64, 64, "pyav")
+    monkeypatch.setattr("video_thinker.data.video.probe_video", lambda path, **_: probed[path.name])
+    media.update({name: DecodeError(f"/media/{name}: cannot decode (x); fix it") for name in probed})
+    late = [{"start_s": 3.0, "end_s": 9.0}]
+    rows = [row(str(number), path=name, segments=late) for number, name in enumerate(sorted(probed))]
+    found = findings(write(*rows))
+    assert [(line, severity) for line, severity, _ in found] == [
+        ("1", "warning"), ("2", "error"), ("3", "error"), ("1", "error"),
+    ]  # fmt: skip
+    assert cut_off in found[0][2]
+    assert "outside the video of 3.40 s" in found[3][2]

@@ -30,7 +30,6 @@ from video_thinker.data.conversation import media_path
 from video_thinker.data.texts import SpecialTokens
 from video_thinker.errors import ConfigError, DataError, DecodeError
 from video_thinker.schema import Media, MediaKind, VideoSample
-from video_thinker.trace import TIME_TOLERANCE_S
 
 # "train.json:12 (item 3)" splits into "train.json", "12", …, "3", …
 _LOCATION_NUMBERS = re.compile(r":(\d+)$|:(\d+) \(item (\d+)\)$")
@@ -272,7 +271,8 @@ def _open_all(
 ) -> dict[MediaFile, MediaState]:
     """Decode each file once, as a run would, several at a time."""
     from video_thinker.data.media import video_sampling
-    from video_thinker.data.video import load_image, load_video, resolve_backend
+    from video_thinker.data.readers import resolve_backend
+    from video_thinker.data.video import load_image, load_video
 
     sampling, backend = video_sampling(args), resolve_backend(args.video_backend)
 
@@ -282,35 +282,31 @@ def _open_all(
             if kind == "image":
                 load_image(path, sampling, factor=resize_factor)
                 return MediaState()
-            duration_s = load_video(path, sampling, backend=backend, factor=resize_factor).duration_s
+            return MediaState(load_video(path, sampling, backend=backend, factor=resize_factor).duration_s)
         except DecodeError as error:
-            return MediaState(error=str(error))
-        return MediaState(duration_s, warning=_cut_off(path, duration_s))
+            return _cut_off(path, backend) or MediaState(error=str(error))
 
     with ThreadPoolExecutor(max_workers=workers) as pool:
         results = tqdm(pool.map(open_one, files), total=len(files), unit="file", disable=not progress)
         return dict(zip(files, results, strict=True))
 
 
-def _cut_off(path: Path, duration_s: float) -> str:
-    """Say that a file ends long before its header says; half a download of mkv or webm decodes without an error."""
-    stated_s = _stated_duration_s(path)
-    if stated_s is None or duration_s >= stated_s - TIME_TOLERANCE_S:
-        return ""
-    return (
-        f"{path}: {duration_s:.1f} s could be read of {stated_s:.1f} s that the header states; is it half a download? "
-        "get the file again"
-    )
+def _cut_off(path: Path, backend: str) -> MediaState | None:
+    """Say how much of half a Matroska download can be read; `None` if `path` is none.
 
+    What is there of the file may be all that is wanted, so this is a warning, though a run refuses the file as it is.
+    """
+    from video_thinker.data.video import probe_video
 
-def _stated_duration_s(path: Path) -> float | None:
-    """Read the length of the video stream that a Matroska header states, in seconds; `None` without one."""
     if path.suffix.lower() not in (".mkv", ".webm"):
         return None
-    import av
-
-    with av.open(str(path)) as container:
-        return container.duration / av.time_base if container.duration else None
+    try:
+        info = probe_video(path, backend=backend)
+    except DecodeError:
+        return None  # the error of the run's own reading is told
+    if not info.difference:
+        return None
+    return MediaState(info.duration_s, warning=f"{path}: {info.difference}; a run refuses it as it is")
 
 
 def _media_findings(
