@@ -132,3 +132,25 @@ def test_validate_takes_the_tokens_of_a_model(tiny_model_dir, media_root, tmp_pa
     out = capsys.readouterr().out
     assert "the problem holds '<|im_end|>', a special token (sample 'q0')" in out
     assert "FAILED: 1 errors, 0 warnings in 2 rows." in out
+
+
+@every_family
+def test_validate_counts_the_tokens_of_a_row(tiny_model_dir, media_root, tmp_path, capsys):
+    """What it counts is what training counts; of Qwen3-VL, which writes times, at most that."""
+    video = VideoArguments(media_root=str(media_root), prompt_style="trace_concise")
+    encoder = build_encoder(load_processor(str(tiny_model_dir)), video)
+    items = [
+        make_item("q0"),
+        make_item("still", "still.png", data_type="image", segments=[], problem="Which color? " * 30),
+    ]
+    longest = [SFTCollator(encoder)([{"sample": parse_row(item, "")}])["input_ids"].shape[1] for item in items]
+    path = write_items(tmp_path / "items.jsonl", items)
+    flags = ["--media-root", str(media_root), "--model", str(tiny_model_dir), "prompt_style=trace_concise"]
+    assert cli.main(["validate", str(path), *flags, f"max_length={max(longest)}"]) == 0
+    assert cli.main(["validate", str(path), *flags, f"max_length={max(longest) - 1}"]) == 1
+    out = capsys.readouterr().out
+    assert f"at least {max(longest)} tokens are more than max_length={max(longest) - 1}" in out
+    assert longest[1] == max(longest)
+    if "qwen2_5" in str(tiny_model_dir):
+        assert cli.main(["validate", str(path), *flags, f"max_length={min(longest) - 1}"]) == 1
+        assert f"at least {min(longest)} tokens" in capsys.readouterr().out

@@ -4,16 +4,18 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from video_thinker.config import VideoArguments
 from video_thinker.data import validate as module
 from video_thinker.data.validate import main, validate
-from video_thinker.errors import ConfigError, DecodeError
+from video_thinker.errors import ConfigError, DataError, DecodeError
 
 
 class FakeVideo:
     def __init__(self, duration_s=10.0):
         self.duration_s = duration_s
+        self.frames = torch.empty(8, 3, 56, 84, dtype=torch.uint8)
 
 
 @pytest.fixture
@@ -39,7 +41,10 @@ def media(monkeypatch):
         return found
 
     monkeypatch.setattr("video_thinker.data.video.load_video", open_file)
-    monkeypatch.setattr("video_thinker.data.video.load_image", open_file)
+    monkeypatch.setattr(
+        "video_thinker.data.video.load_image",
+        lambda *args, **options: open_file(*args, **options) and torch.empty(3, 28, 56),
+    )
     return files
 
 
@@ -260,6 +265,24 @@ def test_main_wants_a_media_root(write, capsys):
 
 def test_the_module_opens_media_only_when_asked():
     assert not hasattr(module, "load_video")
+
+
+def test_the_length_of_a_row_counts_what_its_files_give(media, write):
+    seen = {}
+
+    def check_length(sample, num_vision):
+        seen[sample.id] = num_vision
+        if num_vision > 24:
+            raise DataError(f"{sample.location}: {num_vision} tokens are more than max_length=24; lower it.")
+
+    media["bad.mp4"] = DecodeError("bad")
+    path = write(
+        row(), row("v2", data_type=["video", "image"], path=["a.mp4", "b.png"]), row("v3", path=["a.mp4", "bad.mp4"])
+    )
+    report = validate([path], "/media", model=module.ModelTraits(check_length=check_length))
+    assert seen == {"v1": 4 * 6, "v2": 4 * 6 + 2}
+    found = [(f.where, f.kind) for f in report.findings if "longer" in f.kind]
+    assert found == [(f"{path}:2", "a row is longer than the run allows")]
 
 
 # The keys of a run

@@ -95,12 +95,6 @@ def frame_metadata(video: SampledVideo) -> VideoMetadata:
     )
 
 
-def resize_factor(processor: ProcessorMixin) -> int:
-    """Give the pixels that both sides of a frame are multiples of: patch size x spatial merge size."""
-    video_processor = processor.video_processor
-    return int(video_processor.patch_size * video_processor.merge_size)
-
-
 class SampleEncoder(MediaLoader):
     """Turns samples into model inputs, with one processor and one way of sampling videos.
 
@@ -129,9 +123,10 @@ class SampleEncoder(MediaLoader):
         frame_cache: FrameCache | None = None,
     ) -> None:
         """See the class."""
+        video_processor = processor.video_processor
         super().__init__(
             sampling,
-            resize_factor=resize_factor(processor),
+            resize_factor=video_processor.patch_size * video_processor.merge_size,
             media_root=media_root,
             backend=backend,
             cache_mib=cache_mib,

@@ -46,6 +46,8 @@ class ValidateArguments(DataArguments):
     )
     splits: dict[str, Any] | str | None = field(default=None, metadata={"help": "Name -> items file of an evaluation."})
     items_file: str = field(default="", metadata={"help": "Items of `difficulty`."})
+    max_length: int | None = field(default=None, metadata={"help": "Longest prompt + trace in tokens, of SFT."})
+    max_prompt_length: int | None = field(default=None, metadata={"help": "Longest prompt in tokens, of GRPO."})
 
     def files(self) -> list[str]:
         """List the annotation files that the run would read."""
@@ -59,13 +61,16 @@ class ModelTraits:
 
     tokens: SpecialTokens = SpecialTokens()
     resize_factor: int = 28
+    check_length: Callable[[VideoSample, int], None] | None = None
+    """Raises `DataError` if a sample with so many vision tokens is longer than a run allows."""
 
 
 @dataclass(frozen=True, slots=True)
 class MediaState:
-    """What became of a media file: its length in seconds if it is a video that can be used, else what is wrong."""
+    """What became of a media file: length in seconds of a video, vision tokens; or what is wrong."""
 
     duration_s: float | None = None
+    num_tokens: int = 0
     error: str = ""
     warning: str = ""
 
@@ -126,6 +131,8 @@ def validate(
         states = _open_all(list(users), video or VideoArguments(), model.resize_factor, workers, progress)
         report.num_media = len(users)
         report.findings += _media_findings(users, states)
+        if model.check_length is not None:
+            report.findings += _length_findings(report.samples, media_root, states, model.check_length)
         durations_s = {file: state.duration_s for file, state in states.items() if state.duration_s is not None}
         report.durations_s = sorted(durations_s.values())
     for sample in report.samples:
@@ -190,19 +197,28 @@ def read_arguments(args: argparse.Namespace) -> tuple[list[str], ValidateArgumen
     return files or keys.files(), keys, "media_root" in values
 
 
-def read_model(path: str) -> ModelTraits:
+def read_model(keys: ValidateArguments) -> ModelTraits:
     """Read what the checks need of a checkpoint; nothing is loaded but its processor.
 
     Raises:
         ConfigError: there is no such checkpoint.
     """
-    if not path:
+    if not keys.model_name_or_path:
         return ModelTraits()
-    from video_thinker.data.collate import resize_factor
+    from video_thinker.data.collate import build_encoder
+    from video_thinker.data.row_rules import RowRules
     from video_thinker.modeling import load_processor
 
-    processor = load_processor(path)
-    return ModelTraits(SpecialTokens.of_tokenizer(processor.tokenizer), resize_factor(processor))
+    encoder = build_encoder(load_processor(keys.model_name_or_path), keys)
+
+    def check_length(sample: VideoSample, num_vision: int) -> None:
+        for has_trace, limit, option in (
+            (sample.process is not None, keys.max_length, "max_length"),
+            (False, keys.max_prompt_length, "max_prompt_length"),
+        ):
+            RowRules(has_trace, limit, option).check_length(sample, encoder, num_vision)
+
+    return ModelTraits(encoder.special_tokens, encoder.resize_factor, check_length)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -217,7 +233,7 @@ def main(argv: list[str] | None = None) -> int:
         keys.media_root,
         skip_media=args.skip_media,
         video=keys,
-        model=read_model(keys.model_name_or_path),
+        model=read_model(keys),
         workers=args.workers,
         progress=sys.stderr.isatty(),
     )
@@ -280,9 +296,10 @@ def _open_all(
         path, kind = file
         try:
             if kind == "image":
-                load_image(path, sampling, factor=resize_factor)
-                return MediaState()
-            return MediaState(load_video(path, sampling, backend=backend, factor=resize_factor).duration_s)
+                image = load_image(path, sampling, factor=resize_factor)
+                return MediaState(num_tokens=image[0].numel() // resize_factor**2)
+            video = load_video(path, sampling, backend=backend, factor=resize_factor)
+            return MediaState(video.duration_s, video.frames[::2, 0].numel() // resize_factor**2)
         except DecodeError as error:
             return _cut_off(path, backend) or MediaState(error=str(error))
 
@@ -323,6 +340,23 @@ def _media_findings(
         for sample in samples:
             said = f"{message} (sample {sample.id!r})"
             yield Finding(sample.location, "error" if state.error else "warning", said, kind)
+
+
+def _length_findings(
+    samples: Iterable[VideoSample],
+    media_root: str | Path,
+    states: dict[MediaFile, MediaState],
+    check_length: Callable[[VideoSample, int], None],
+) -> Iterator[Finding]:
+    for sample in samples:
+        found = [states[_file(media, media_root)] for media in sample.media]
+        if any(state.error for state in found):
+            continue
+        try:
+            check_length(sample, sum(state.num_tokens for state in found))
+        except DataError as error:
+            message = str(error).removeprefix(f"{sample.location}: ")
+            yield Finding(sample.location, "error", message, "a row is longer than the run allows")
 
 
 def _duration_s(sample: VideoSample, media_root: str | Path, durations_s: dict[MediaFile, float]) -> float | None:

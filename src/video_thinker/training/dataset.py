@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,68 +14,14 @@ from tqdm import tqdm
 
 from video_thinker.config import DataArguments, check_choice
 from video_thinker.data.annotations import load_samples
-from video_thinker.data.collate import EncodedPrompt, SampleEncoder, render_prompt
-from video_thinker.data.conversation import build_messages, build_target
-from video_thinker.data.texts import check_texts, raise_first
+from video_thinker.data.collate import SampleEncoder
+from video_thinker.data.conversation import build_messages
+from video_thinker.data.row_rules import RowRules
+from video_thinker.data.texts import raise_first
 from video_thinker.errors import DataError, DecodeError
-from video_thinker.prompts import render_question, render_system
 from video_thinker.schema import VideoSample
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class RowRules:
-    """What a stage wants of its rows besides the schema.
-
-    Attributes:
-        has_trace: Each row has a trace to learn.
-        max_tokens: Longest sequence in tokens, `None` for no limit.
-        option: The key that sets `max_tokens`, for messages.
-    """
-
-    has_trace: bool = False
-    max_tokens: int | None = None
-    option: str = "max_length"
-
-    def check(self, sample: VideoSample, encoder: SampleEncoder, prompt: EncodedPrompt | None = None) -> None:
-        """Check a row, as far as can be seen without its media, or with its `prompt` in full.
-
-        Raises:
-            DataError: a text holds a special token, a trace is missing, or the row is longer than `max_tokens`.
-        """
-        check_texts(sample, encoder.special_tokens)
-        target = build_target(sample) if self.has_trace else ""
-        if self.max_tokens is None:
-            return
-        if prompt is not None:
-            num_tokens, at_least = len(prompt.input_ids), ""
-        else:
-            num_vision = _least_vision_tokens(sample, encoder)
-            words = [render_system(encoder.prompt_style) or "", render_question(sample, encoder.prompt_style), target]
-            if sum(len(text.encode()) for text in words) + num_vision <= self.max_tokens:
-                return  # no tokenizer makes more tokens than there are bytes
-            text = render_prompt(encoder.processor, build_messages(sample, encoder.prompt_style))
-            num_tokens, at_least = _count_tokens(encoder, text) + num_vision, "at least "
-        num_tokens += _count_tokens(encoder, target) + 1 if target else 0
-        if num_tokens > self.max_tokens:
-            raise DataError(
-                f"{sample.location}: {at_least}{num_tokens} tokens are more than {self.option}={self.max_tokens} "
-                f"(sample {sample.id!r}); nothing is truncated: raise {self.option}, lower max_frames / max_pixels, or "
-                "drop the row."
-            )
-
-
-def _count_tokens(encoder: SampleEncoder, text: str) -> int:
-    return len(encoder.processor.tokenizer(text, add_special_tokens=False)["input_ids"])
-
-
-def _least_vision_tokens(sample: VideoSample, encoder: SampleEncoder) -> int:
-    """Count the vision tokens that a sample has whatever its media are: two frames make one grid, an image too."""
-    sampling = encoder.sampling
-    grids = (sampling.num_frames or sampling.min_frames) // 2
-    per_grid = math.ceil(sampling.min_pixels / encoder.resize_factor**2)
-    return sum(per_grid * (grids if media.kind == "video" else 1) for media in sample.media)
 
 
 class _Rows:
@@ -144,7 +88,7 @@ def load_readable_samples(
     kept, skipped = [], []
     for sample in tqdm(samples, desc="checking media", unit="item"):
         try:
-            rules.check(sample, encoder, encoder.encode_prompt(sample))
+            rules.check(sample, encoder, len(encoder.encode_prompt(sample).input_ids))
         except DecodeError as error:
             skipped.append({"problem_id": sample.id, "location": sample.location, "error": str(error)})
         else:

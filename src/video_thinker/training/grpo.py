@@ -29,6 +29,7 @@ from video_thinker.data.collate import (
     build_encoder,
     merge_media,
 )
+from video_thinker.data.row_rules import RowRules
 from video_thinker.errors import ConfigError, DataError
 from video_thinker.modeling import check_model_path, load_model, load_processor, prepare_training, vision_token_ids
 from video_thinker.parts import REFERENCE_ADAPTER
@@ -40,7 +41,7 @@ from video_thinker.training.canary import BlindCanary, without_dropout
 from video_thinker.training.checkpoints import CheckpointMixin, read_state
 from video_thinker.training.completion_log import CompletionLogMixin
 from video_thinker.training.console import use_console
-from video_thinker.training.dataset import RowRules, build_dataset, load_readable_samples
+from video_thinker.training.dataset import build_dataset, load_readable_samples
 from video_thinker.training.distributed import join_process_group
 from video_thinker.training.dynamic_sampling import DynamicSamplingArguments, DynamicSamplingMixin
 from video_thinker.training.modalities import equalize_tower_calls
