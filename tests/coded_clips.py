@@ -127,8 +127,10 @@ def trim(source: Path, path: Path, start_s: float, muxer: dict[str, str] | None 
         copy = written.add_stream_from_template(stream)
         offset = round(start_s / stream.time_base) + (stream.start_time or 0)
         read.seek(offset, stream=stream)
+        started = False
         for packet in read.demux(stream):
-            if packet.dts is None:
+            started = started or packet.is_keyframe
+            if packet.dts is None or not started:
                 continue
             packet.pts -= offset
             packet.dts -= offset
