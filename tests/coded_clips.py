@@ -85,7 +85,7 @@ class Clip:
         if self.trim_s is None:
             self._encode(path)
         else:
-            whole = folder / f"whole {self.name}"
+            whole = folder / f"whole {self.name}.mp4"
             self._encode(whole)
             trim(whole, path, self.trim_s, self.muxer)
             whole.unlink()
@@ -130,7 +130,7 @@ def trim(source: Path, path: Path, start_s: float, muxer: dict[str, str] | None 
         started = False
         for packet in read.demux(stream):
             started = started or packet.is_keyframe
-            if packet.dts is None or not started:
+            if not packet.size or not started:
                 continue
             packet.pts -= offset
             packet.dts -= offset

@@ -27,7 +27,6 @@ from video_thinker.data.pixels import HDR, displayed_size, to_rgb, turn_of
 from video_thinker.data.video_index import (
     NO_TIME,
     FrameIndex,
-    PacketTable,
     index_by_decoding,
     index_by_packets,
     read_packets,
@@ -37,6 +36,9 @@ from video_thinker.errors import DecodeError
 NOT_A_VIDEO = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
 IO_TIMEOUT_S = 60.0
 """A read that takes longer is given up: a network folder that went away."""
+
+CLEAN_KEY = {"h264": {5}, "hevc": {19, 20}}
+"""Types of NAL units that hold an IDR picture (ITU-T H.264, table 7-1; H.265, table 7-1)."""
 
 DROPS_WHOLE_FRAMES = ("h264", "hevc")
 """Decoders that, told to skip frames without successors, skip just those and keep all others as they are."""
@@ -131,7 +133,16 @@ class PyavReader:
         key_pts = np.maximum.accumulate(np.where(packets.key, packets.pts, NO_TIME))
         if (packets.pts < key_pts).any():
             return "it has open groups of pictures: frames shown before the key frame that they follow in the file"
+        if self.codec in CLEAN_KEY and not self._keys_are_clean():
+            return "decoding cannot start anew at each of its key frames (recovery points, not IDR pictures)"
         return ""
+
+    def _keys_are_clean(self) -> bool:
+        """Whether each packet marked as key holds an IDR picture."""
+        with av.open(str(self._path), timeout=IO_TIMEOUT_S) as container:
+            stream = container.streams[self._stream.index]
+            keys = (bytes(packet) for packet in container.demux(stream) if packet.is_keyframe)
+            return all(CLEAN_KEY[self.codec] & set(_nal_units(key, self.codec)) for key in keys)
 
     @cached_property
     def stated_duration_s(self) -> float | None:
@@ -392,6 +403,14 @@ class PyavReader:
         index = index_by_decoding(self._packets, not unreal, self._decode_all(), stream.guessed_rate, self._unit)
         self._reopen()
         return index
+
+
+def _nal_units(data: bytes, codec: str) -> Iterator[int]:
+    """List the types of the NAL units in a packet of mp4 or Matroska, where each has its length before it."""
+    place = 0
+    while place + 5 <= len(data):
+        yield data[place + 4] & 0x1F if codec == "h264" else data[place + 4] >> 1 & 0x3F
+        place += 4 + int.from_bytes(data[place : place + 4], "big")
 
 
 def best_stream(container: InputContainer) -> VideoStream:

@@ -8,6 +8,7 @@ wrong unseen, is a `DecodeError` that names the way out.
 from __future__ import annotations
 
 import importlib.util
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -83,15 +84,33 @@ class _CheckedReader:
         reason = self._reference.special_pixels()
         if reason:
             raise self._cannot(reason)
+        with self._own_errors():
+            self._open(path)
 
     def frames_at(self, times_s: Sequence[float]) -> Iterator[tuple[float, np.ndarray]]:
         """See `VideoReader`."""
         numbers = np.searchsorted(self.times_s, np.asarray(times_s, dtype=np.float64) + 1e-6, side="right") - 1
         for number in np.maximum(numbers, 0).tolist():
-            yield float(self.times_s[number]), self._read(number)
+            with self._own_errors():
+                pixels_HWC = self._read(number)
+            yield float(self.times_s[number]), pixels_HWC
+
+    def _open(self, path: Path) -> None:
+        """Open the decoder and compare what it says of the file with the index. Raises `DecodeError`."""
+        raise NotImplementedError
 
     def _read(self, number: int) -> np.ndarray:
         raise NotImplementedError
+
+    @contextmanager
+    def _own_errors(self) -> Iterator[None]:
+        """Tell the decoder's own errors, of which each has a class of its own, as what they are: its limits."""
+        try:
+            yield
+        except (DecodeError, ImportError, OSError):
+            raise
+        except Exception as error:  # noqa: BLE001 - re-raised as a `DecodeError`
+            raise self._cannot(f"it fails ({_first_words(error)})") from error
 
     def _compare_first_picture(self) -> None:
         """Compare the first frame with the reference's: orientation, size and colors. Raises `DecodeError`."""
@@ -124,11 +143,9 @@ class DecordReader(_CheckedReader):
 
     backend = "decord"
 
-    def __init__(self, path: Path) -> None:
-        """Open `path`."""
+    def _open(self, path: Path) -> None:
         import decord
 
-        super().__init__(path)
         reason = self._reference.counting_goes_wrong()
         if reason:
             raise self._cannot(reason)
@@ -148,11 +165,9 @@ class TorchcodecReader(_CheckedReader):
 
     backend = "torchcodec"
 
-    def __init__(self, path: Path) -> None:
-        """Open `path`."""
-        from torchcodec.decoders import VideoDecoder
+    def _open(self, path: Path) -> None:
+        from torchcodec.decoders import VideoDecoder  # type: ignore[attr-defined]  # re-exported without saying so
 
-        super().__init__(path)
         self._decoder = VideoDecoder(
             str(path),
             stream_index=self._reference.stream_index,
@@ -252,8 +267,14 @@ def decode_errors(path: Path, sample_id: str) -> Iterator[None]:
 def _in_our_words(error: Exception) -> str:
     if isinstance(error, av.error.InvalidDataError):
         return "the file is damaged, half a download, or no video at all"
-    cause = " ".join(str(error).split()) or type(error).__name__
-    return cause[:300]
+    return _first_words(error)
+
+
+def _first_words(error: Exception, most: int = 200) -> str:
+    """Shorten the message of a library to one line, without the place in its source that it begins with."""
+    words = " ".join(str(error).split()) or type(error).__name__
+    words = re.sub(r"^(\[[\d:]+\] )?\S*\.(cc|cpp):\d+: |^\S+, \S+\.cpp:\d+, ", "", words)
+    return words if len(words) <= most else words[:most] + "…"
 
 
 def named(sample_id: str) -> str:

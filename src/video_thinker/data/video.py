@@ -162,7 +162,8 @@ def resize_picture(pixels_HWC: np.ndarray, size: tuple[int, int]) -> torch.Tenso
     picture = torch.from_numpy(np.ascontiguousarray(pixels_HWC)).permute(2, 0, 1)
     if tuple(picture.shape[1:]) == size:
         return picture
-    return resize(picture, list(size), interpolation=InterpolationMode.BICUBIC, antialias=True)
+    resized: torch.Tensor = resize(picture, list(size), interpolation=InterpolationMode.BICUBIC, antialias=True)
+    return resized
 
 
 def load_video(
@@ -262,7 +263,8 @@ def load_image(
         raise DecodeError(f"{path}: no such file ({named(sample_id)}check media_root and the row's path).")
     with decode_errors(path, sample_id), Image.open(path) as image:
         pixels_HWC = np.array(ImageOps.exif_transpose(image).convert("RGB"))
-        size = frame_size(*pixels_HWC.shape[:2], sampling, factor)
+        height, width = pixels_HWC.shape[:2]
+        size = frame_size(height, width, sampling, factor)
         return resize_picture(pixels_HWC, size).contiguous()
 
 

@@ -40,8 +40,8 @@ class PacketTable:
 
     `pts` and `dts` are presentation and decoding times, `NO_TIME` where the container states none; `size` counts bytes.
     `key` marks packets that decoding can start at, `shown` those whose frame a player shows (an edit list may hide it,
-    VP8 has frames that only serve as references). `shift` is what was added to the times that the file states, where its
-    clock starts again on the way.
+    VP8 has frames that only serve as references). `shift` is what was added to the times that the file states, where
+    its clock starts again on the way.
     """
 
     pts: np.ndarray
@@ -57,19 +57,19 @@ class PacketTable:
         """Place of the first packet that decoding can start at; 0 where none is marked."""
         return int(self.key.argmax())
 
-    def find(self, packet: Packet) -> int | None:
+    def find(self, packet: Packet[VideoStream]) -> int | None:
         """Give the place of a packet, or `None` where it is not (or not only once) in the table."""
         same = np.flatnonzero((self.pts == _time(packet.pts)) & (self.size == packet.size))
         return int(same[0]) if len(same) == 1 else None
 
-    def is_at(self, packet: Packet, place: int) -> bool:
+    def is_at(self, packet: Packet[VideoStream], place: int) -> bool:
         """Say whether a packet is the one at a place. Decoding times may differ after a seek (Matroska has none)."""
         if place >= len(self.pts) or self.size[place] != packet.size:
             return False
         shift = 0 if self.shift is None or packet.pts is None else int(self.shift[place])
         return int(self.pts[place]) == _time(packet.pts) + shift
 
-    def place_in_time(self, packet: Packet, place: int) -> None:
+    def place_in_time(self, packet: Packet[VideoStream], place: int) -> None:
         """Give a packet the times that the table has for it."""
         if self.shift is not None and self.pts[place] != NO_TIME:
             packet.pts, packet.dts = int(self.pts[place]), int(self.dts[place])
@@ -114,7 +114,7 @@ def read_packets(container: InputContainer, stream: VideoStream) -> PacketTable:
 
 
 def _on_one_clock(packets: PacketTable, unit_s: float) -> PacketTable:
-    """Join parts of a stream whose clock starts again, as in transport streams that were put together, like players."""
+    """Join parts of a stream whose clock starts again (transport streams that were put together), like players."""
     if (packets.dts == NO_TIME).any() or (packets.pts == NO_TIME).any():
         return packets
     back = np.diff(packets.dts) < -RESTART_S / unit_s
@@ -187,7 +187,8 @@ def _times_by_number(packets: PacketTable, count: int, rate: Fraction | None, un
     """Times of frames that carry none: the nth is shown in the nth slot of the file, as avi wants it."""
     dts = packets.dts[packets.shown]
     if _has_slots(packets) and count <= len(dts):
-        return dts[:count]
+        slots: np.ndarray = dts[:count]
+        return slots
     if (dts == NO_TIME).all() and rate:
         return np.array([round(number / rate / unit) for number in range(count)], dtype=np.int64)
     raise DecodeError(
@@ -228,7 +229,7 @@ def _last_duration(pts: np.ndarray, stated: int) -> int:
     return int(np.median(np.diff(np.sort(pts))))
 
 
-def _is_hidden_vp8(packet: Packet) -> bool:
+def _is_hidden_vp8(packet: Packet[VideoStream]) -> bool:
     """Read `show_frame` of a VP8 frame header (RFC 6386, section 9.1)."""
     return not bytes(packet)[0] & 0x10
 
