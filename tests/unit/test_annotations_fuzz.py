@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 
-from video_thinker.data.annotations import check_rows, load_samples, to_row
+from video_thinker.data.annotations import brief, check_rows, load_samples, to_row
 from video_thinker.data.checks import check_sample
 from video_thinker.data.texts import SpecialTokens, text_problems
 from video_thinker.errors import DataError
@@ -124,6 +124,19 @@ def test_values_that_no_row_holds(tmp_path, changes, message):
     assert isinstance(result, DataError)
     assert str(result).startswith(f"{path}:1: {message}")
     assert str(result).encode()  # can be printed
+
+
+@pytest.mark.parametrize("process", ["", " \n", "\u200b"])
+def test_a_trace_in_which_nothing_can_be_seen_is_none(tmp_path, process):
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps({**ROW, "process": process}) + "\n")
+    (sample,) = load_samples(path)
+    assert sample.process is None
+    assert list(check_sample(sample)) == []
+
+
+def test_values_in_messages_can_be_printed():
+    assert brief(["\ud83d", 1]).encode() == b'["\\ud83d", 1]'
 
 
 @pytest.mark.parametrize(

@@ -79,6 +79,7 @@ def test_each_rule_alone(changes, severity, kind):
         {"options": ["milk", "oil"], "solution": "oil"},
         {"options": ["A. 1", "B. 10"], "problem": "How many? It is 1 or 10."},
         {"options": ["A", "B"], "problem": "Which one? (A) milk (B) oil"},
+        {"options": ["A", "B"], "problem": "Which one? Options: A. milk, B. oil"},
         {"problem_type": "numerical", "options": [], "solution": "0"},
         {"problem_type": "free-form", "options": [], "solution": "if a < b, then <b>"},
     ],
