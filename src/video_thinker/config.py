@@ -16,6 +16,9 @@ import yaml
 
 from video_thinker.errors import ConfigError
 
+MISSPELT = 0.85
+"""From this similarity on (`difflib`), a key that is unknown is another one misspelt; no two real keys are as alike."""
+
 
 @dataclass
 class ModelArguments:
@@ -245,22 +248,48 @@ def read_config(dataclass_types: Sequence[type], argv: Sequence[str]) -> dict[st
     """
     if not argv or "=" in argv[0]:
         raise ConfigError("the first argument must be a YAML config file, e.g. configs/sft/toy.yaml.")
-    path = Path(argv[0])
+    config = _read_yaml(Path(argv[0]))
+    _check_keys(list(config), dataclass_types, argv[0])
+    return {**config, **read_overrides(dataclass_types, argv[1:])}
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ConfigError(f"{path}: no such config file.")
     config = yaml.safe_load(path.read_text())
     if not isinstance(config, dict):
         raise ConfigError(f"{path}: must hold a YAML mapping of keys to values.")
-    _check_keys(list(config), dataclass_types, str(path))
-    for item in argv[1:]:
+    return config
+
+
+def read_overrides(dataclass_types: Sequence[type], items: Sequence[str]) -> dict[str, Any]:
+    """Read `key=value` items; arguments and errors as in `read_config`."""
+    values: dict[str, Any] = {}
+    for item in items:
         key, equals, text = item.removeprefix("--").partition("=")
         if not equals:
             raise ConfigError(f"override {item!r}: write key=value.")
         _check_keys([key], dataclass_types, f"override {item!r}")
-        config[key] = text if text in ("no", "off", "yes", "on") else yaml.safe_load(text)
-        if config[key] is None:
+        values[key] = text if text in ("no", "off", "yes", "on") else yaml.safe_load(text)
+        if values[key] is None:
             raise ConfigError(f"override {item!r}: the value is empty.")
-    return config
+    return values
+
+
+def read_part(dataclass_types: Sequence[type], path: str | Path) -> dict[str, Any]:
+    """Read only the keys of some dataclasses from the YAML file of a run, which holds others too.
+
+    Raises:
+        ConfigError: the file is missing or no mapping, or a key is nearly one of these keys: a misspelt one, which the
+            run would refuse.
+    """
+    config = _read_yaml(Path(path))
+    known = _known_keys(dataclass_types)
+    for key in config:
+        close = difflib.get_close_matches(str(key), known, n=1, cutoff=MISSPELT)
+        if key not in known and close:
+            raise ConfigError(f"{path}: unknown key {key!r}; did you mean {close[0]!r}?")
+    return {key: value for key, value in config.items() if key in known}
 
 
 def parse_config(dataclass_types: Sequence[type], argv: Sequence[str]) -> tuple[Any, ...]:
@@ -269,20 +298,28 @@ def parse_config(dataclass_types: Sequence[type], argv: Sequence[str]) -> tuple[
     Raises:
         ConfigError: see `read_config`, or a value has the wrong type.
     """
-    from trl import TrlParser
-
     if argv and argv[0] in ("-h", "--help"):
         sys.stdout.write(describe_keys(dataclass_types))
         raise SystemExit(0)
-    config = read_config(dataclass_types, argv)
+    return make_arguments(dataclass_types, read_config(dataclass_types, argv), f"{argv[0]} with {list(argv[1:])}")
+
+
+def make_arguments(dataclass_types: Sequence[type], values: Mapping[str, Any], where: str) -> tuple[Any, ...]:
+    """Make dataclasses of the values that are given, and of defaults; `where` they come from is for messages.
+
+    Raises:
+        ConfigError: a value has the wrong type, is missing, or breaks a rule.
+    """
+    from trl import TrlParser
+
     parser = TrlParser(dataclass_types)
-    parser.set_defaults_with_config(**config)
+    parser.set_defaults_with_config(**values)
     try:
         return parser.parse_args_into_dataclasses(args=[])
     except SystemExit as error:  # argparse prints the cause and exits
-        raise ConfigError(f"{argv[0]} with {list(argv[1:])}: a value has the wrong type or is missing.") from error
+        raise ConfigError(f"{where}: a value has the wrong type or is missing.") from error
     except (ValueError, FileNotFoundError) as error:  # a rule of TRL, transformers or DeepSpeed
-        raise ConfigError(f"{argv[0]} with {list(argv[1:])}: {' '.join(str(error).split())}") from error
+        raise ConfigError(f"{where}: {' '.join(str(error).split())}") from error
 
 
 def describe_keys(dataclass_types: Sequence[type]) -> str:

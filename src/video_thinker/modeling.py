@@ -12,6 +12,7 @@ import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from video_thinker.adapters import adapter_base, load_adapter
+from video_thinker.data.texts import SpecialTokens
 from video_thinker.errors import ConfigError
 from video_thinker.parts import PARTS, belongs_to, is_adapter_weight, num_parameters, parameter_table
 
@@ -100,6 +101,15 @@ def load_processor(path: str) -> ProcessorMixin:
     if not hasattr(processor, "video_processor"):
         raise ConfigError(f"model_name_or_path={path!r}: its {type(processor).__name__} has no video processor.")
     return processor
+
+
+def load_special_tokens(path: str) -> SpecialTokens:
+    """Load what the texts of samples must not hold, from a checkpoint's tokenizer.
+
+    Raises:
+        ConfigError: as `load_processor`.
+    """
+    return SpecialTokens.of_tokenizer(load_processor(path).tokenizer)
 
 
 def _not_found(path: str, source: str, error: OSError) -> ConfigError:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from tests.conftest import make_item, write_items
 from video_thinker.data.validate import main, validate
 
@@ -39,4 +41,31 @@ def test_real_clips(shared_dir, tmp_path):
     }
     assert set(messages) == {"1", "3"}
     assert "cannot decode" in messages["1"]
-    assert "3 frames, a run takes at least 4" in messages["3"]
+    assert "it has 3 frames, min_frames=4 asks for more" in messages["3"]
+
+
+def test_half_a_matroska_file(tmp_path, media_root, capsys):
+    import av
+
+    whole = tmp_path / "whole.mkv"
+    with av.open(str(media_root / "b.mp4")) as source, av.open(str(whole), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(source.streams.video[0]):
+            if packet.dts is not None:
+                packet.stream = stream
+                target.mux(packet)
+    content = whole.read_bytes()
+    (tmp_path / "half.mkv").write_bytes(content[: len(content) // 2])
+    rows = [make_item("whole", "whole.mkv", segments=[]), make_item("half", "half.mkv", segments=[], process=None)]
+    path = write_items(tmp_path / "items.jsonl", rows)
+    (finding,) = validate([path], tmp_path).findings
+    assert (finding.where, finding.severity) == (f"{path}:2", "warning")
+    assert re.search(r"half\.mkv: only [23]\.\d+ s of video can be read of the 6\.00 s", finding.message)
+
+
+def test_what_is_decoded_is_what_a_run_would_take(media_root, tmp_path, capsys):
+    path = write_items(tmp_path / "items.jsonl", [make_item("a", "a.mp4")])  # 32 frames
+    argv = [str(path), "--media-root", str(media_root)]
+    assert main([*argv, "num_frames=32"]) == 0
+    assert main([*argv, "num_frames=34"]) == 1
+    assert "num_frames=34" in capsys.readouterr().out

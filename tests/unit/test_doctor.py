@@ -16,7 +16,8 @@ from packaging.requirements import Requirement
 
 from video_thinker import doctor
 from video_thinker.cli import main as cli
-from video_thinker.data import video
+from video_thinker.data import readers, video
+from video_thinker.data.pyav_reader import PyavReader
 from video_thinker.errors import DecodeError
 from video_thinker.machine import hardware, media, software
 from video_thinker.machine.finding import Finding, try_import
@@ -113,20 +114,20 @@ def test_gpus(monkeypatch):
 
 def test_decoders_here_are_fine():
     findings = list(media.check_decoders())
-    assert [finding.check for finding in findings] == ["decoder decord", "decoder torchcodec", "decoder pyav"]
+    assert [finding.check for finding in findings] == ["decoder pyav", "decoder torchcodec", "decoder decord"]
     assert only(findings, "bad") == only(findings, "warning") == []
     assert sum("used by default" in finding.found for finding in findings) == 1
 
 
-class LateReader(video.PyavReader):
-    def read(self, indices):
-        frames, times_s = super().read(indices)
-        return frames, [time_s + 0.1 for time_s in times_s]
+class LateReader(PyavReader):
+    def frames_at(self, times_s):
+        return ((time_s + 0.1, pixels) for time_s, pixels in super().frames_at(times_s))
 
 
-class NeighbourReader(video.PyavReader):
-    def read(self, indices):
-        return super().read([max(0, index - 1) for index in indices])[0], super().read(indices)[1]
+class NeighbourReader(PyavReader):
+    def frames_at(self, times_s):
+        earlier = super().frames_at([max(0, time_s - 0.125) for time_s in times_s])
+        return ((time_s, pixels) for time_s, (_, pixels) in zip(times_s, earlier, strict=True))
 
 
 def refuse(path):
@@ -137,11 +138,11 @@ def refuse(path):
     ("reader", "found"), [(LateReader, "timestamp"), (NeighbourReader, "another one"), (refuse, "libavcodec")]
 )
 def test_a_decoder_that_is_wrong_is_found(monkeypatch, reader, found):
-    monkeypatch.setitem(video.BACKENDS, "pyav", reader)
-    (finding,) = [f for f in media.check_decoders() if f.check == "decoder pyav"]
+    monkeypatch.setitem(readers.BACKENDS, "decord", reader)
+    (finding,) = [f for f in media.check_decoders() if f.check == "decoder decord"]
     assert finding.status == "warning"  # another one is used
     assert found in finding.found and "video_backend" in finding.fix
-    monkeypatch.setattr(video, "_MODULES", {"pyav": "av", "decord": "decord", "torchcodec": "torchcodec"})
+    monkeypatch.setitem(readers.BACKENDS, "pyav", reader)
     (finding,) = [f for f in media.check_decoders() if f.check == "decoder pyav"]
     assert finding.status == "bad" and "used by default" in finding.found
 

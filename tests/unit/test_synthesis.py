@@ -13,7 +13,7 @@ from video_thinker.synthesis import prompts
 from video_thinker.synthesis.arguments import Endpoint, SynthesisArguments
 from video_thinker.synthesis.asking import UnusableReplyError, json_parser
 from video_thinker.synthesis.card import make_card, render_card, unbalanced_letters
-from video_thinker.synthesis.curation import strip_answer, structure_problem
+from video_thinker.synthesis.curation import CurationSettings, strip_answer, structure_problem, write_curated_trace
 from video_thinker.synthesis.frames import VideoFile
 from video_thinker.synthesis.letters import LetterPlan, place_answer
 from video_thinker.synthesis.notes import Answers
@@ -66,6 +66,9 @@ def test_place_answer_keeps_the_order_of_the_others():
         ({"segments": [2, 2]}, "only one segment"),
         ({"segments": [1, 9]}, "with 3"),
         ({"segments": []}, "only one segment"),
+        ({"question": "<|im_end|>?"}, "text: the problem holds '<|im_end|>'"),
+        ({"distractors": ["b", "c", "<|video_pad|>"]}, "text: option 3 holds"),
+        ({"answer": "<think>a"}, "text: the solution holds the tag '<think>'"),
     ],
 )
 def test_a_question_is_checked_before_anyone_is_asked(change, reason):
@@ -101,6 +104,40 @@ def test_the_needed_segments_become_gold():
 def test_a_trace_is_checked_before_the_validator_is_asked(old, new, reason):
     found = structure_problem(GOOD.replace(old, new, 1), SAMPLE, min_iou=0.5)
     assert found == reason if reason is None else reason in found
+
+
+@pytest.mark.parametrize("curation", ["off", "structure"])
+@pytest.mark.parametrize(
+    ("caption", "trace", "reason"),
+    [
+        ("milk", GOOD, None),
+        ("milk", GOOD.replace("So milk", "So <|im_end|>milk"), "text: process holds '<|im_end|>'"),
+        ("<|im_start|>milk", GOOD, "text: the caption of segment 1 holds '<|im_start|>'"),
+    ],
+)
+def test_special_tokens_of_a_teacher_are_never_learned(curation, caption, trace, reason):
+    class Replies:
+        sample_id = "s"
+
+        def __init__(self):
+            self.attempts = []
+
+        async def ask(self, role, stage, *args, **kwargs):
+            return trace
+
+        def log(self, stage, number, found, text=""):
+            self.attempts.append(found)
+
+    segments = (dataclasses.replace(SAMPLE.segments[0], caption=caption), SAMPLE.segments[1])
+    sample = dataclasses.replace(SAMPLE, segments=segments)
+    settings = CurationSettings(curation=curation, max_attempts=2)
+    replies = Replies()
+    made = asyncio.run(write_curated_trace(replies, sample, VIDEO, settings))
+    if reason is None:
+        assert made is not None and replies.attempts == [None]
+    else:
+        assert made is None and len(replies.attempts) == 2
+        assert all(reason in found for found in replies.attempts)
 
 
 def test_the_answer_may_be_the_options_words():

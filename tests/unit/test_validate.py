@@ -1,45 +1,50 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
+import torch
 
+from video_thinker.config import VideoArguments
 from video_thinker.data import validate as module
 from video_thinker.data.validate import main, validate
-from video_thinker.errors import DecodeError
+from video_thinker.errors import ConfigError, DataError, DecodeError
 
 
-class FakeInfo:
-    def __init__(self, num_frames=100, duration_s=10.0):
-        self.num_frames, self.duration_s = num_frames, duration_s
+class FakeVideo:
+    def __init__(self, duration_s=10.0):
+        self.duration_s = duration_s
+        self.frames = torch.empty(8, 3, 56, 84, dtype=torch.uint8)
 
 
 @pytest.fixture
 def media(monkeypatch):
-    """Stand in for the decoders: name -> info or error; what was opened is kept in `media.opened`."""
+    """Stand in for the decoders: name -> video or error; what was opened, and how, is kept in `media.opened`."""
 
     monkeypatch.delenv("COLUMNS", raising=False)
 
     class Media(dict):
-        opened: list[str] = []  # noqa: RUF012
+        def __init__(self):
+            super().__init__()
+            self.opened, self.samplings, self.options = [], [], []
 
     files = Media()
-    files.opened = []
 
-    def open_file(path, *_, **__):
+    def open_file(path, sampling, **options):
         files.opened.append(Path(path).name)
-        info = files.get(Path(path).name, FakeInfo())
-        if isinstance(info, Exception):
-            raise info
-        return info
+        files.samplings.append(sampling)
+        files.options.append(options)
+        found = files.get(Path(path).name, FakeVideo())
+        if isinstance(found, Exception):
+            raise found
+        return found
 
-    fake = ModuleType("video_thinker.data.video")
-    fake.probe_video = fake.load_image = open_file
-    fake.VideoSampling = lambda: None
-    monkeypatch.setitem(sys.modules, "video_thinker.data.video", fake)
+    monkeypatch.setattr("video_thinker.data.video.load_video", open_file)
+    monkeypatch.setattr(
+        "video_thinker.data.video.load_image",
+        lambda *args, **options: open_file(*args, **options) and torch.empty(3, 28, 56),
+    )
     return files
 
 
@@ -107,12 +112,11 @@ def test_a_bad_image(media, write):
     ]
 
 
-def test_too_short_a_video(media, write):
-    media["a.mp4"] = FakeInfo(num_frames=3)
-    ((_, severity, message),) = findings(write(row()))
-    assert severity == "error"
-    assert "3 frames, a run takes at least 4" in message
-    assert findings(write(row()), min_frames=3) == []
+def test_files_are_decoded_as_a_run_would(media, write):
+    validate([write(row())], "/media", video=VideoArguments(fps=1.0, max_frames=8, video_backend="pyav"))
+    (sampling,), (options,) = media.samplings, media.options
+    assert (sampling.fps, sampling.max_frames, sampling.min_frames) == (1.0, 8, 4)
+    assert options == {"backend": "pyav", "factor": 28}
 
 
 @pytest.mark.parametrize(
@@ -198,7 +202,7 @@ def test_skip_media_opens_nothing_and_says_so(media, write, capsys):
 
 
 def test_main_prints_findings_coverage_and_durations(media, write, capsys):
-    media["b.mp4"] = FakeInfo(duration_s=30.0)
+    media["b.mp4"] = FakeVideo(30.0)
     media["bad.mp4"] = DecodeError("[red]bad.mp4[/red]: cannot decode")
     path = write(
         row(segments=[{"start_s": 1, "end_s": 3}], process="x"),
@@ -210,14 +214,10 @@ def test_main_prints_findings_coverage_and_durations(media, write, capsys):
     assert main([str(path), "--media-root", "/media"]) == 1
     out = capsys.readouterr().out
     cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in out.splitlines() if line.startswith("│")]
-    assert [cell[1] for cell in cells if len(cell) == 3 and cell[1]] == [
-        "error",
-        "error",
-        "warning",
-        "warning",
-    ]  # errors first
-    assert [cell[0].rpartition(":")[2] for cell in cells if len(cell) == 3 and cell[1]] == ["4", "5", "1", "3"]
-    assert "[red]bad.mp4[/red]: cannot decode" in cells[0][2]
+    found = [cell for cell in cells if len(cell) == 4]
+    assert [cell[0] for cell in found if cell[0]] == ["error", "error", "warning", "warning"]  # errors first
+    assert [cell[2].rpartition(":")[2] for cell in found if cell[2]] == ["4", "5", "1", "3"]
+    assert "[red]bad.mp4[/red]: cannot decode" in found[1][3]
     table = {cell[0]: cell[1] for cell in cells if len(cell) == 2}
     assert table == {
         "rows": "5",
@@ -235,20 +235,23 @@ def test_main_prints_findings_coverage_and_durations(media, write, capsys):
     assert "FAILED: 2 errors, 2 warnings in 5 rows." in out
 
 
-def test_main_gives_0_without_errors_and_counts_what_it_hides(media, write, capsys):
-    path = write(*[row(f"v{index}", options=[]) for index in range(5)])
+def test_findings_of_one_kind_are_counted_and_the_first_places_are_shown(media, write, capsys):
+    path = write(*[row(f"v{index}", options=[]) for index in range(312)])
     assert main([str(path), "--media-root", "/media", "--max-findings", "2"]) == 0
     out = capsys.readouterr().out
-    assert "… and 3 more findings" in out
-    assert "OK: 0 errors, 5 warnings in 5 rows." in out
+    shown = [line.split("│")[1:-1] for line in out.splitlines() if "multiple choice without options" in line]
+    assert [cell.strip() for cell in shown[0][:2]] == ["warning", "312"]
+    assert [cells[2].strip() for cells in shown[1:]] == [f"{path}:1", f"{path}:2"]
+    assert "… and 310 more" in out
+    assert "OK: 0 errors, 312 warnings in 312 rows." in out
 
 
 def test_findings_come_in_the_order_of_lines_and_items(media, write, tmp_path, capsys):
     listed = tmp_path / "b.json"
     listed.write_text(json.dumps([row(f"v{index}", solution="E") for index in range(11)]))
     lined = write(*[row(f"v{index}", solution="E") for index in range(11)], name="a.jsonl")
-    main([str(lined), str(listed), "--media-root", "/media"])
-    places = [line.split("│")[1].strip() for line in capsys.readouterr().out.splitlines() if "error  " in line]
+    main([str(lined), str(listed), "--media-root", "/media", "--max-findings", "50"])
+    places = [line.split("│")[3].strip() for line in capsys.readouterr().out.splitlines() if "the gold 'E'" in line]
     assert [place.rpartition(".jsonl:")[2] for place in places[:11]] == [str(line) for line in range(1, 12)]
     assert [place.rpartition(".json:")[2] for place in places[11:]] == [f"1 (item {item})" for item in range(1, 12)]
 
@@ -261,4 +264,131 @@ def test_main_wants_a_media_root(write, capsys):
 
 
 def test_the_module_opens_media_only_when_asked():
-    assert not hasattr(module, "probe_video")
+    assert not hasattr(module, "load_video")
+
+
+def test_the_length_of_a_row_counts_what_its_files_give(media, write):
+    seen = {}
+
+    def check_length(sample, num_vision):
+        seen[sample.id] = num_vision
+        if num_vision > 24:
+            raise DataError(f"{sample.location}: {num_vision} tokens are more than max_length=24; lower it.")
+
+    media["bad.mp4"] = DecodeError("bad")
+    path = write(
+        row(), row("v2", data_type=["video", "image"], path=["a.mp4", "b.png"]), row("v3", path=["a.mp4", "bad.mp4"])
+    )
+    report = validate([path], "/media", model=module.ModelTraits(check_length=check_length))
+    assert seen == {"v1": 4 * 6, "v2": 4 * 6 + 2}
+    found = [(f.where, f.kind) for f in report.findings if "longer" in f.kind]
+    assert found == [(f"{path}:2", "a row is longer than the run allows")]
+
+
+# The keys of a run
+
+
+def keys_of(*argv):
+    files, keys, has_media_root = module.read_arguments(module.build_parser().parse_intermixed_args(argv))
+    return files, keys, has_media_root
+
+
+@pytest.fixture
+def config(tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text(
+        "model_name_or_path: some/model\ntrain_file: train.jsonl\neval_file: dev.jsonl\nmedia_root: clips\n"
+        "fps: 1.0\nmax_frames: 32\nmax_pixels: 784\nlearning_rate: 1.0e-5\noutput_dir: out\n"
+    )
+    return str(path)
+
+
+def test_keys_of_a_config_overrides_and_flags(config):
+    files, keys, has_media_root = keys_of("--config", config, "fps=0.5", "video_backend=pyav", "--min-frames", "8")
+    assert files == ["train.jsonl", "dev.jsonl"]
+    assert has_media_root
+    assert (keys.fps, keys.max_frames, keys.min_frames, keys.max_pixels) == (0.5, 32, 8, 784)
+    assert (keys.media_root, keys.video_backend, keys.model_name_or_path) == ("clips", "pyav", "some/model")
+    files, keys, _ = keys_of("mine.jsonl", "--config", config, "--media-root", "other", "num_frames=8")
+    assert (files, keys.media_root, keys.num_frames) == (["mine.jsonl"], "other", 8)
+
+
+def test_files_that_the_other_commands_read(tmp_path):
+    path = tmp_path / "eval.yaml"
+    path.write_text("splits: {id: a.json, ood: b.json}\nitems_file: c.json\nmax_failed: 0.5\n")
+    assert keys_of("--config", str(path))[0] == ["c.json", "a.json", "b.json"]
+
+
+def test_flags_alone_work_as_ever():
+    files, keys, has_media_root = keys_of("a.json", "--media-root", "clips", "--min-frames", "20", "b.json")
+    assert files == ["a.json", "b.json"]
+    assert (keys.media_root, keys.min_frames, keys.max_frames, has_media_root) == ("clips", 20, 20, True)
+    assert keys_of("a.json", "--skip-media")[1:] == (module.ValidateArguments(), False)
+
+
+def test_a_file_with_an_equals_sign_in_its_name_is_a_file(tmp_path):
+    path = tmp_path / "lr=1.jsonl"
+    path.write_text("")
+    assert keys_of(str(path))[0] == [str(path)]
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["a.json", "max_frame=8"], "unknown key 'max_frame'; did you mean 'max_frames'"),
+        (["a.json", "learning_rate=1"], "unknown key 'learning_rate'"),
+        (["a.json", "fps=fast"], "a value has the wrong type"),
+        (["a.json", "fps="], "the value is empty"),
+        (["--skip-media"], "name the annotation files to check"),
+        (["--config", "nowhere.yaml"], "no such config file"),
+    ],
+)
+def test_wrong_keys_are_errors(argv, message):
+    with pytest.raises(ConfigError, match=message):
+        keys_of(*argv)
+
+
+def test_a_misspelt_key_of_a_config_is_an_error(config):
+    Path(config).write_text("train_file: a.jsonl\nmax_frmes: 3\n")
+    with pytest.raises(ConfigError, match=r"run\.yaml: unknown key 'max_frmes'; did you mean 'max_frames'"):
+        keys_of("--config", config)
+
+
+def test_no_key_of_any_stage_is_taken_for_a_misspelt_one():
+    import dataclasses
+    import difflib
+
+    from video_thinker.config import MISSPELT, ModelArguments, PeftArguments
+    from video_thinker.evaluation.difficulty import DifficultyArguments
+    from video_thinker.evaluation.runner import EvalArguments
+    from video_thinker.synthesis.arguments import SynthesisArguments
+    from video_thinker.training.grpo import VideoGRPOConfig
+    from video_thinker.training.sft import VideoSFTConfig
+
+    known = [f.name for f in dataclasses.fields(module.ValidateArguments)]
+    stages = (ModelArguments, PeftArguments, VideoSFTConfig, VideoGRPOConfig, EvalArguments, DifficultyArguments)
+    keys = {f.name for kind in (*stages, SynthesisArguments) for f in dataclasses.fields(kind)} - set(known)
+    assert {key: close for key in keys if (close := difflib.get_close_matches(key, known, cutoff=MISSPELT))} == {}
+
+
+def test_sampling_that_no_video_can_meet_is_an_error(media, write):
+    with pytest.raises(ConfigError, match="min_frames=40, max_frames=16"):
+        main([str(write(row())), "--media-root", "/media", "min_frames=40"])
+
+
+def test_a_cut_off_matroska_file_is_a_warning_with_the_length_that_is_there(media, write, monkeypatch):
+    from video_thinker.data.video import VideoInfo
+
+    cut_off = "only 3.40 s of video can be read of the 10.00 s that its container states"
+    probed = {name: VideoInfo(27, 8.0, 3.4, 64, 64, "pyav", difference=cut_off) for name in ("a.mkv", "a.mp4")}
+    probed["b.webm"] = VideoInfo(3, 8.0, 3.4, 64, 64, "pyav")
+    monkeypatch.setattr("video_thinker.data.video.probe_video", lambda path, **_: probed[path.name])
+    media.update({name: DecodeError(f"/media/{name}: cannot decode (x); fix it") for name in probed})
+    late = [{"start_s": 3.0, "end_s": 9.0}]
+    rows = [row(str(number), path=name, segments=late) for number, name in enumerate(sorted(probed))]
+    found = findings(write(*rows))
+    assert [(line, severity) for line, severity, _ in found] == [
+        ("1", "warning"), ("2", "error"), ("3", "error"), ("1", "error"),
+    ]  # fmt: skip
+    assert cut_off in found[0][2]
+    assert "outside the video of 3.40 s" in found[3][2]

@@ -13,21 +13,27 @@ can be scored and its media decode is what `video-thinker validate` checks on to
 
 from __future__ import annotations
 
+import codecs
 import json
 import math
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeGuard, cast
 
 from video_thinker.data.parquet import is_parquet, read_parquet
+from video_thinker.data.texts import is_blank, printable, unusable_character
 from video_thinker.errors import DataError
 from video_thinker.schema import PROBLEM_TYPES, Media, MediaKind, ProblemType, Segment, VideoSample
 
 DATA_TYPES = ("video", "image", "text")
 
 _SOLUTION = re.compile(r"\s*<answer>(.*)</answer>\s*", re.DOTALL)
+_UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+# Besides malformed JSON: Python's own limits, on the digits of a whole number (ValueError) and on nesting.
+_JSON_ERRORS = (ValueError, RecursionError)
 _PROBLEM_TYPE_OF = {name.lower(): name for name in PROBLEM_TYPES}
 
 
@@ -120,6 +126,7 @@ def parse_row(row: object, location: str) -> VideoSample:
         raise DataError(f"{location}: found {brief(row)}; a row is a JSON object with the fields of data/README.md.")
     fields = _Fields(row, location)
     problem_type = fields.problem_type()
+    process = fields.text("process", optional=True)
     return VideoSample(
         id=fields.id,
         problem=fields.text("problem"),
@@ -128,7 +135,7 @@ def parse_row(row: object, location: str) -> VideoSample:
         options=fields.options(problem_type),
         media=fields.media(),
         segments=fields.segments(),
-        process=fields.text("process", optional=True) or None,
+        process=None if is_blank(process) else process,
         data_source=fields.text("data_source", optional=True),
         category=fields.text("category", optional=True),
         duration_s=fields.duration_s(),
@@ -175,26 +182,32 @@ class _Fields:
         if isinstance(problem_id, bool) or not isinstance(problem_id, str | int) or not str(problem_id).strip():
             found = self.missing("problem_id") if problem_id is None else f"problem_id={brief(problem_id)}"
             raise self.error(found, "it is a text or a whole number, unique in its file", "add one")
-        self.id = str(problem_id)
+        self.id = self.whole("problem_id", str(problem_id))
 
     def error(self, found: str, rule: str, fix: str) -> DataError:
         sample = f" (sample {self.id!r})" if self.id else ""
-        return DataError(f"{self.location}: {found}{sample}; {rule}; {fix}.")
+        return DataError(f"{self.location}: {printable(found)}{sample}; {rule}; {fix}.")
+
+    def whole(self, key: str, text: str) -> str:
+        """Give a text back if all its characters are characters."""
+        if (found := unusable_character(text)) is not None:
+            raise self.error(f"{key} holds {found}", "a text is valid Unicode without NUL", "write the text again")
+        return text
 
     def missing(self, key: str) -> str:
-        keys = ", ".join(map(str, self.row))
+        keys = printable(", ".join(map(str, self.row)))
         return f"no {key} among the fields {keys[:120] or '(none)'}"
 
     def text(self, key: str, *, optional: bool = False) -> str:
         value = self.row.get(key)
         if value is None and optional:
             return ""
-        if not isinstance(value, str) or not (value.strip() or optional):
+        if not isinstance(value, str) or not (optional or not is_blank(value)):
             found = self.missing(key) if value is None else f"{key}={brief(value)}"
             raise self.error(
                 found, f"{key} is a text" if optional else f"{key} is a text that is not empty", f"give the {key}"
             )
-        return value
+        return self.whole(key, value)
 
     def problem_type(self) -> ProblemType:
         name = self.text("problem_type")
@@ -207,10 +220,11 @@ class _Fields:
 
     def solution(self) -> str:
         value = self.row.get("solution")
-        if isinstance(value, bool) or not isinstance(value, str | int | float):
+        is_finite = not isinstance(value, float) or math.isfinite(value)
+        if isinstance(value, bool) or not isinstance(value, str | int | float) or not is_finite:
             found = self.missing("solution") if value is None else f"solution={brief(value)}"
             raise self.error(found, 'solution is the gold answer, "<answer>A</answer>" or bare', "give the solution")
-        text = str(value)
+        text = self.whole("solution", str(value))
         match = _SOLUTION.fullmatch(text)
         answer = match.group(1) if match else text
         if "<answer>" in answer or "</answer>" in answer:
@@ -231,7 +245,7 @@ class _Fields:
                 'only "multiple choice" has options',
                 "change the type or empty the options",
             )
-        return tuple(value)
+        return tuple(self.whole(f"option {number}", option) for number, option in enumerate(value, start=1))
 
     def media(self) -> tuple[Media, ...]:
         path, kinds = self.row.get("path"), self.row.get("data_type")
@@ -240,6 +254,7 @@ class _Fields:
             raise self.error(
                 f"path={brief(path)}", "path is a text, or a list of texts for several files", "fix the path"
             )
+        paths = [self.whole("path", item) for item in paths]
         kinds = kinds if isinstance(kinds, list) else [kinds] * max(1, len(paths))
         if not kinds or not all(isinstance(kind, str) and kind in DATA_TYPES for kind in kinds):
             found = f"data_type={brief(self.row.get('data_type'))}"
@@ -272,7 +287,7 @@ class _Fields:
             relation = "after" if start_s > end_s else "equal to"
             found = f"segment {index}: start_s={start_s} is {relation} end_s={end_s}"
             raise self.error(found, "a segment starts before it ends", "fix the segment or drop the row")
-        return Segment(start_s, end_s, caption)
+        return Segment(start_s, end_s, self.whole(f"the caption of segment {index}", caption))
 
     def duration_s(self) -> float | None:
         key = "duration" if self.row.get("duration_s") is None else "duration_s"
@@ -286,16 +301,19 @@ class _Fields:
 
 def is_time(value: object) -> TypeGuard[int | float]:
     """Say whether a decoded value is a finite number of seconds from 0."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= sys.float_info.max
 
 
 def _read_text(path: Path) -> str:
     if not path.is_file():
         raise DataError(f"{path}: there is no such file; an annotation file is a JSON list or JSONL; check the path.")
+    content = path.read_bytes()
+    if content.startswith(_UTF16_MARKS) or b"\0" in content[:64]:
+        raise DataError(f"{path}:1: the file looks like UTF-16; annotation files are UTF-8; convert the file.")
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
+        line = content[: error.start].count(b"\n") + 1
         raise DataError(
             f"{path}:{line}: byte {error.start} is not UTF-8; annotation files are; convert the file."
         ) from error
@@ -313,9 +331,15 @@ def _refuse_single_object(text: str, path: Path) -> None:
 def _is_json(text: str) -> bool:
     try:
         json.loads(text)
-    except json.JSONDecodeError:
+    except _JSON_ERRORS:
         return False
     return True
+
+
+def _json_cause(error: Exception) -> str:
+    if isinstance(error, json.JSONDecodeError):
+        return f"{error.msg} at column {error.colno}"
+    return "nested too deep" if isinstance(error, RecursionError) else "a number of thousands of digits"
 
 
 def _iter_lines(text: str, path: Path) -> Iterator[RawRow | DataError]:
@@ -325,9 +349,9 @@ def _iter_lines(text: str, path: Path) -> Iterator[RawRow | DataError]:
         location = f"{path}:{number}"
         try:
             yield RawRow(location, json.loads(line))
-        except json.JSONDecodeError as error:
+        except _JSON_ERRORS as error:
             yield DataError(
-                f"{location}: {error.msg} at column {error.colno}; a line of a JSONL file is one JSON object "
+                f"{location}: {_json_cause(error)}; a line of a JSONL file is one JSON object "
                 "(and a file that starts with '[' is one JSON list); fix the line."
             )
 
@@ -345,9 +369,11 @@ def _iter_list(text: str, path: Path) -> Iterator[RawRow]:
         line, counted_to = line + text.count("\n", counted_to, position), position
         try:
             value, position = decoder.raw_decode(text, position)
-        except json.JSONDecodeError as error:
+        except _JSON_ERRORS as error:
+            at = error.lineno if isinstance(error, json.JSONDecodeError) else line
+            cause = error.msg if isinstance(error, json.JSONDecodeError) else _json_cause(error)
             raise DataError(
-                f"{path}:{error.lineno}: {error.msg} in item {index}; the file is not valid JSON; export it again."
+                f"{path}:{at}: {cause} in item {index}; the file is not valid JSON; export it again."
             ) from error
         yield RawRow(f"{path}:{line} (item {index})", value)
         position = _skip_space(text, position)
@@ -373,5 +399,5 @@ def _skip_space(text: str, position: int) -> int:
 
 def brief(value: object) -> str:
     """Write a decoded value for an error message: as JSON, cut to 80 characters."""
-    text = json.dumps(value, ensure_ascii=False, default=str)
+    text = printable(json.dumps(value, ensure_ascii=False, default=str))
     return text if len(text) <= 80 else text[:77] + "..."

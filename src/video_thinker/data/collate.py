@@ -18,6 +18,7 @@ from video_thinker.config import VideoArguments
 from video_thinker.data.conversation import Message, build_messages, build_target
 from video_thinker.data.frame_cache import FrameCache
 from video_thinker.data.media import MediaLoader, open_frame_cache, video_sampling
+from video_thinker.data.texts import SpecialTokens, check_texts
 from video_thinker.data.video import SampledVideo, VideoSampling
 from video_thinker.errors import DataError
 from video_thinker.schema import VideoSample
@@ -133,11 +134,13 @@ class SampleEncoder(MediaLoader):
         )
         self.processor = processor
         self.prompt_style = prompt_style
+        self.special_tokens = SpecialTokens.of_tokenizer(processor.tokenizer)
 
     def encode_prompt(self, sample: VideoSample) -> EncodedPrompt:
         """Render, tokenize and preprocess one prompt.
 
         Raises:
+            DataError: a text holds a special token of the model.
             DecodeError: a media file cannot be used.
         """
         return self.encode_frames(sample, *self.load_media(sample))
@@ -146,6 +149,7 @@ class SampleEncoder(MediaLoader):
         self, sample: VideoSample, videos: Sequence[SampledVideo], images: Sequence[torch.Tensor] = ()
     ) -> EncodedPrompt:
         """Like `encode_prompt`, with frames the caller brings (the evaluation's blank and shuffled controls)."""
+        check_texts(sample, self.special_tokens)
         messages = build_messages(sample, self.prompt_style, self.media_root)
         text = render_prompt(self.processor, messages)
         features = self.processor(text=[text], return_tensors="pt", **self._media_kwargs(videos, images))

@@ -1,9 +1,8 @@
-"""`video-thinker validate FILE … --media-root DIR`: check every row and every media file before a run.
+"""`video-thinker validate FILE … --media-root DIR [key=value …]`: check every row and every media file before a run.
 
-Errors, which give exit code 1: a row that breaks the schema; a gold that does not score 1.0 against itself; a media
-file that is missing, does not decode (its first, middle and last frame are decoded), or has fewer frames than a run
-takes; a segment outside its video. Warnings: a reference trace that the format reward would refuse, multiple choice
-without options, a stated duration that is not the file's.
+Rows are checked by `annotations.check_rows` (their form) and `checks.check_sample` (what they say). A media file is
+decoded, sampled and resized as a run with the same video keys would do it. Errors give exit code 1; see data/README.md
+for the list. Findings of one kind are counted and shown together.
 """
 
 from __future__ import annotations
@@ -18,36 +17,62 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
 
+from video_thinker.config import DataArguments, VideoArguments, make_arguments, read_overrides, read_part
 from video_thinker.data.annotations import check_rows
-from video_thinker.data.conversation import build_target, media_path
-from video_thinker.errors import DataError, DecodeError
+from video_thinker.data.checks import Finding, Severity, check_sample
+from video_thinker.data.conversation import media_path
+from video_thinker.data.texts import SpecialTokens
+from video_thinker.errors import ConfigError, DataError, DecodeError
 from video_thinker.schema import Media, MediaKind, VideoSample
-from video_thinker.scoring import score_answer
-from video_thinker.trace import TIME_TOLERANCE_S, format_violations
 
-if TYPE_CHECKING:
-    from video_thinker.data.video import VideoInfo
-
-Severity = Literal["error", "warning"]
 # "train.json:12 (item 3)" splits into "train.json", "12", …, "3", …
 _LOCATION_NUMBERS = re.compile(r":(\d+)$|:(\d+) \(item (\d+)\)$")
 
 MediaFile = tuple[Path, MediaKind]
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that is wrong: where ("file:line"), how bad, and what."""
+@dataclass
+class ValidateArguments(DataArguments):
+    """The keys of a run that decide which rows it reads, and what it takes of their media."""
 
-    where: str
-    severity: Severity
-    message: str
+    model_name_or_path: str = field(
+        default="", metadata={"help": "Checkpoint whose special tokens and patch size count; none: Qwen2.5-VL's."}
+    )
+    splits: dict[str, Any] | str | None = field(default=None, metadata={"help": "Name -> items file of an evaluation."})
+    items_file: str = field(default="", metadata={"help": "Items of `difficulty`."})
+    max_length: int | None = field(default=None, metadata={"help": "Longest prompt + trace in tokens, of SFT."})
+    max_prompt_length: int | None = field(default=None, metadata={"help": "Longest prompt in tokens, of GRPO."})
+
+    def files(self) -> list[str]:
+        """List the annotation files that the run would read."""
+        splits = list(self.splits.values()) if isinstance(self.splits, dict) else []
+        return [str(file) for file in (self.train_file, self.eval_file, self.items_file, *splits) if file]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelTraits:
+    """What the checks need of a model: its special tokens, and what both sides of a frame are multiples of."""
+
+    tokens: SpecialTokens = SpecialTokens()
+    resize_factor: int = 28
+    check_length: Callable[[VideoSample, int], None] | None = None
+    """Raises `DataError` if a sample with so many vision tokens is longer than a run allows."""
+
+
+@dataclass(frozen=True, slots=True)
+class MediaState:
+    """What became of a media file: length in seconds of a video, vision tokens; or what is wrong."""
+
+    duration_s: float | None = None
+    num_tokens: int = 0
+    error: str = ""
+    warning: str = ""
 
 
 @dataclass
@@ -77,60 +102,48 @@ def validate(
     media_root: str | Path,
     *,
     skip_media: bool = False,
-    min_frames: int = 4,
+    video: VideoArguments | None = None,
+    model: ModelTraits | None = None,
     workers: int = 4,
     progress: bool = False,
 ) -> Report:
-    """Check annotation files and, unless `skip_media`, each media file they name once."""
+    """Check annotation files and, unless `skip_media`, each media file they name once.
+
+    Args:
+        paths: Annotation files.
+        media_root: Folder that the rows' paths are relative to.
+        skip_media: Open no media file.
+        video: What the run takes of a video; default: what a run takes by default.
+        model: The model's tokens and patch size; default: those of Qwen2.5-VL.
+        workers: Media files opened at a time.
+        progress: Show a progress bar.
+
+    Raises:
+        ConfigError: no video can meet the sampling, or the video backend is not there.
+    """
     report = Report(media_checked=not skip_media)
+    model = model or ModelTraits()
     for path in paths:
         _read_rows(path, report)
     durations_s: dict[MediaFile, float] = {}
     if not skip_media:
         users = _media_users(report.samples, media_root)
-        infos = _open_all(list(users), workers, progress)
+        states = _open_all(list(users), video or VideoArguments(), model.resize_factor, workers, progress)
         report.num_media = len(users)
-        report.findings += _media_findings(users, infos, min_frames)
-        durations_s = {
-            file: info.duration_s for file, info in infos.items() if info and not isinstance(info, DecodeError)
-        }
+        report.findings += _media_findings(users, states)
+        if model.check_length is not None:
+            report.findings += _length_findings(report.samples, media_root, states, model.check_length)
+        durations_s = {file: state.duration_s for file, state in states.items() if state.duration_s is not None}
         report.durations_s = sorted(durations_s.values())
     for sample in report.samples:
-        report.findings += check_sample(sample, _duration_s(sample, media_root, durations_s))
+        report.findings += check_sample(sample, _duration_s(sample, media_root, durations_s), model.tokens)
     return report
 
 
-def check_sample(sample: VideoSample, duration_s: float | None = None) -> Iterator[Finding]:
-    """Check what a row says against itself, and against its video's real duration in seconds where that is known."""
-    gold = score_answer(sample.answer, sample)
-    if gold.value != 1.0:
-        rule = "it must be one of the options" if sample.options else "it must be readable by that type's rule"
-        yield _finding(sample, "error", f"the gold {sample.answer!r} is no {sample.problem_type} answer: {rule}")
-    if sample.problem_type == "multiple choice" and not sample.options:
-        yield _finding(sample, "warning", "multiple choice without options: any letter counts as an answer")
-    if duration_s is not None and sample.duration_s and abs(duration_s - sample.duration_s) > TIME_TOLERANCE_S:
-        yield _finding(
-            sample, "warning", f"the row says {sample.duration_s:g} s, the video lasts {duration_s:.2f} s; fix the row"
-        )
-    length_s = duration_s if duration_s is not None else sample.duration_s
-    for index, segment in enumerate(sample.segments, start=1):
-        if length_s is not None and (segment.start_s >= length_s or segment.end_s > length_s + TIME_TOLERANCE_S):
-            span = f"{segment.start_s:g}-{segment.end_s:g} s"
-            yield _finding(
-                sample, "error", f"segment {index}, {span}, is outside the video of {length_s:.2f} s; fix or drop it"
-            )
-    if sample.process is not None and not sample.only_stills:
-        for violation in format_violations(build_target(sample), length_s):
-            yield _finding(sample, "warning", f"the trace in `process` breaks the format: {violation}")
-
-
-def render(report: Report, console: Console, max_findings: int = 50) -> None:
-    """Print the findings, the coverage and the durations as tables, and a verdict."""
+def render(report: Report, console: Console, max_findings: int = 5) -> None:
+    """Print the findings by kind with the first `max_findings` places of each, coverage and durations, a verdict."""
     if report.findings:
         console.print(_findings_table(report, max_findings))
-    hidden = len(report.findings) - max_findings
-    if hidden > 0:
-        console.print(f"… and {hidden} more findings (raise --max-findings to see them)")
     console.print(_coverage_table(report))
     if not report.media_checked:
         console.print("Media files were NOT checked (--skip-media): segments are compared with stated durations only.")
@@ -138,28 +151,94 @@ def render(report: Report, console: Console, max_findings: int = 50) -> None:
     console.print(f"{'FAILED' if errors else 'OK'}: {errors} errors, {warnings} warnings in {report.num_rows} rows.")
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command; returns 1 if there are errors."""
-    parser = argparse.ArgumentParser(prog="video-thinker validate", description="Check annotation and media files.")
-    parser.add_argument("files", nargs="+", metavar="FILE", help="annotation files, JSON lists or JSONL")
+def build_parser() -> argparse.ArgumentParser:
+    """Make the parser."""
+    parser = argparse.ArgumentParser(
+        prog="video-thinker validate",
+        description="Check annotation and media files.",
+        epilog="key=value gives a run's video keys, e.g. fps=1 max_frames=32 video_backend=pyav: files are then "
+        "decoded as that run would. Without FILE the files that the config names are checked.",
+    )
+    parser.add_argument("files", nargs="*", metavar="FILE | key=value", help="annotation files, JSON lists or JSONL")
+    parser.add_argument("--config", metavar="YAML", help="config of a run (sft, grpo, eval, difficulty) to check for")
+    parser.add_argument("--model", help="checkpoint whose special tokens and patch size count")
     parser.add_argument("--media-root", help="folder that the paths in the files start from")
     parser.add_argument("--skip-media", action="store_true", help="check the rows only, open no media file")
-    parser.add_argument("--min-frames", type=int, default=4, help="fewest frames a run takes of a video (default 4)")
+    parser.add_argument("--min-frames", type=int, help="fewest frames a run takes of a video (default 4)")
     parser.add_argument("--workers", type=int, default=4, help="media files opened at a time (default 4)")
-    parser.add_argument("--max-findings", type=int, default=50, help="findings shown (default 50; all are counted)")
-    args = parser.parse_args(argv)
-    if args.media_root is None and not args.skip_media:
+    parser.add_argument(
+        "--max-findings", type=int, default=5, help="places shown of each kind of finding (default 5; all are counted)"
+    )
+    return parser
+
+
+def read_arguments(args: argparse.Namespace) -> tuple[list[str], ValidateArguments, bool]:
+    """Combine the config, the overrides and the flags; the last win.
+
+    Returns:
+        The files to check, the keys, and whether a media root is given.
+
+    Raises:
+        ConfigError: a key is unknown, a value is wrong, or there is nothing to check.
+    """
+    overrides = [item for item in args.files if "=" in item and not Path(item).exists()]
+    files = [item for item in args.files if item not in overrides]
+    values = read_part([ValidateArguments], args.config) if args.config else {}
+    values |= read_overrides([ValidateArguments], overrides)
+    flags = {"media_root": args.media_root, "model_name_or_path": args.model, "min_frames": args.min_frames}
+    values |= {key: value for key, value in flags.items() if value is not None}
+    if args.min_frames is not None and "max_frames" not in values:
+        values["max_frames"] = max(args.min_frames, VideoArguments.max_frames)
+    keys = ValidateArguments()
+    if values:
+        (keys,) = make_arguments([ValidateArguments], values, f"{args.config or 'validate'} with {overrides}")
+    if not (files or keys.files()):
+        raise ConfigError("name the annotation files to check, or give --config with a config that names them.")
+    return files or keys.files(), keys, "media_root" in values
+
+
+def read_model(keys: ValidateArguments) -> ModelTraits:
+    """Read what the checks need of a checkpoint; nothing is loaded but its processor.
+
+    Raises:
+        ConfigError: there is no such checkpoint.
+    """
+    if not keys.model_name_or_path:
+        return ModelTraits()
+    from video_thinker.data.collate import build_encoder
+    from video_thinker.data.row_rules import RowRules
+    from video_thinker.modeling import load_processor
+
+    encoder = build_encoder(load_processor(keys.model_name_or_path), keys)
+
+    def check_length(sample: VideoSample, num_vision: int) -> None:
+        for has_trace, limit, option in (
+            (sample.process is not None, keys.max_length, "max_length"),
+            (False, keys.max_prompt_length, "max_prompt_length"),
+        ):
+            RowRules(has_trace, limit, option).check_length(sample, encoder, num_vision)
+
+    return ModelTraits(encoder.special_tokens, encoder.resize_factor, check_length)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; returns 1 if there are errors."""
+    parser = build_parser()
+    args = parser.parse_intermixed_args(argv)
+    files, keys, has_media_root = read_arguments(args)
+    if not has_media_root and not args.skip_media:
         parser.error("give --media-root DIR, or --skip-media to check the rows only")
     report = validate(
-        args.files,
-        args.media_root or "",
+        files,
+        keys.media_root,
         skip_media=args.skip_media,
-        min_frames=args.min_frames,
+        video=keys,
+        model=read_model(keys),
         workers=args.workers,
         progress=sys.stderr.isatty(),
     )
     # Piped output has no width of its own, and a file:line that is cut cannot be clicked or grepped.
-    piped_width = 100 + max([60, *(len(finding.where) for finding in report.findings)])
+    piped_width = 140 + max([60, *(len(finding.where) for finding in report.findings)])
     width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else piped_width
     render(report, Console(width=width, highlight=False), args.max_findings)
     return 1 if report.count("error") else 0
@@ -178,12 +257,17 @@ def _read_rows(path: str | Path, report: Report) -> None:
 
 
 def _from_data_error(error: DataError) -> Finding:
+    """Make a finding of an error whose message reads "file:line: found; rule; fix."; those of one rule are one kind."""
     where, _, message = str(error).partition(": ")
-    return Finding(where, "error", message)
+    parts = message.rstrip(".").rsplit("; ", 2)
+    return Finding(
+        where, "error", message, f"a row cannot be read: {_masked(parts[-2] if len(parts) > 2 else message)}"
+    )
 
 
-def _finding(sample: VideoSample, severity: Severity, message: str) -> Finding:
-    return Finding(sample.location, severity, f"{message} (sample {sample.id!r})")
+def _masked(message: str) -> str:
+    """Take values out of a message, so that messages of one kind are equal."""
+    return re.sub(r"'[^']*'|\"[^\"]*\"|\d+(?:\.\d+)?", "…", message)
 
 
 def _file(media: Media, media_root: str | Path) -> MediaFile:
@@ -198,39 +282,81 @@ def _media_users(samples: Iterable[VideoSample], media_root: str | Path) -> dict
     return users
 
 
-def _open_all(files: list[MediaFile], workers: int, progress: bool) -> dict[MediaFile, VideoInfo | DecodeError | None]:
-    """Open each file once, several at a time. An image that decodes has no info: `None`."""
-    from video_thinker.data.video import VideoSampling, load_image, probe_video
+def _open_all(
+    files: list[MediaFile], args: VideoArguments, resize_factor: int, workers: int, progress: bool
+) -> dict[MediaFile, MediaState]:
+    """Decode each file once, as a run would, several at a time."""
+    from video_thinker.data.media import video_sampling
+    from video_thinker.data.readers import resolve_backend
+    from video_thinker.data.video import load_image, load_video
 
-    def open_one(file: MediaFile) -> VideoInfo | DecodeError | None:
+    sampling, backend = video_sampling(args), resolve_backend(args.video_backend)
+
+    def open_one(file: MediaFile) -> MediaState:
         path, kind = file
         try:
-            if kind == "video":
-                return probe_video(path)
-            load_image(path, VideoSampling())
+            if kind == "image":
+                image = load_image(path, sampling, factor=resize_factor)
+                return MediaState(num_tokens=image[0].numel() // resize_factor**2)
+            video = load_video(path, sampling, backend=backend, factor=resize_factor)
+            return MediaState(video.duration_s, video.frames[::2, 0].numel() // resize_factor**2)
         except DecodeError as error:
-            return error
-        return None
+            return _cut_off(path, backend) or MediaState(error=str(error))
 
     with ThreadPoolExecutor(max_workers=workers) as pool:
         results = tqdm(pool.map(open_one, files), total=len(files), unit="file", disable=not progress)
         return dict(zip(files, results, strict=True))
 
 
+def _cut_off(path: Path, backend: str) -> MediaState | None:
+    """Say how much of half a Matroska download can be read; `None` if `path` is none.
+
+    What is there of the file may be all that is wanted, so this is a warning, though a run refuses the file as it is.
+    """
+    from video_thinker.data.video import probe_video
+
+    if path.suffix.lower() not in (".mkv", ".webm"):
+        return None
+    try:
+        info = probe_video(path, backend=backend)
+    except DecodeError:
+        return None  # the error of the run's own reading is told
+    if not info.difference:
+        return None
+    return MediaState(info.duration_s, warning=f"{path}: {info.difference}; a run refuses it as it is")
+
+
 def _media_findings(
-    users: dict[MediaFile, list[VideoSample]], infos: dict[MediaFile, VideoInfo | DecodeError | None], min_frames: int
+    users: dict[MediaFile, list[VideoSample]], states: dict[MediaFile, MediaState]
 ) -> Iterator[Finding]:
-    for file, samples in users.items():
-        info = infos[file]
-        if isinstance(info, DecodeError):
-            message = str(info)
-        elif info is not None and info.num_frames < min_frames:
-            message = (
-                f"{file[0]}: too short: {info.num_frames} frames, a run takes at least {min_frames} (--min-frames)"
-            )
-        else:
+    """Give what is wrong with a file to each row that uses it."""
+    for (path, _), samples in users.items():
+        state = states[path, _]
+        message = state.error or state.warning
+        if not message:
             continue
-        yield from (_finding(sample, "error", message) for sample in samples)
+        cause = _masked(message.removeprefix(f"{path}: ").partition(" (")[0])
+        kind = f"a media file cannot be used: {cause}" if state.error else "a video ends before its header says"
+        for sample in samples:
+            said = f"{message} (sample {sample.id!r})"
+            yield Finding(sample.location, "error" if state.error else "warning", said, kind)
+
+
+def _length_findings(
+    samples: Iterable[VideoSample],
+    media_root: str | Path,
+    states: dict[MediaFile, MediaState],
+    check_length: Callable[[VideoSample, int], None],
+) -> Iterator[Finding]:
+    for sample in samples:
+        found = [states[_file(media, media_root)] for media in sample.media]
+        if any(state.error for state in found):
+            continue
+        try:
+            check_length(sample, sum(state.num_tokens for state in found))
+        except DataError as error:
+            message = str(error).removeprefix(f"{sample.location}: ")
+            yield Finding(sample.location, "error", message, "a row is longer than the run allows")
 
 
 def _duration_s(sample: VideoSample, media_root: str | Path, durations_s: dict[MediaFile, float]) -> float | None:
@@ -240,12 +366,23 @@ def _duration_s(sample: VideoSample, media_root: str | Path, durations_s: dict[M
     return durations_s.get(_file(sample.media[0], media_root))
 
 
-def _findings_table(report: Report, max_findings: int) -> Table:
-    table = Table("file:line", "severity", "finding", title="Findings", title_justify="left")
-    table.columns[0].no_wrap = True
-    for finding in sorted(report.findings, key=_order)[:max_findings]:
-        color = "red" if finding.severity == "error" else "yellow"
-        table.add_row(_escape(finding.where), f"[{color}]{finding.severity}[/]", _escape(finding.message))
+def _findings_table(report: Report, max_places: int) -> Table:
+    """List the kinds of findings, errors first, each with its number of rows and its first places."""
+    kinds: dict[tuple[Severity, str], list[Finding]] = {}
+    for finding in sorted(report.findings, key=_order):
+        kinds.setdefault((finding.severity, finding.kind), []).append(finding)
+    table = Table("severity", "rows", "file:line", "finding", title="Findings", title_justify="left")
+    table.columns[2].no_wrap = True
+    for (severity, kind), findings in kinds.items():
+        color = "red" if severity == "error" else "yellow"
+        num_rows = len({finding.where for finding in findings})
+        table.add_section()
+        table.add_row(f"[{color}]{severity}[/]", str(num_rows), "", f"[bold]{_escape(kind)}[/]")
+        for finding in findings[: max(1, max_places)]:
+            table.add_row("", "", _escape(finding.where), _escape(finding.message))
+        if len(findings) > max(1, max_places):
+            more = len(findings) - max(1, max_places)
+            table.add_row("", "", f"… and {more} more", "[dim](raise --max-findings to see them)[/]")
     return table
 
 

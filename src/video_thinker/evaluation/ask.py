@@ -24,6 +24,7 @@ from rich.text import Text
 
 from video_thinker.config import ModelArguments, VideoArguments, check_choice
 from video_thinker.data.collate import SampleEncoder, build_encoder
+from video_thinker.data.texts import check_texts
 from video_thinker.data.video import SampledVideo, load_video
 from video_thinker.errors import ConfigError, DecodeError
 from video_thinker.evaluation.backend import Completion, GenerationSettings, LocalBackend
@@ -202,6 +203,7 @@ def main(argv: list[str]) -> int:
     model_args = ModelArguments(args.model, dtype=args.dtype, attn_implementation=args.attn_implementation)
     settings = GenerationSettings(args.max_new_tokens, args.temperature, args.top_p)
     encoder = build_encoder(load_processor(args.model), video_args)
+    check_texts(sample, encoder.special_tokens)
     prompt = load_prompt(sample, encoder)  # before the model is loaded: an unreadable file shows in a second
     video = prompt.videos[0]
     console = Console(highlight=False)

@@ -28,14 +28,15 @@ from rich.table import Table
 
 from video_thinker.config import ModelArguments, VideoArguments, check_choice, parse_config
 from video_thinker.data.annotations import RawRow, iter_rows, load_samples
-from video_thinker.data.video import resolve_backend
+from video_thinker.data.readers import resolve_backend
+from video_thinker.data.texts import check_all_texts
 from video_thinker.errors import ConfigError, DataError
 from video_thinker.evaluation.backend import Backend, GenerationSettings, make_backend
 from video_thinker.evaluation.metrics import Graded
 from video_thinker.evaluation.predictions import PredictionFile, file_sha256, model_fingerprint, open_output_dir
 from video_thinker.evaluation.results import run_lock
 from video_thinker.evaluation.runner import evaluate_split
-from video_thinker.modeling import check_model_path
+from video_thinker.modeling import check_model_path, load_special_tokens
 from video_thinker.prompts import PROMPT_STYLES
 
 logger = logging.getLogger(__name__)
@@ -172,6 +173,7 @@ def main(argv: list[str]) -> int:
     model_args, video_args, args = parse_config((ModelArguments, VideoArguments, DifficultyArguments), argv)
     check_model_path(model_args.model_name_or_path)
     samples = load_samples(args.items_file)
+    check_all_texts(samples, load_special_tokens(model_args.model_name_or_path))
     split = {"file": args.items_file, "sha256": file_sha256(args.items_file), "num_samples": len(samples)}
     with run_lock(Path(args.output_dir), shared=False):
         open_output_dir(

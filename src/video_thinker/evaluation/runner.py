@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import itertools
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +23,8 @@ from tqdm import tqdm
 
 from video_thinker.config import ModelArguments, ServerArguments, VideoArguments, check_choice, parse_config
 from video_thinker.data.annotations import load_samples
-from video_thinker.data.video import resolve_backend
+from video_thinker.data.readers import resolve_backend
+from video_thinker.data.texts import SpecialTokens, check_all_texts
 from video_thinker.errors import ConfigError, DecodeError
 from video_thinker.evaluation.backend import Backend, GenerationSettings, make_backend
 from video_thinker.evaluation.batching import Chain, deal, plan_chains
@@ -53,7 +55,7 @@ from video_thinker.evaluation.results import (
     run_lock,
 )
 from video_thinker.evaluation.tables import print_metrics
-from video_thinker.modeling import check_model_path, resolve_attn_implementation
+from video_thinker.modeling import check_model_path, load_special_tokens, resolve_attn_implementation
 from video_thinker.prompts import PROMPT_STYLES
 from video_thinker.schema import VideoSample
 
@@ -298,6 +300,9 @@ def main(argv: list[str]) -> int:
     if args.backend == "local":
         check_model_path(model_args.model_name_or_path)
     splits = {name: load_samples(path)[: args.num_samples] for name, path in args.splits.items()}
+    # A server keeps its tokenizer to itself.
+    tokens = load_special_tokens(model_args.model_name_or_path) if args.backend == "local" else SpecialTokens()
+    check_all_texts(itertools.chain.from_iterable(splits.values()), tokens)
     settings = describe_settings(model_args, video_args, args)
     results = {result_key(split, control): samples for split, samples in splits.items() for control in args.video}
     output_dir = Path(args.output_dir)

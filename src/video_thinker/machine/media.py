@@ -58,7 +58,7 @@ def try_decoder(backend: str, path: Path) -> str | None:
 
 def check_decoders() -> Iterator[Finding]:
     """Write a clip and decode it with every installed backend."""
-    from video_thinker.data.video import BACKENDS, resolve_backend
+    from video_thinker.data.readers import BACKENDS, resolve_backend
     from video_thinker.errors import ConfigError
 
     chosen = resolve_backend("auto")

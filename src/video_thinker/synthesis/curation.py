@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel, Field
 
+from video_thinker.data.texts import SpecialTokens, text_problems
 from video_thinker.grounding import recall_at, temporal_iou
 from video_thinker.schema import Segment, Trace, VideoSample
 from video_thinker.scoring import option_letters, score_answer
@@ -71,6 +72,11 @@ async def write_curated_trace(
     return None
 
 
+def first_text_problem(sample: VideoSample) -> str | None:
+    """Say which text of a sample holds special tokens of chat formats, or characters that are none."""
+    return next((f"text: {one.field} {one.found}" for one in text_problems(sample, SpecialTokens())), None)
+
+
 def structure_problem(text: str, sample: VideoSample, min_iou: float) -> str | None:
     """Say what is wrong with a trace before a validator is asked; `None` if nothing is.
 
@@ -102,6 +108,8 @@ async def _problem(
     settings: CurationSettings,
     attempt: int,
 ) -> str | None:
+    if (unusable := first_text_problem(dataclasses.replace(sample, process=text))) is not None:
+        return unusable
     if settings.curation == "off":
         return None
     reason = structure_problem(text, sample, settings.min_iou)

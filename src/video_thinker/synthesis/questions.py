@@ -1,7 +1,8 @@
 """Stage (a): a multiple-choice question from the captions of a video's segments, which needs more than one of them.
 
-What is checked, in this order: the number of options; that they differ; that at least two segments are named; that all
-captions together lead to the right option and to no other; and that none of them alone does.
+What is checked, in this order: that no text holds special tokens; the number of options; that they differ; that at
+least two segments are named; that all captions together lead to the right option and to no other; and that none of them
+alone does.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pydantic import BaseModel, Field
 from video_thinker.data.sources.base import CaptionedVideo
 from video_thinker.schema import Media, VideoSample
 from video_thinker.synthesis.asking import Conversation, UnusableReplyError, json_parser
+from video_thinker.synthesis.curation import first_text_problem
 from video_thinker.synthesis.frames import VideoFile
 from video_thinker.synthesis.letters import Letters, place_answer
 from video_thinker.synthesis.notes import answer_from_notes, note
@@ -72,6 +74,9 @@ async def write_question(
 
 def draft_problem(draft: Draft, num_options: int, num_segments: int) -> str | None:
     """Say what is wrong with a question as such; `None` if nothing is."""
+    texts = VideoSample("", draft.question, "multiple choice", draft.answer, tuple(draft.distractors))
+    if (unusable := first_text_problem(texts)) is not None:
+        return unusable
     options = [_folded(text) for text in (draft.answer, *draft.distractors)]
     if len(options) != num_options:
         return f"{len(options)} options instead of {num_options}"

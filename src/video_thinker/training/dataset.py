@@ -16,6 +16,8 @@ from video_thinker.config import DataArguments, check_choice
 from video_thinker.data.annotations import load_samples
 from video_thinker.data.collate import SampleEncoder
 from video_thinker.data.conversation import build_messages
+from video_thinker.data.row_rules import RowRules
+from video_thinker.data.texts import raise_first
 from video_thinker.errors import DataError, DecodeError
 from video_thinker.schema import VideoSample
 
@@ -48,27 +50,45 @@ def build_dataset(samples: Sequence[VideoSample], encoder: SampleEncoder) -> dat
     return index.with_transform(_Rows(samples, encoder))
 
 
+def check_all(samples: Sequence[VideoSample], encoder: SampleEncoder, rules: RowRules) -> None:
+    """Check all rows of a run's file.
+
+    Raises:
+        DataError: one or more break the rules; the message is about the first, and counts the others.
+    """
+    errors = []
+    for sample in samples:
+        try:
+            rules.check(sample, encoder)
+        except DataError as error:
+            errors.append(error)
+    raise_first(errors)
+
+
 def load_readable_samples(
-    path: str, encoder: SampleEncoder, args: DataArguments, output_dir: str | Path
+    path: str, encoder: SampleEncoder, args: DataArguments, output_dir: str | Path, rules: RowRules | None = None
 ) -> list[VideoSample]:
-    """Read the items of a run.
+    """Read the items of a run, and check all of them against `rules` before a model is loaded.
 
     With `on_decode_error: raise` (the default) media are opened when they are needed, and the first that fails ends the
     run. With `skip`, all are decoded once beforehand; items that fail are dropped, counted, and listed with their cause
     in `skipped.jsonl` beside the run's output. Every batch keeps its shape, and nothing is put in an item's place.
 
     Raises:
-        DataError: a row is malformed, no row is left, or more than `max_decode_errors` of the rows would be dropped.
+        DataError: a row is malformed or breaks a rule, no row is left, or more than `max_decode_errors` of the rows
+            would be dropped.
         ConfigError: `on_decode_error` is unknown.
     """
     check_choice("on_decode_error", args.on_decode_error, ("raise", "skip"))
+    rules = rules or RowRules()
     samples = load_samples(path)
+    check_all(samples, encoder, rules)
     if args.on_decode_error == "raise":
         return samples
     kept, skipped = [], []
     for sample in tqdm(samples, desc="checking media", unit="item"):
         try:
-            encoder.encode_prompt(sample)
+            rules.check(sample, encoder, len(encoder.encode_prompt(sample).input_ids))
         except DecodeError as error:
             skipped.append({"problem_id": sample.id, "location": sample.location, "error": str(error)})
         else:

@@ -29,6 +29,7 @@ from video_thinker.data.collate import (
     build_encoder,
     merge_media,
 )
+from video_thinker.data.row_rules import RowRules
 from video_thinker.errors import ConfigError, DataError
 from video_thinker.modeling import check_model_path, load_model, load_processor, prepare_training, vision_token_ids
 from video_thinker.parts import REFERENCE_ADAPTER
@@ -369,9 +370,12 @@ def main(argv: list[str]) -> int:
         return finish(checkpoint, args)
     reward_funcs = load_reward_funcs(args.reward_funcs, args.reward_params)
     encoder = build_encoder(load_processor(model_args.model_name_or_path), data_args)
-    train_samples = load_readable_samples(data_args.train_file, encoder, data_args, args.output_dir)
+    rules = RowRules(max_tokens=args.max_prompt_length, option="max_prompt_length")
+    train_samples = load_readable_samples(data_args.train_file, encoder, data_args, args.output_dir, rules)
     eval_samples = (
-        load_readable_samples(data_args.eval_file, encoder, data_args, args.output_dir) if data_args.eval_file else None
+        load_readable_samples(data_args.eval_file, encoder, data_args, args.output_dir, rules)
+        if data_args.eval_file
+        else None
     )
     model = load_model(
         model_args.model_name_or_path,

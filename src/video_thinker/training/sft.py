@@ -12,6 +12,7 @@ from trl import SFTConfig, SFTTrainer
 from video_thinker.adapters import check_peft_arguments, lora_config, quantization_config
 from video_thinker.config import DataArguments, ModelArguments, PeftArguments, parse_config
 from video_thinker.data.collate import PIXEL_FIELDS, SFTCollator, blank_media, build_encoder
+from video_thinker.data.row_rules import RowRules
 from video_thinker.errors import ConfigError
 from video_thinker.modeling import check_model_path, load_model, load_processor, prepare_training
 from video_thinker.run_info import run_config
@@ -93,9 +94,12 @@ def main(argv: list[str]) -> int:
         return finish(checkpoint, args)
     processor = load_processor(model_args.model_name_or_path)
     encoder = build_encoder(processor, data_args)
-    train_samples = load_readable_samples(data_args.train_file, encoder, data_args, args.output_dir)
+    rules = RowRules(has_trace=True, max_tokens=args.max_length)
+    train_samples = load_readable_samples(data_args.train_file, encoder, data_args, args.output_dir, rules)
     eval_samples = (
-        load_readable_samples(data_args.eval_file, encoder, data_args, args.output_dir) if data_args.eval_file else None
+        load_readable_samples(data_args.eval_file, encoder, data_args, args.output_dir, rules)
+        if data_args.eval_file
+        else None
     )
     model = load_model(
         model_args.model_name_or_path,
