@@ -62,7 +62,7 @@ INPUTS = {
     [
         ("valid", 1.0, 1.0, 1.0),
         ("empty", 0.0, 0.0, 0.0),
-        ("untagged", 0.0, 0.0, 0.0),
+        ("untagged", 1.0, 0.0, 0.0),
         ("untagged letter", 1.0, 0.0, 0.0),
         ("repeated", 1.0, 0.0, 1.0),
         ("nested", 1.0, 0.0, 1.0),
