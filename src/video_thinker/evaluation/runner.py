@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from video_thinker.config import ModelArguments, ServerArguments, VideoArguments, check_choice, parse_config
 from video_thinker.data.annotations import load_samples
+from video_thinker.data.golds import check_golds
 from video_thinker.data.video import resolve_backend
 from video_thinker.errors import ConfigError, DecodeError
 from video_thinker.evaluation.backend import Backend, GenerationSettings, make_backend
@@ -298,6 +299,8 @@ def main(argv: list[str]) -> int:
     if args.backend == "local":
         check_model_path(model_args.model_name_or_path)
     splits = {name: load_samples(path)[: args.num_samples] for name, path in args.splits.items()}
+    for name, samples in splits.items():
+        check_golds(samples, args.splits[name])
     settings = describe_settings(model_args, video_args, args)
     results = {result_key(split, control): samples for split, samples in splits.items() for control in args.video}
     output_dir = Path(args.output_dir)
