@@ -24,10 +24,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from video_thinker.schema import ProblemType, Score, VideoSample
-from video_thinker.scoring.choice import extract_choice, option_letters, options_are_lettered, score_choice
+from video_thinker.scoring.choice import extract_choice, score_choice
 from video_thinker.scoring.grades import UNANSWERED, UNSCORABLE
 from video_thinker.scoring.grounding import score_grounding
 from video_thinker.scoring.numbers import parse_number, score_numerical, score_regression
+from video_thinker.scoring.options import option_letters, options_are_lettered
 from video_thinker.scoring.text import get_rouge_scorer, get_stemmer, score_free_form, score_ocr, split_words
 from video_thinker.trace import answer_places, parse_trace
 

@@ -19,6 +19,11 @@ from video_thinker.schema import Score, VideoSample
 from video_thinker.scoring.clean import boxed_parts, plain_lines
 from video_thinker.scoring.grades import UNANSWERED, UNSCORABLE, graded
 
+
+def _words(text: str) -> list[str]:
+    return text.split()
+
+
 _MAX_CHARS = 2000  # a longer text names a number only where it states it
 
 _UNITS: dict[str, tuple[str, float]] = {
@@ -46,29 +51,13 @@ _SCALES = {
     "hundred": 1e2, "thousand": 1e3, "k": 1e3, "million": 1e6, "billion": 1e9, "trillion": 1e12,
     "百": 1e2, "千": 1e3, "万": 1e4, "百万": 1e6, "亿": 1e8,
 }  # fmt: skip
-_ONES = [
-    "zero",
-    "one",
-    "two",
-    "three",
-    "four",
-    "five",
-    "six",
-    "seven",
-    "eight",
-    "nine",
-    "ten",
-    "eleven",
-    "twelve",
-    "thirteen",
-    "fourteen",
-    "fifteen",
-    "sixteen",
-    "seventeen",
-    "eighteen",
-    "nineteen",
-]
-_TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
+_ONES = _words(
+    """
+    zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen
+    sixteen seventeen eighteen nineteen
+    """
+)
+_TENS = _words("twenty thirty forty fifty sixty seventy eighty ninety")
 _NUMBER_WORDS = {word: value for value, word in enumerate(_ONES)} | {
     word: 10 * value for value, word in enumerate(_TENS, start=2)
 }
@@ -111,7 +100,7 @@ _STATED = re.compile(
 )
 _IN_TOTAL = re.compile(r"\s*(?:\w+\s){0,3}(?:in total|altogether|overall|in all)\b", re.IGNORECASE)
 _COMMANDS = re.compile(r"\\([A-Za-z]+)")
-_MATH_COMMANDS = frozenset(["frac", "dfrac", "tfrac", "sqrt", "pi", "times", "cdot", "div", "left", "right"])
+_MATH_COMMANDS = frozenset(_words("frac dfrac tfrac sqrt pi times cdot div left right"))
 _SIMPLE_FRACTION = re.compile(r"(-? ?[0-9]{0,9}) ?\\[dt]?frac ?(?:\{(-?[0-9]{1,9})\} ?\{([0-9]{1,9})\}|([0-9])([0-9]))")
 _VULGAR = {
     "½": "1/2", "⅓": "1/3", "⅔": "2/3", "¼": "1/4", "¾": "3/4", "⅕": "1/5", "⅖": "2/5", "⅗": "3/5", "⅘": "4/5",
@@ -221,8 +210,10 @@ def read_quantity(text: str) -> Quantity | None:
     if not text:
         return None
     if boxes := boxed_parts(text):
-        values = {_only(content) or _latex(content) for _, _, content in boxes[-1:]}
-        return values.pop()
+        values = [_only(content) or _latex(content) for _, _, content in boxes[-2:]]
+        if len(boxes) > 1 and values[0] != values[1] and _is_list_gap(text[boxes[-2][1] : boxes[-1][0]]):
+            return None
+        return values[-1]
     if "\\" in text or "√" in text or "π" in text or "^" in text:
         if (found := _latex(text)) is not None:
             return found
@@ -234,6 +225,11 @@ def read_quantity(text: str) -> Quantity | None:
     return _stated(text)
 
 
+def _is_list_gap(gap: str) -> bool:
+    """Say whether numbers with this text between them are listed side by side."""
+    return re.fullmatch(r"[\s,;/&$|]*(?:(?:and|or|和|或)[\s$]*)?", gap) is not None
+
+
 def _plain(text: str) -> str:
     for char, fraction in _VULGAR.items():
         if char in text:
@@ -241,6 +237,9 @@ def _plain(text: str) -> str:
     text = re.sub(
         r"(?<=[0-9a-z)])([⁻⁰¹²³⁴⁵⁶⁷⁸⁹]{1,4})", lambda match: "^" + match.group().translate(_SUPERSCRIPTS), text
     )
+    text = re.sub(r"(?<![0-9\w])[\u2013\u2014] ?(?=[0-9])", "-", text)
+    text = re.sub(r"^\s*>\s*(?=[0-9])", "more than ", text)
+    text = re.sub(r"\b(?:minus|negative) (?=[0-9])", "-", text)
     text = text.replace("\\$", "$").replace("{,}", ",").replace("\\%", "%").replace("°", " °")
     text = re.sub(r"(?<=[0-9])\\[,!:; ](?=[0-9]{3})", ",", text)
     text = plain_lines(re.sub(r"\$(?=\s?[0-9][0-9,.]{0,30}(?![0-9,.$\\]|\s*\$))", " ", text))
@@ -357,7 +356,10 @@ def _compound(text: str, found: list[_Found]) -> Quantity | None:
 def _stated(text: str) -> Quantity | None:
     """Read the number in the last words that state a result: "the answer is 4", "2 + 2 = 4", "so 4 in total"."""
     for match in reversed(list(_STATED.finditer(text))[-20:]):
-        if re.search(r"\b(?:not|n't)\s*$", text[max(0, match.start() - 5) : match.start()]):
+        before = text[max(0, match.start() - 40) : match.start()]
+        if match.group().startswith("=") and re.search(r"[0-9].*(?:\bor|\band|,)\s*\(?[A-Za-z]?\s*$", before):
+            return None  # "x = 3 or x = 4"
+        if re.search(r"\b(?:not|n't)\s*$", before):
             continue
         claim = re.split(r"(?<![0-9])[.;!?。\n]|[.;!?](?:\s|$)|\n", text[match.end() : match.end() + 200], maxsplit=1)[
             0
