@@ -63,6 +63,7 @@ _EXPLANATION = re.compile(
     re.IGNORECASE,
 )
 
+_BETWEEN = re.compile(r"\s*(?:[,;/|&+\n>]|->|\b(?:and|or|vs)\b|[和或与])\s*", re.IGNORECASE)
 _EXCEPT = re.compile(r"\b(?:anything|everything|all|any|nothing|every option)\s*$", re.IGNORECASE)
 
 _MAX_CLAIM_CHARS = 400
@@ -235,10 +236,21 @@ def _contained(text: str, options: Options) -> str | None:
     return next(iter(letters)) if num_words >= _LONG_OPTION_WORDS else None
 
 
+def _is_list_of_options(text: str, options: Options) -> bool:
+    """Say whether a text is several options, with separators between them and nothing else."""
+    if len(text) > MAX_OPTION_CHARS:
+        return False
+    parts = [part.strip(" .()[]-") for part in _BETWEEN.split(text)]
+    letters = {whole_option(part, options) for part in parts if part}
+    return len(letters) > 1 and None not in letters
+
+
 def _claim(text: str, options: Options) -> _Reading:
     """Read a text that begins with the option it names: "B. oil", "B because A is wrong", "not A, B", "A or B"."""
     if heading := _EXPLANATION.search(text):
         text = text[: heading.start()]
+    if _is_list_of_options(text, options):
+        return _Nothing.SEVERAL
     all_mentions = list(mentions_in(text, options))
     mentions = ruled_in(text, all_mentions)
     if not mentions:

@@ -129,11 +129,18 @@ def _text_mentions(text: str, options: Options) -> Iterator[Mention]:
     if options.pattern is None:
         return
     for match in options.pattern.finditer(text):
+        stands_alone = _FOLLOWS_TEXT.match(text, match.end()) or options.pattern.match(text, match.end() + 1)
+        if not stands_alone or _inside_number(text, match):
+            continue
+        letters = letters_of_text(match.group(), options)
         if len(match.group()) == 1 and match.group().isascii() and match.group().isalpha():
-            continue  # an option whose text is a letter is named by whole texts only
-        if letters := letters_of_text(match.group(), options):
-            if _FOLLOWS_TEXT.match(text, match.end()) and not _inside_number(text, match):
-                yield Mention(letters, match.start(), match.end(), is_label=False)
+            # An option whose text is a letter: where options have letters of their own, it is named after its label.
+            before = re.search(r"(?:^|\W)([A-Za-z])[.):] ?\(?$", text[max(0, match.start() - 5) : match.start()])
+            labelled = before is not None and before.group(1).upper() in letters
+            if not labelled and (options.lettered or match.group() not in options.texts.values()):
+                continue
+        if letters:
+            yield Mention(letters, match.start(), match.end(), is_label=False)
 
 
 def _inside_number(text: str, match: re.Match[str]) -> bool:
@@ -253,6 +260,5 @@ def begins_item(text: str, mention: Mention) -> bool:
     if re.search(r"(?:^|\n)[\s(\[\d.)]*$", before) and "\n" in before:
         rest = text[mention.end : mention.end + 40]
         return mention.is_label or not rest.split("\n")[0].strip(" .,;)")
-    return bool(
-        mention.is_label and re.search(r"[,;.]\s*\(?$", before) and re.match(r"[.):]\s", text[mention.end :][:2])
-    )
+    is_long = mention.end - mention.start > 1 or re.match(r"[.):]\s", text[mention.end :][:2])
+    return bool(mention.is_label and is_long and re.search(r"[,;.]\s*\(?$", before))

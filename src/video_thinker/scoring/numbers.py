@@ -375,9 +375,16 @@ def _stated(text: str) -> Quantity | None:
     for one in _numbers(text[-300:]):
         if _IN_TOTAL.match(text[-300:], one.end) and math.isfinite(one.quantity.value):
             return one.quantity
-    line = text.strip().splitlines()[-1] if text.strip() else ""
-    bare = re.fullmatch(rf"\s*(?:{_HEDGE} ?)?-?[0-9][0-9.,/ %]{{0,30}}", line)
-    return _only(line) if bare and "\n" in text.strip() else None
+    return _last_line(text)
+
+
+def _last_line(text: str) -> Quantity | None:
+    """Read a last line that is a number and nothing else, below lines of prose."""
+    *others, last = text.splitlines() or [""]
+    bare = re.compile(rf"\s*(?:{_HEDGE} ?)?-?[0-9][0-9.,/ %]{{0,30}}")
+    if not others or bare.fullmatch(last) is None or any(bare.fullmatch(line) for line in others):
+        return None
+    return _only(last)
 
 
 def _numbers(text: str) -> Iterator[_Found]:
