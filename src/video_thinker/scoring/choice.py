@@ -24,7 +24,14 @@ from video_thinker.scoring.mentions import (
     mentions_in,
     ruled_in,
 )
-from video_thinker.scoring.options import MAX_OPTION_CHARS, Options, option_letters, prepare_options, whole_option
+from video_thinker.scoring.options import (
+    MAX_OPTION_CHARS,
+    Options,
+    letters_of_text,
+    option_letters,
+    prepare_options,
+    whole_option,
+)
 
 _FEW_WORDS = 40  # of a text in which a long option's words may stand anywhere
 
@@ -241,8 +248,8 @@ def _is_list_of_options(text: str, options: Options) -> bool:
     if len(text) > MAX_OPTION_CHARS:
         return False
     parts = [part.strip(" .()[]-") for part in _BETWEEN.split(text)]
-    letters = {whole_option(part, options) for part in parts if part}
-    return len(letters) > 1 and None not in letters
+    named = [{whole_option(part, options) or ""} | letters_of_text(part, options) for part in parts if part]
+    return all(named) and len(set().union(*named)) > 1 and not any("" in letters for letters in named)
 
 
 def _claim(text: str, options: Options) -> _Reading:
