@@ -43,18 +43,18 @@ _MAX_RANGE_CHARS = 64  # longer text is not a time range, and bounds the backtra
 _MINUTES_UNIT = r"(?:minutes|minute|mins|min|m|\u5206\u949f|\u5206)"
 _SECONDS_UNIT = r"(?:seconds|second|secs|sec|s|\u79d2\u949f|\u79d2)"
 _TIME_IN_TEXT = re.compile(
-    r"(?<![A-Za-z0-9_.:])(?:\u7b2c ?)?(?:"
+    r"(?<![A-Za-z0-9_.])(?<![0-9]:)(?:\u7b2c ?)?(?:"
     r"(?:(?P<hours>[0-9]{1,3}):)?(?P<minutes>[0-9]{1,4}):(?P<seconds>[0-5][0-9](?:[.][0-9]{1,9}|,[0-9]{3})?)"
     rf"|(?P<long_minutes>[0-9]{{1,4}}) ?{_MINUTES_UNIT}(?:\b|(?=[0-9 \u4e00-\u9fff]))(?:,? ?(?:and )?(?P<more>[0-9]{{1,2}}(?:\.[0-9]{{1,9}})?) ?{_SECONDS_UNIT})"
     r"|(?P<number>[0-9]{1,7}(?:\.[0-9]{1,9})?)(?:st|nd|rd|th)?"
-    r")(?![0-9:]|[.,]?[0-9])"
+    r")(?![0-9:]|\.[0-9])"
     rf"(?P<unit> ?(?:{_MINUTES_UNIT}|{_SECONDS_UNIT}|hours|hour|h)(?![A-Za-z]))?(?![A-Za-z_])",
     re.IGNORECASE,
 )
 # Between the two times of a span.
 _TO = re.compile(
     r"[\s\"')\]]*(?:-{1,3}>?|[\u2013\u2014~\u2192]|=>|(?:to|until|till|through|and|up to)\b|\u81f3|\u5230|\u2014\u2014)"
-    r"[\s\"'(\[]*(?:(?:about|around|approximately|roughly|the|t ?=)\s*)*(?:\u7b2c ?)?",
+    r"[\s\"'(\[]*(?:(?:about|around|approximately|roughly|the|second|t ?=)\s*)*(?:\u7b2c ?)?",
     re.IGNORECASE,
 )
 _START_TO_END = re.compile(

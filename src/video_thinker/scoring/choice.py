@@ -24,6 +24,7 @@ from video_thinker.scoring.mentions import (
     mentions_in,
     ruled_in,
 )
+from video_thinker.scoring.numbers import is_same_quantity, read_quantity
 from video_thinker.scoring.options import (
     MAX_OPTION_CHARS,
     Options,
@@ -37,7 +38,7 @@ _FEW_WORDS = 40  # of a text in which a long option's words may stand anywhere
 
 _LONG_OPTION_WORDS = 3
 
-_NOUN = r"(?:answers?|options?|choices?|selections?|ans)"
+_NOUN = r"(?:answers?|option|choice|selection|ans|result|conclusion|verdict)"
 
 _ADVERB = (
     r"(?:(?:clearly|therefore|thus|probably|most likely|likely|definitely|indeed|simply|just|obviously)[ ,]{1,2})?"
@@ -50,6 +51,8 @@ _STATED = re.compile(
     r"(?!\w)[\"'*_\s]{0,4}){1,2}" + _ADVERB + r"(?:option |choice |letter )?"
     r"|\b(?:choose|pick|select|go with|going with|go for|going for|opt for|vote for|settle on|settle for|choosing|picking"
     r"|selecting|chose|picked|selected|say|guess|choice of) (?:option |choice |letter |answer )?:? ?"
+    r"|\b(?:corresponds? to|correspond with|match|matches|aligns? with|consistent with|points? to|supports?|indicates?|suggests?"
+    r"|fits) (?:the )?(?:option|choice|answer) "
     r"|(?:答案|选项|正解|選項)(?:应该|应当|应|應該)?(?:是|为|為|选|:)[ :是为]{0,3}"
     r"|(?<![不没勿可])(?:应|故|就|我|该)?(?:选择?|選擇?)(?:项|的是|了)?[ :是为]{0,3}",
     re.IGNORECASE,
@@ -70,7 +73,11 @@ _EXPLANATION = re.compile(
     re.IGNORECASE,
 )
 
-_BETWEEN = re.compile(r"\s*(?:[,;/|&+\n>]|->|\b(?:and|or|vs)\b|[和或与])\s*", re.IGNORECASE)
+_RETRACTED = re.compile(
+    r"\b(?:no,? wait|wait|actually|i mean|i meant|correction|sorry|oops|scratch that)\b|[?.!,] ?no[,.!] |不对",
+    re.IGNORECASE,
+)
+_BETWEEN = re.compile(r"\s*(?:[,;/|&+\n>]|->|\b(?:(?:and|or)(?: maybe| perhaps| also)?|vs|also)\b|[和或与])\s*", re.IGNORECASE)
 _EXCEPT = re.compile(r"\b(?:anything|everything|all|any|nothing|every option)\s*$", re.IGNORECASE)
 
 _MAX_CLAIM_CHARS = 400
@@ -128,7 +135,13 @@ def _read(text: str, options: Options) -> _Reading:
     reading = _claim(text, options)
     if reading is not _Nothing.NONE:
         return reading
-    return _concluded(text, options, _SAID) or _last_line(text, options) or _contained(text, options) or _Nothing.NONE
+    return (
+        _concluded(text, options, _SAID)
+        or _last_line(text, options)
+        or _contained(text, options)
+        or _number_of_options(text, options)
+        or _Nothing.NONE
+    )
 
 
 def _boxed(text: str, options: Options) -> _Reading:
@@ -252,6 +265,16 @@ def _is_list_of_options(text: str, options: Options) -> bool:
     return all(named) and len(set().union(*named)) > 1 and not any("" in letters for letters in named)
 
 
+def _number_of_options(text: str, options: Options) -> str | None:
+    """Read "two", "2 people" or "There are 2." where every option is a number."""
+    quantities = {letter: read_quantity(option) for letter, option in options.texts.items()}
+    named = read_quantity(text) if quantities and all(quantities.values()) else None
+    if named is None:
+        return None
+    same = [letter for letter, quantity in quantities.items() if quantity and is_same_quantity(named, quantity)]
+    return same[0] if len(same) == 1 else None
+
+
 def _claim(text: str, options: Options) -> _Reading:
     """Read a text that begins with the option it names: "B. oil", "B because A is wrong", "not A, B", "A or B"."""
     if heading := _EXPLANATION.search(text):
@@ -270,6 +293,9 @@ def _claim(text: str, options: Options) -> _Reading:
     named = first.letters
     joined = True
     for previous, mention in zip(mentions, mentions[1:], strict=False):
+        if _RETRACTED.search(text[previous.end : mention.start]):
+            named, joined = mention.letters, True
+            continue
         joined = joined and joins(text[previous.end : mention.start])
         if joined or begins_item(text, mention) or is_called_right(text, previous, mention):
             if not named & mention.letters:

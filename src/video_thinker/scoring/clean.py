@@ -21,7 +21,10 @@ _LATEX_WRAPPER = re.compile(
 _BRACE = re.compile(r"\\boxed {0,3}\{|\\f?box {0,3}\{|[{}]")
 _LATEX_MATH = re.compile(r"\\[()\[\]]|\$\$?")
 _LATEX_SPACE = re.compile(r"\\[,;:! ]|\\q?quad\b|~(?=\\)")
-_LINE_MARK = re.compile(r"^[ \t]{0,8}(?:#{1,6}[ \t]|>[ \t]?|[-*+\u2022\u00b7][ \t])", re.MULTILINE)
+_LINE_MARK = re.compile(
+    r"^[ \t]{0,8}(?:#{1,6}[ \t]|>[ \t]?|[-*+\u2022\u00b7][ \t](?:\[[ xX\u2713]\][ \t])?|\[[xX\u2713]\][ \t])",
+    re.MULTILINE,
+)
 _CJK_SPACE = re.compile(rf"(?<=[{CJK}]) (?=[{CJK}])")
 _PUNCTUATION = str.maketrans(
     {

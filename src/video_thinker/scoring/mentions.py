@@ -17,12 +17,12 @@ def _words(text: str) -> frozenset[str]:
 # Words that may stand before the option that a text names, and those between two options it lists.
 _LEAD_WORDS = _words(
     """
-    no nope option options answer answers choice letter it it's its is are was so thus therefore hence
+    no nope actually initially option options answer answers choice letter it it's its is are was so thus therefore hence
     then probably maybe perhaps possibly likely most either both neither not but rather the correct
     right best final wrong incorrect false eliminated out and or must be would should i i'd i'll i'm we
     my think believe say guess choose pick select go with going clearly definitely obviously surely
     certainly ok okay sure well yes hmm that that's this here ans selected chosen will leaning towards
-    toward for only named called a an 答案 选 选择 选项 是 为 应该 应 我 所以 因此 故 正确 正确的 正确答案 正确答案是 答案是 应选 故选 我选 应该选
+    toward for only named called a an 答案 选 选择 选项 是 为 应该 应 我 认为 觉得 想 那么 则 所以 因此 故 正确 正确的 正确答案 正确答案是 答案是 应选 故选 我选 应该选
     因此选 所以选 的 最终答案 最终答案是 本题选 本题 应该是 就是 错误 不对 错 不正确 排除 而是 是选项
     """
 )
@@ -40,7 +40,7 @@ _WORD = re.compile(rf"[^\W\d_{CJK}]+(?:'[a-z]+)?|[{CJK}]+")
 RULED_OUT_BEFORE = re.compile(
     r"(?:\b(?:not|(?:anything|everything|all|any) but|neither|nor|never|except|excluding|excludes?d?|eliminat\w{1,5}|rul\w{1,4} out|rejects?|rejected|unlike"
     r"|without|than|instead of|over|discards?|discarded|against|no)|n't|不是|不选|不可能是|不|非|排除|除了|而非|并非|不能选)"
-    r"(?: ?(?:the|be|options?|answers?|letter|choice|either|both|of|choose|pick|select|say|out|选项|选))*[ :(\"']{0,3}$",
+    r"(?: ?(?:the|be|options?|answers?|letter|choice|either|both|of|choose|pick|select|say|out|选项|选))*[ :(\"']{0,3}\Z",
     re.IGNORECASE,
 )
 
@@ -48,7 +48,7 @@ _RULED_OUT_AFTER = re.compile(
     r"[)\].:,\"']{0,2}(?:[ ]?[^\w\s][ ]?|[ ])?(?:(?:is|are|was|were|does|do|did|can|could|would|seems?|looks?|has|have|must be|"
     r"both|all|clearly|also|definitely|obviously|simply|just|option|options|选项|是|都|均|明显|显然|也)[ ,]?){0,4}"
     r"(?:n't|not\b|never\b|cannot\b|can't|isn't|aren't|doesn't|don't|didn't|wasn't|won't|no\b|wrong|incorrect|false\b|ruled|"
-    r"eliminated|excluded|out\b|unlikely|impossible|irrelevant|\?[ ]?no\b|不|错|排除|没有|未)"
+    r"eliminated|excluded|out\b|unlikely|impossible|irrelevant|\?[ ]?no\b|不(?!选|是[A-Za-z(]|可能是|能选)|错|排除|没有|未)"
     r"|[ ]?\?[ ]?no\b|[ ]?[\u2717\u2718\u274c\u00d7]",
     re.IGNORECASE,
 )
@@ -67,12 +67,12 @@ _FOLLOWS_LETTER = re.compile(
     r"please|shows|matches|fits|describes|depicts|seems|rather|instead|over|and|or|but|not|to|through|vs|"
     r"(?:is|would be|must be|should be|seems) (?:the |a )?(?:most |only |definitely |clearly )?"
     r"(?:correct|right|best|answer|true|accurate|likely|one|option|choice|not|wrong|incorrect|false|proper|appropriate|it|my))\b"
-    r"|(?:it is|it's|isn't|are|was|can't|cannot|doesn't)\b)",
+    r"|(?:it is|it's|is|isn't|are|was|were|also|can|can't|cannot|could|may|might|would|does|doesn't)\b)",
     re.IGNORECASE,
 )
 
 _FOLLOWS_ARTICLE = re.compile(
-    r"\s*(?:$|\n|[^\w\s]|(?:because|since|as|is|are|and|or|but|not|rather|instead|isn't|cannot|can't|vs|to|through)\b)"
+    r"\s*(?:$|\n|[^\w\s]|(?:because|since|as|is|are|and|or|but|not|rather|instead|isn't|cannot|can't|vs|to|through|it is|also)\b)"
 )
 
 _FOLLOWS_TEXT = re.compile(
@@ -80,6 +80,10 @@ _FOLLOWS_TEXT = re.compile(
     re.IGNORECASE,
 )
 
+# Between two options of one list: "A, C and D".
+_LISTED = re.compile(
+    r"[ )(.:\]\[]*(?:,|/|&|\band\b|\bor\b|\bnor\b|[和或与]|以及)[ (]*(?:(?:and|or) )?(?:option |the )?[(\[]?"
+)
 _LETTER = re.compile(rf"(?<![^\W{CJK}])[A-Za-z](?![^\W{CJK}])")
 
 CORRECTED = re.compile(
@@ -211,7 +215,7 @@ def ruled_in(text: str, mentions: Sequence[Mention]) -> list[Mention]:
         ):
             out.add(index)
             back = index
-            while back and joins(text[mentions[back - 1].end : mentions[back].start]):
+            while back and _LISTED.fullmatch(text, mentions[back - 1].end, mentions[back].start):
                 if not _PLURAL.search(predicate.group()) and "," in text[mentions[back - 1].end : mentions[back].start]:
                     break
                 back -= 1
@@ -233,7 +237,23 @@ def _comma_list_before(text: str, mentions: Sequence[Mention], index: int, out: 
 
 def joins(gap: str) -> bool:
     """Say whether two options with this text between them are listed side by side."""
-    return len(gap) <= 60 and all(word.casefold() in _JOIN_WORDS for word in _WORD.findall(gap))
+    return len(gap) <= 60 and _all_in(_JOIN_WORDS, gap)
+
+
+def _all_in(words: frozenset[str], text: str) -> bool:
+    """Say whether a text has no other words than these; a run of CJK characters may be several of them."""
+    found = [word.casefold() for word in _WORD.findall(text) if word.casefold() not in words]
+    return all(_is_made_of(words, word) for word in found)
+
+
+def _is_made_of(words: frozenset[str], run: str) -> bool:
+    if not "\u3040" <= run[0] <= "\u9fff" or len(run) > 16:
+        return False
+    reached = {0}
+    for end in range(1, len(run) + 1):
+        if any(run[start:end] in words for start in range(max(0, end - 6), end) if start in reached):
+            reached.add(end)
+    return len(run) in reached
 
 
 def leads(prefix: str, ruled_out: Sequence[Mention]) -> bool:
@@ -241,10 +261,10 @@ def leads(prefix: str, ruled_out: Sequence[Mention]) -> bool:
     if ruled_out:
         prefix = prefix[ruled_out[-1].end :]
         clause = re.split(r"[,.;:!?\n。]|\b(?:so|but|therefore|thus|hence)\b|所以|因此|故|而是", prefix)
-        return all(word.casefold() in _LEAD_WORDS for word in _WORD.findall(clause[-1])) and len(clause[-1]) <= 80
+        return _all_in(_LEAD_WORDS, clause[-1]) and len(clause[-1]) <= 80
     if len(prefix) > 120:
         return False
-    return all(word.casefold() in _LEAD_WORDS for word in _WORD.findall(prefix)) and not re.search(r"[0-9]", prefix)
+    return _all_in(_LEAD_WORDS, prefix) and not re.search(r"[0-9]", prefix)
 
 
 def is_called_right(text: str, previous: Mention, mention: Mention) -> bool:

@@ -47,6 +47,7 @@ _UNITS: dict[str, tuple[str, float]] = {
     )
     for name in names.split()
 }
+_HOURS = frozenset(name for name, (_, factor) in _UNITS.items() if factor == 3600.0)
 _SCALES = {
     "hundred": 1e2, "thousand": 1e3, "k": 1e3, "million": 1e6, "billion": 1e9, "trillion": 1e12,
     "百": 1e2, "千": 1e3, "万": 1e4, "百万": 1e6, "亿": 1e8,
@@ -67,12 +68,12 @@ _FIGURE = re.compile(
     r"(?P<sign>(?<![\w.)])[-+] ?)?"
     r"(?P<int>[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]{1,3}(?:[ '][0-9]{3})+(?![0-9])|[0-9]{1,400})?(?P<frac>\.[0-9]{1,400})?"
     r"(?:[eE](?P<exp>[+-]?[0-9]{1,3})(?![0-9A-Za-z])"
-    r"| ?(?:[x×*]|\\times|\\cdot) ?10 ?(?:\^|\*\*) ?\{?\(?(?P<pow>[+-]?[0-9]{1,3})\)?\}?)?"
+    r"| ?(?:[x×*·⋅]|\\times|\\cdot) ?10 ?(?:\^|\*\*) ?\{?\(?(?P<pow>[+-]?[0-9]{1,3})\)?\}?)?"
 )
 _ONES_PATTERN, _TENS_PATTERN = "|".join(sorted(_ONES, key=len, reverse=True)), "|".join(_TENS)
 _WORDS = re.compile(
     rf"\b(?P<minus>minus |negative )?(?:(?P<tens>{_TENS_PATTERN})(?:[- ](?P<one>{_ONES_PATTERN}))?|(?P<small>{_ONES_PATTERN}))"
-    r"(?: (?P<hundred>hundred)(?: and (?P<rest_tens>"
+    r"(?: (?P<hundred>hundred)(?: (?:and )?(?P<rest_tens>"
     + _TENS_PATTERN
     + r")?[- ]?(?P<rest>"
     + _ONES_PATTERN
@@ -107,6 +108,12 @@ _VULGAR = {
     "⅙": "1/6", "⅚": "5/6", "⅛": "1/8", "⅜": "3/8", "⅝": "5/8", "⅞": "7/8",
 }  # fmt: skip
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
+
+
+_PHRASES = {
+    "none": 0.0, "half": 1 / 2, "a half": 1 / 2, "one half": 1 / 2, "one-half": 1 / 2, "a third": 1 / 3, "one third": 1 / 3,
+    "two thirds": 2 / 3, "a quarter": 1 / 4, "one quarter": 1 / 4, "three quarters": 3 / 4, "a dozen": 12.0, "one dozen": 12.0,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +188,12 @@ def same_number(number: Quantity, gold: Quantity) -> bool:
     return value != number.value and math.isclose(value, gold.value, rel_tol=1e-6)
 
 
+def is_same_quantity(number: Quantity, other: Quantity) -> bool:
+    """Say whether two numbers are exactly the same, in the other's unit where both have one."""
+    value = _in_unit_of(number, other)
+    return value is not None and math.isclose(value, other.value, rel_tol=1e-9)
+
+
 def _in_unit_of(number: Quantity, gold: Quantity) -> float | None:
     """Express a number in the gold's unit; `None` if it is of another kind (seconds for meters).
 
@@ -209,6 +222,8 @@ def read_quantity(text: str) -> Quantity | None:
     text = _plain(text)
     if not text:
         return None
+    if (value := _PHRASES.get(text.rstrip(".!").casefold())) is not None:
+        return Quantity(value)
     if boxes := boxed_parts(text):
         values = [_only(content) or _latex(content) for _, _, content in boxes[-2:]]
         if len(boxes) > 1 and values[0] != values[1] and _is_list_gap(text[boxes[-2][1] : boxes[-1][0]]):
@@ -238,6 +253,8 @@ def _plain(text: str) -> str:
         r"(?<=[0-9a-z)])([⁻⁰¹²³⁴⁵⁶⁷⁸⁹]{1,4})", lambda match: "^" + match.group().translate(_SUPERSCRIPTS), text
     )
     text = re.sub(r"(?<![0-9\w])[\u2013\u2014] ?(?=[0-9])", "-", text)
+    text = re.sub(r"(?<=[0-9])\*\*(?=[-+0-9(])", "^", text)
+    text = re.sub(r"\bsqrt ?\(([^()]{1,20})\)", r"\\sqrt{\1}", text)
     text = re.sub(r"^\s*>\s*(?=[0-9])", "more than ", text)
     text = re.sub(r"\b(?:minus|negative) (?=[0-9])", "-", text)
     text = text.replace("\\$", "$").replace("{,}", ",").replace("\\%", "%").replace("°", " °")
@@ -290,7 +307,7 @@ def _evaluate(formula: str) -> float | None:
     from math_verify import parse
     from math_verify.parser import LatexExtractionConfig
 
-    logging.getLogger("math_verify.utils").setLevel(logging.ERROR)  # it warns that there is no time limit
+    logging.getLogger("math_verify.parser").setLevel(logging.ERROR)  # it warns that there is no time limit
     try:
         parsed = parse(
             f"${formula}$",
@@ -327,6 +344,8 @@ def _only(text: str) -> Quantity | None:
 def _is_part(text: str, found: _Found) -> bool:
     """Say whether a number is a part of a time, a date, a range, a name or a version: "4:30", "3-", "B12", "1.2.3"."""
     before, after = text[max(0, found.start - 2) : found.start], text[found.end : found.end + 2]
+    if re.match(r" ?(?:[ap]\.?m\b|o'clock)", text[found.end : found.end + 9], re.IGNORECASE):
+        return True
     return bool(
         re.search(
             r"[0-9][:/.,-]$|[A-Za-z_]$|[:/]$|[A-Za-z]-$|\.$|-$", before.rstrip() if before.endswith(": ") else before
@@ -338,7 +357,10 @@ def _is_part(text: str, found: _Found) -> bool:
 
 def _compound(text: str, found: list[_Found]) -> Quantity | None:
     """Read "1 h 30 min" and "5 ft 3 in": units of one kind, each smaller than the one before; in the last one's unit."""
-    units = [_UNITS.get(one.quantity.unit) for one in found]
+    names = [one.quantity.unit for one in found]
+    if names[0] in _HOURS:  # "2h30m"
+        names = ["min" if name == "m" else name for name in names]
+    units = [_UNITS.get(name) for name in names]
     if any(unit is None or unit[0] not in ("length", "time", "mass") for unit in units):
         return None
     known = [unit for unit in units if unit is not None]
@@ -350,7 +372,7 @@ def _compound(text: str, found: list[_Found]) -> Quantity | None:
     if any(re.fullmatch(r"\s*(?:,|and|,\s*and|零|又)?\s*", gap) is None for gap in gaps):
         return None
     total = sum(one.quantity.value * factor for one, (_, factor) in zip(found, known, strict=True))
-    return Quantity(total / known[-1][1], found[-1].quantity.unit)
+    return Quantity(total / known[-1][1], names[-1])
 
 
 def _stated(text: str) -> Quantity | None:
@@ -368,7 +390,7 @@ def _stated(text: str) -> Quantity | None:
         if re.search(r"[0-9]", claim) is None and _WORDS.search(claim) is None and _cjk_number(claim) is None:
             continue
         if (found := _only(claim)) is not None:
-            return found
+            return None if _is_contradicted(text, match, found) else found
         if "\\" in claim:
             return _latex(claim)
         return None
@@ -376,6 +398,16 @@ def _stated(text: str) -> Quantity | None:
         if _IN_TOTAL.match(text[-300:], one.end) and math.isfinite(one.quantity.value):
             return one.quantity
     return _last_line(text)
+
+
+def _is_contradicted(text: str, statement: re.Match[str], found: Quantity) -> bool:
+    """Say whether the line before states another answer in the same words: "Answer: 3\nAnswer: 4"."""
+    lines = text[: statement.start()].rstrip().splitlines()
+    words = statement.group().strip().casefold()
+    if not lines or not lines[-1].strip().casefold().startswith(words) or not words.startswith("answer"):
+        return False
+    other = _only(lines[-1].strip()[len(words) :])
+    return other is not None and other.value != found.value
 
 
 def _last_line(text: str) -> Quantity | None:
