@@ -45,7 +45,8 @@ _SECONDS_UNIT = r"(?:seconds|second|secs|sec|s|\u79d2\u949f|\u79d2)"
 _TIME_IN_TEXT = re.compile(
     r"(?<![A-Za-z0-9_.])(?<![0-9]:)(?:\u7b2c ?)?(?:"
     r"(?:(?P<hours>[0-9]{1,3}):)?(?P<minutes>[0-9]{1,4}):(?P<seconds>[0-5][0-9](?:[.][0-9]{1,9}|,[0-9]{3})?)"
-    rf"|(?P<long_minutes>[0-9]{{1,4}}) ?{_MINUTES_UNIT}(?:\b|(?=[0-9 \u4e00-\u9fff]))(?:,? ?(?:and )?(?P<more>[0-9]{{1,2}}(?:\.[0-9]{{1,9}})?) ?{_SECONDS_UNIT})"
+    rf"|(?P<long_minutes>[0-9]{{1,4}}) ?{_MINUTES_UNIT}(?:\b"
+    rf"|(?=[0-9 \u4e00-\u9fff]))(?:,? ?(?:and )?(?P<more>[0-9]{{1,2}}(?:\.[0-9]{{1,9}})?) ?{_SECONDS_UNIT})"
     r"|(?P<number>[0-9]{1,7}(?:\.[0-9]{1,9})?)(?:st|nd|rd|th)?"
     r")(?![0-9:]|\.[0-9])"
     rf"(?P<unit> ?(?:{_MINUTES_UNIT}|{_SECONDS_UNIT}|hours|hour|h)(?![A-Za-z]))?(?![A-Za-z_])",
@@ -58,7 +59,8 @@ _TO = re.compile(
     re.IGNORECASE,
 )
 _START_TO_END = re.compile(
-    r"[^0-9]{0,60}(?:\b(?:end|ends|ending|ended|stop|stops|finish|finishes|until|lasts until|last until|concludes)\b|\bend_?(?:time|_s)?"
+    r"[^0-9]{0,60}(?:\b(?:end|ends|ending|ended|stop|stops|finish|finishes|until|lasts until|last until"
+    r"|concludes)\b|\bend_?(?:time|_s)?"
     r"|\u7ed3\u675f|\u5f00\u59cb|\u6b62)[^0-9]{0,30}",
     re.IGNORECASE,
 )
@@ -146,7 +148,7 @@ def find_time_ranges(text: str) -> list[tuple[float, float]]:
     """Find all time spans in a text, in seconds: "It happens from 1.0 to 7.5 s and at 00:10-00:14".
 
     Read are "4.0-9.5", "from 4 to 9.5 seconds", "[4.0, 9.5]", "00:00:04,000 --> 00:00:09,500", "starts at 4 s and ends
-    at 9.5 s", "4\u79d2\u52309.5\u79d2" and, where a text holds two times and no more, "4.0, 9.5". Unlike
+    at 9.5 s", "4秒到9.5秒" and, where a text holds two times and no more, "4.0, 9.5". Unlike
     `parse_time_range`, which wants the text to be one range and nothing else. The order of the two times of a range is
     not checked here.
     """
@@ -203,10 +205,10 @@ def _seconds_of(time: re.Match[str], unit: str | None) -> float | None:
 def extract_answer(text: str) -> str | None:
     """Find the answer that a completion marks as such, or `None`.
 
-    The last complete `<answer>\u2026</answer>` counts, the inner one where they are nested; else the last `<answer>` left
-    open that has content (up to the next tag); else the rest of the line after the last "Final answer:". Answers joined
-    by a word ("<answer>A</answer> or <answer>B</answer>") are one: "A or B". An answer after the last `</think>` goes
-    before one in a thought. An empty answer is none. An answer without any mark is left to `answer_places`.
+    The last complete `<answer>…</answer>` counts, the inner one where they are nested; else the last `<answer>`
+    left open that has content (up to the next tag); else the rest of the line after the last "Final answer:". Answers
+    joined by a word ("<answer>A</answer> or <answer>B</answer>") are one: "A or B". An answer after the last `</think>`
+    goes before one in a thought. An empty answer is none. One without any mark is left to `answer_places`.
     """
     return next(_marked_answers(text), None)
 

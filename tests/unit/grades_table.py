@@ -360,7 +360,7 @@ CHOICES: list[tuple[tuple[str, ...], list[tuple[str, str | None]]]] = [
             ("<answer>B</answer> <think>It is not A.</think>", "B"),
             ("<answer>A</answer> No, wait. <answer>B</answer>", "B"),
             (
-                "<time>00:01-00:02</time> <caption>A bottle.</caption> <think>It shines.</think> So B. <answer>B</answer>",
+                "<time>00:01-00:02</time> <caption>Oil.</caption> <think>It shines.</think> So B. <answer>B</answer>",
                 "B",
             ),
         ],

@@ -1,4 +1,4 @@
-"""What must hold for whatever a model writes: all options are no choice, a gold scores 1 in every form, nothing raises."""
+"""Whatever a model writes: all options are no choice, a gold scores 1 in every form, nothing raises."""
 
 from __future__ import annotations
 
@@ -13,58 +13,60 @@ from video_thinker.scoring import score_answer, score_completion
 from video_thinker.trace import extract_answer, format_violations, parse_trace
 
 TEXTS = (
-    "milk", "oil", "olive oil", "A man", "the man opens a door", "He leaves, then returns.", "no", "yes", "3", "4.5", "12",
-    "10:30", "00:10-00:20", "red", "dark red", "C++", "I", "both hands", "$5", "50%", "St. Paul's", "it's raining", "10 A.M.",
-    "none of the above", "U.S.", "T-shirt", "because of rain", "not shown", "(unclear)", "牛奶", "橄榄油", "a", "B",
+    "milk", "oil", "olive oil", "A man", "the man opens a door", "He leaves, then returns.", "no", "yes", "3",
+    "4.5", "12", "10:30", "00:10-00:20", "red", "dark red", "C++", "I", "both hands", "$5", "50%", "St. Paul's",
+    "it's raining", "10 A.M.", "none of the above", "U.S.", "T-shirt", "because of rain", "not shown",
+    "(unclear)", "牛奶", "橄榄油", "a", "B",
 )  # fmt: skip
 SEPARATORS = (
-    ", ", ",", "; ", " / ", "/", "|", " | ", "、", "，", " and ", " or ", " and/or ", "\n", "\n\n", " ", ". ", " & ", " + ", "\n- ",
-    ", or ", " or maybe ", ", also ", "和", "或", "\t", " vs ", " > ", "), (", " -> ",
+    ", ", ",", "; ", " / ", "/", "|", " | ", "、", "，", " and ", " or ", " and/or ", "\n", "\n\n", " ", ". ",
+    " & ", " + ", "\n- ", ", or ", " or maybe ", ", also ", "和", "或", "\t", " vs ", " > ", "), (", " -> ",
 )  # fmt: skip
 WRAPPERS = (
-    "{}", "<answer>{}</answer>", "<answer>The answer is {}</answer>", "Final answer: {}", "<think>hm</think>{}", "**{}**",
-    "<answer>\\boxed{{{}}}</answer>", "<answer>Either {}</answer>", "<answer>({})</answer>", "Answer: {}", "选{}", "I choose {}.",
-    "<answer>It's {}.</answer>", "<answer>[{}]</answer>", "答案是{}", "So the correct option is {}", "\n{}\n", "<answer>{}",
+    "{}", "<answer>{}</answer>", "<answer>The answer is {}</answer>", "Final answer: {}", "<think>hm</think>{}",
+    "**{}**", "<answer>\\boxed{{{}}}</answer>", "<answer>Either {}</answer>", "<answer>({})</answer>",
+    "Answer: {}", "选{}", "I choose {}.", "<answer>It's {}.</answer>", "<answer>[{}]</answer>", "答案是{}",
+    "So the correct option is {}", "\n{}\n", "<answer>{}",
 )  # fmt: skip
 FORMS = (
-    "{letter}",
-    "{letter}.",
-    "{letter})",
-    "({letter})",
-    "{letter}. {text}",
-    "({letter}) {text}",
-    "**{letter}**",
+    "{letter}", "{letter}.", "{letter})", "({letter})", "{letter}. {text}", "({letter}) {text}", "**{letter}**",
     "{text}",
-)
+)  # fmt: skip
 ONE_CHOICE = (
-    "{letter}", "{lower}", "({letter})", "({lower})", "[{letter}]", "{letter}.", "{letter})", "{letter}:", "**{letter}**", "【{letter}】",
-    "`{letter}`", "“{letter}”", "\\boxed{{{letter}}}", "$\\boxed{{\\text{{{letter}}}}}$", "\\boxed{{\\text{{{letter}}}}}",
-    "Option {letter}", "option {lower}", "It's option {letter}.", "The answer is {letter}", "The answer is ({letter}).",
-    "Answer: {letter}", "The correct answer is **{letter}**.", "答案是{letter}", "答案：{letter}。", "选{letter}", "So, {letter}.",
-    "I'd go with {letter}", "I choose {letter}.", "{letter} is correct.", "{letter} because it fits", "\n\n{letter}\n",
-    "{letter}. {text}", "({letter}) {text}", "{letter}) {text}", "{letter}: {text}", "**{letter}. {text}**", "{letter}.  {text}.",
-    "The answer is {letter}. {text}", "The correct option is ({letter}) {text}.", "Answer: {letter}. {text}", "{text}", " {text}\n",
-    "**{text}**", "The answer is {text}", "{upper}",
+    "{letter}", "{lower}", "({letter})", "({lower})", "[{letter}]", "{letter}.", "{letter})", "{letter}:",
+    "**{letter}**", "【{letter}】", "`{letter}`", "“{letter}”", "\\boxed{{{letter}}}",
+    "$\\boxed{{\\text{{{letter}}}}}$", "\\boxed{{\\text{{{letter}}}}}", "Option {letter}", "option {lower}",
+    "It's option {letter}.", "The answer is {letter}", "The answer is ({letter}).", "Answer: {letter}",
+    "The correct answer is **{letter}**.", "答案是{letter}", "答案：{letter}。", "选{letter}", "So, {letter}.",
+    "I'd go with {letter}", "I choose {letter}.", "{letter} is correct.", "{letter} because it fits",
+    "\n\n{letter}\n", "{letter}. {text}", "({letter}) {text}", "{letter}) {text}", "{letter}: {text}",
+    "**{letter}. {text}**", "{letter}.  {text}.", "The answer is {letter}. {text}",
+    "The correct option is ({letter}) {text}.", "Answer: {letter}. {text}", "{text}", " {text}\n", "**{text}**",
+    "The answer is {text}", "{upper}",
 )  # fmt: skip
 PLACES = (
-    "<answer>{}</answer>", "{}", "Final answer: {}", "I look at it.</think>\n\n{}", "<think>Hm, maybe.</think>\n{}",
+    "<answer>{}</answer>", "{}", "Final answer: {}", "I look at it.</think>\n\n{}",
+    "<think>Hm, maybe.</think>\n{}",
     "<time>00:01-00:02</time> <caption>c</caption> <think>t</think> So. <answer>{}</answer>", "<answer>{}",
     "<answer>zz</answer> no. <answer>{}</answer>",
 )  # fmt: skip
 NUMBER_FORMS = (
-    "{}", "**{}**", "${}$", "\\boxed{{{}}}", "$\\boxed{{{}}}$", "`{}`", "= {}", "x = {}", "{} cubes", "The answer is {}", "The answer is {}.",
-    "Answer: {}", "about {}", "≈{}", "{}.", "There are {} cubes.", "答案是{}", "{}个", "So the result is {}",
+    "{}", "**{}**", "${}$", "\\boxed{{{}}}", "$\\boxed{{{}}}$", "`{}`", "= {}", "x = {}", "{} cubes",
+    "The answer is {}", "The answer is {}.", "Answer: {}", "about {}", "≈{}", "{}.", "There are {} cubes.",
+    "答案是{}", "{}个", "So the result is {}",
 )  # fmt: skip
 SPAN_FORMS = (
-    "{}-{}", "{} - {}", "{}, {}", "[{}, {}]", "({}, {})", "{} to {}", "from {} to {} seconds", "between {} and {} s", "{}s-{}s", "{} s ～ {} s",
-    "{}至{}秒", "{}秒到{}秒", "{}–{}", "starts at {} s and ends at {} s", "start: {}, end: {}", "**{}-{}**", "The answer is {}-{}",
-    "{} → {}", '{{"start": {}, "end": {}}}',
+    "{}-{}", "{} - {}", "{}, {}", "[{}, {}]", "({}, {})", "{} to {}", "from {} to {} seconds",
+    "between {} and {} s", "{}s-{}s", "{} s ～ {} s", "{}至{}秒", "{}秒到{}秒", "{}–{}",
+    "starts at {} s and ends at {} s", "start: {}, end: {}", "**{}-{}**", "The answer is {}-{}", "{} → {}",
+    '{{"start": {}, "end": {}}}',
 )  # fmt: skip
-PIECES = st.sampled_from(
-    ["<answer>", "</answer>", "<think>", "</think>", "<time>", "A", "B.", "(C)", "milk", "oil", "or", "and", "not", ",", "\n", " ",
-     "\\boxed{", "}", "{", "$", "**", "answer is", "Final answer:", "4", "-3", "3.5", "1/2", "\\frac{1}{2}", "^", "00:04", "-", "–", "~",
-     "to", "=", "%", "½", "10^3", "\u200b", "答案", "选", "是", "第", "四", "百", "because", "wrong", "I", "'", "\x00", "\ud800", "é", "～"]
-)  # fmt: skip
+PIECES = st.sampled_from((
+    "<answer>", "</answer>", "<think>", "</think>", "<time>", "A", "B.", "(C)", "milk", "oil", "or", "and",
+    "not", ",", "\n", " ", "\\boxed{", "}", "{", "$", "**", "answer is", "Final answer:", "4", "-3", "3.5",
+    "1/2", "\\frac{1}{2}", "^", "00:04", "-", "–", "~", "to", "=", "%", "½", "10^3", "\u200b", "答案", "选",
+    "是", "第", "四", "百", "because", "wrong", "I", "'", "\x00", "\ud800", "é", "～",
+))  # fmt: skip
 reproducible = settings(derandomize=True, deadline=None, database=None)
 
 
@@ -180,10 +182,12 @@ def test_nothing_raises_and_values_are_in_the_unit_interval(text):
 
 
 PATHOLOGICAL = (
-    "A ", "A, ", "A. milk ", "(", "[[", "\\boxed{", "\\text{", "{}", "$", "**", "~~", "<answer>", "</think>", "<think>", "<", "the answer is ",
-    "answer: A ", "Final answer: ", "not ", "not A or ", "A and ", "so ", "but ", "1", "1,", "1 ", "1/", "1-", "-", "1.", "9^", "\\frac", "= 4 ",
-    "total ", "four ", "one hundred and ", "百", "四", "00:", "00:04-", "4 to ", "4 s and ends ", "start 4 end ", " ", "\n", "\u200b", "½", "答案",
-    "选", "第4秒到", "I'd go with ", "a.b.", "because ", "is wrong ", "\\", "'", "word ", "oil ", "milk or ", "¹", "e", ".5", "% ",
+    "A ", "A, ", "A. milk ", "(", "[[", "\\boxed{", "\\text{", "{}", "$", "**", "~~", "<answer>", "</think>",
+    "<think>", "<", "the answer is ", "answer: A ", "Final answer: ", "not ", "not A or ", "A and ", "so ",
+    "but ", "1", "1,", "1 ", "1/", "1-", "-", "1.", "9^", "\\frac", "= 4 ", "total ", "four ",
+    "one hundred and ", "百", "四", "00:", "00:04-", "4 to ", "4 s and ends ", "start 4 end ", " ", "\n",
+    "\u200b", "½", "答案", "选", "第4秒到", "I'd go with ", "a.b.", "because ", "is wrong ", "\\", "'", "word ",
+    "oil ", "milk or ", "¹", "e", ".5", "% ",
 )  # fmt: skip
 
 

@@ -49,9 +49,11 @@ _STATED = re.compile(
     rf"\b{_NOUN}[\"'*_ )]{{0,4}}(?:(?:to|for) (?:the|this) (?:question|problem)[ ,]{{0,2}})?"
     r"(?:(?:is|are|was|be|would be|should be|must be|will be|has to be|seems to be|appears to be|=|:|->|\u2192)"
     r"(?!\w)[\"'*_\s]{0,4}){1,2}" + _ADVERB + r"(?:option |choice |letter )?"
-    r"|\b(?:choose|pick|select|go with|going with|go for|going for|opt for|vote for|settle on|settle for|choosing|picking"
+    r"|\b(?:choose|pick|select|go with|going with|go for|going for|opt for|vote for|settle on|settle for|choosing"
+    r"|picking"
     r"|selecting|chose|picked|selected|say|guess|choice of) (?:option |choice |letter |answer )?:? ?"
-    r"|\b(?:corresponds? to|correspond with|match|matches|aligns? with|consistent with|points? to|supports?|indicates?|suggests?"
+    r"|\b(?:corresponds? to|correspond with|match|matches|aligns? with|consistent with|points? to|supports?"
+    r"|indicates?|suggests?"
     r"|fits) (?:the )?(?:option|choice|answer) "
     r"|(?:答案|选项|正解|選項)(?:应该|应当|应|應該)?(?:是|为|為|选|:)[ :是为]{0,3}"
     r"|(?<![不没勿可])(?:应|故|就|我|该)?(?:选择?|選擇?)(?:项|的是|了)?[ :是为]{0,3}",
@@ -69,7 +71,8 @@ _SAID = re.compile(
 
 # A heading after which a text only explains.
 _EXPLANATION = re.compile(
-    r"(?:\n|(?<=[.;!]) )[ ]?(?:explanation|reason(?:ing)?|rationale|analysis|justification|why|解析|理由|分析|原因|解释)[ ]?(?::|\n|\uff1a)",
+    r"(?:\n|(?<=[.;!]) )[ ]?(?:explanation|reason(?:ing)?|rationale|analysis|justification|why|解析|理由|分析"
+    r"|原因|解释)[ ]?(?::|\n|\uff1a)",
     re.IGNORECASE,
 )
 
@@ -77,7 +80,9 @@ _RETRACTED = re.compile(
     r"\b(?:no,? wait|wait|actually|i mean|i meant|correction|sorry|oops|scratch that)\b|[?.!,] ?no[,.!] |不对",
     re.IGNORECASE,
 )
-_BETWEEN = re.compile(r"\s*(?:[,;/|&+\n>]|->|\b(?:(?:and|or)(?: maybe| perhaps| also)?|vs|also)\b|[和或与])\s*", re.IGNORECASE)
+_BETWEEN = re.compile(
+    r"\s*(?:[,;/|&+\n>]|->|\b(?:(?:and|or)(?: maybe| perhaps| also)?|vs|also)\b|[和或与])\s*", re.IGNORECASE
+)
 _EXCEPT = re.compile(r"\b(?:anything|everything|all|any|nothing|every option)\s*$", re.IGNORECASE)
 
 _MAX_CLAIM_CHARS = 400

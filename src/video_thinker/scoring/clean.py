@@ -65,10 +65,10 @@ def normalize_space(text: str) -> str:
 
 
 def plain_lines(text: str) -> str:
-    """Write a text in plain characters, without markdown, tags and LaTeX's wrappers; its lines are kept.
+    r"""Write a text in plain characters, without markdown, tags and LaTeX's wrappers; its lines are kept.
 
-    Full-width forms become ASCII, "【B】" becomes "(B)", "**B**" becomes "B", "$\\\\text{B}$" becomes "B". What is struck
-    out ("~~A~~ B") is gone. `\\\\boxed{…}` is kept: see `boxed_parts`.
+    Full-width forms become ASCII, "【B】" becomes "(B)", "**B**" becomes "B", "$\text{B}$" becomes "B". What is
+    struck out ("~~A~~ B") is gone. `\boxed{…}` is kept: see `boxed_parts`.
     """
     text = _INVISIBLE.sub("", unicodedata.normalize("NFKC", text)).translate(_PUNCTUATION)
     text = _STRUCK_OUT.sub(" ", _CHAT_TOKEN.sub(" ", text))

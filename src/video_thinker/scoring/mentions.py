@@ -17,12 +17,13 @@ def _words(text: str) -> frozenset[str]:
 # Words that may stand before the option that a text names, and those between two options it lists.
 _LEAD_WORDS = _words(
     """
-    no nope actually initially option options answer answers choice letter it it's its is are was so thus therefore hence
-    then probably maybe perhaps possibly likely most either both neither not but rather the correct
-    right best final wrong incorrect false eliminated out and or must be would should i i'd i'll i'm we
-    my think believe say guess choose pick select go with going clearly definitely obviously surely
-    certainly ok okay sure well yes hmm that that's this here ans selected chosen will leaning towards
-    toward for only named called a an 答案 选 选择 选项 是 为 应该 应 我 认为 觉得 想 那么 则 所以 因此 故 正确 正确的 正确答案 正确答案是 答案是 应选 故选 我选 应该选
+    no nope actually initially option options answer answers choice letter it it's its is are was so
+    thus therefore hence then probably maybe perhaps possibly likely most either both neither not but
+    rather the correct right best final wrong incorrect false eliminated out and or must be would
+    should i i'd i'll i'm we my think believe say guess choose pick select go with going clearly
+    definitely obviously surely certainly ok okay sure well yes hmm that that's this here ans selected
+    chosen will leaning towards toward for only named called a an 答案 选 选择 选项 是 为 应该 应 我
+    认为 觉得 想 那么 则 所以 因此 故 正确 正确的 正确答案 正确答案是 答案是 应选 故选 我选 应该选
     因此选 所以选 的 最终答案 最终答案是 本题选 本题 应该是 就是 错误 不对 错 不正确 排除 而是 是选项
     """
 )
@@ -38,17 +39,23 @@ _JOIN_WORDS = _words(
 _WORD = re.compile(rf"[^\W\d_{CJK}]+(?:'[a-z]+)?|[{CJK}]+")
 
 RULED_OUT_BEFORE = re.compile(
-    r"(?:\b(?:not|(?:anything|everything|all|any) but|neither|nor|never|except|excluding|excludes?d?|eliminat\w{1,5}|rul\w{1,4} out|rejects?|rejected|unlike"
-    r"|without|than|instead of|over|discards?|discarded|against|no)|n't|不是|不选|不可能是|不|非|排除|除了|而非|并非|不能选)"
-    r"(?: ?(?:the|be|options?|answers?|letter|choice|either|both|of|choose|pick|select|say|out|选项|选))*[ :(\"']{0,3}\Z",
+    r"(?:\b(?:not|(?:anything|everything|all|any) but|neither|nor|never|except|excluding|excludes?d?"
+    r"|eliminat\w{1,5}|rul\w{1,4} out|rejects?|rejected|unlike"
+    r"|without|than|instead of|over|discards?|discarded|against|no)|n't|不是|不选|不可能是|不|非|排除|除了|而非"
+    r"|并非|不能选)"
+    r"(?: ?(?:the|be|options?|answers?|letter|choice|either|both|of|choose|pick|select|say|out|选项"
+    r"|选))*[ :(\"']{0,3}\Z",
     re.IGNORECASE,
 )
 
 _RULED_OUT_AFTER = re.compile(
-    r"[)\].:,\"']{0,2}(?:[ ]?[^\w\s][ ]?|[ ])?(?:(?:is|are|was|were|does|do|did|can|could|would|seems?|looks?|has|have|must be|"
+    r"[)\].:,\"']{0,2}(?:[ ]?[^\w\s][ ]?|[ ])?(?:(?:is|are|was|were|does|do|did|can|could|would|seems?|looks?|has"
+    r"|have|must be|"
     r"both|all|clearly|also|definitely|obviously|simply|just|option|options|选项|是|都|均|明显|显然|也)[ ,]?){0,4}"
-    r"(?:n't|not\b|never\b|cannot\b|can't|isn't|aren't|doesn't|don't|didn't|wasn't|won't|no\b|wrong|incorrect|false\b|ruled|"
-    r"eliminated|excluded|out\b|unlikely|impossible|irrelevant|\?[ ]?no\b|不(?!选|是[A-Za-z(]|可能是|能选)|错|排除|没有|未)"
+    r"(?:n't|not\b|never\b|cannot\b|can't|isn't|aren't|doesn't|don't|didn't|wasn't|won't|no\b|wrong|incorrect"
+    r"|false\b|ruled|"
+    r"eliminated|excluded|out\b|unlikely|impossible|irrelevant|\?[ ]?no\b|不(?!选|是[A-Za-z(]|可能是|能选)|错"
+    r"|排除|没有|未)"
     r"|[ ]?\?[ ]?no\b|[ ]?[\u2717\u2718\u274c\u00d7]",
     re.IGNORECASE,
 )
@@ -66,17 +73,20 @@ _FOLLOWS_LETTER = re.compile(
     rf"\s*(?:$|\n|[^\w\s]|[{CJK}]|(?:because|since|as|i think|i believe|i guess|option|obviously|definitely|for sure|"
     r"please|shows|matches|fits|describes|depicts|seems|rather|instead|over|and|or|but|not|to|through|vs|"
     r"(?:is|would be|must be|should be|seems) (?:the |a )?(?:most |only |definitely |clearly )?"
-    r"(?:correct|right|best|answer|true|accurate|likely|one|option|choice|not|wrong|incorrect|false|proper|appropriate|it|my))\b"
+    r"(?:correct|right|best|answer|true|accurate|likely|one|option|choice|not|wrong|incorrect|false|proper"
+    r"|appropriate|it|my))\b"
     r"|(?:it is|it's|is|isn't|are|was|were|also|can|can't|cannot|could|may|might|would|does|doesn't)\b)",
     re.IGNORECASE,
 )
 
 _FOLLOWS_ARTICLE = re.compile(
-    r"\s*(?:$|\n|[^\w\s]|(?:because|since|as|is|are|and|or|but|not|rather|instead|isn't|cannot|can't|vs|to|through|it is|also)\b)"
+    r"\s*(?:$|\n|[^\w\s]|(?:because|since|as|is|are|and|or|but|not|rather|instead|isn't|cannot|can't|vs|to"
+    r"|through|it is|also)\b)"
 )
 
 _FOLLOWS_TEXT = re.compile(
-    rf"\s*(?:$|\n|[^\w\s]|(?:because|since|as|and|or|i think|i believe|i guess|rather|instead|is|are|was|isn't|not|but)\b|[{CJK}]|\(?[A-Z][.):] )",
+    rf"\s*(?:$|\n|[^\w\s]|(?:because|since|as|and|or|i think|i believe|i guess|rather|instead|is|are|was|isn't"
+    rf"|not|but)\b|[{CJK}]|\(?[A-Z][.):] )",
     re.IGNORECASE,
 )
 

@@ -66,13 +66,15 @@ _CJK_DIGITS = {char: value for value, char in enumerate("零一二三四五六�
 
 _FIGURE = re.compile(
     r"(?P<sign>(?<![\w.)])[-+] ?)?"
-    r"(?P<int>[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]{1,3}(?:[ '][0-9]{3})+(?![0-9])|[0-9]{1,400})?(?P<frac>\.[0-9]{1,400})?"
+    r"(?P<int>[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]{1,3}(?:[ '][0-9]{3})+(?![0-9])"
+    r"|[0-9]{1,400})?(?P<frac>\.[0-9]{1,400})?"
     r"(?:[eE](?P<exp>[+-]?[0-9]{1,3})(?![0-9A-Za-z])"
     r"| ?(?:[x×*·⋅]|\\times|\\cdot) ?10 ?(?:\^|\*\*) ?\{?\(?(?P<pow>[+-]?[0-9]{1,3})\)?\}?)?"
 )
 _ONES_PATTERN, _TENS_PATTERN = "|".join(sorted(_ONES, key=len, reverse=True)), "|".join(_TENS)
 _WORDS = re.compile(
-    rf"\b(?P<minus>minus |negative )?(?:(?P<tens>{_TENS_PATTERN})(?:[- ](?P<one>{_ONES_PATTERN}))?|(?P<small>{_ONES_PATTERN}))"
+    rf"\b(?P<minus>minus |negative )?(?:(?P<tens>{_TENS_PATTERN})(?:[- ](?P<one>{_ONES_PATTERN}))?"
+    rf"|(?P<small>{_ONES_PATTERN}))"
     r"(?: (?P<hundred>hundred)(?: (?:and )?(?P<rest_tens>"
     + _TENS_PATTERN
     + r")?[- ]?(?P<rest>"
@@ -86,16 +88,22 @@ _UNIT = re.compile(
     r"[ -]?(" + "|".join(sorted((re.escape(unit) for unit in _UNITS), key=len, reverse=True)) + r")(?![A-Za-z])",
     re.IGNORECASE,
 )
-_HEDGE = r"(?:about|approximately|approx\.?|around|roughly|nearly|almost|exactly|only|just|circa|~|≈|≃|约|大约|大概|共|一共|总共|共有)"
+_HEDGE = (
+    r"(?:about|approximately|approx\.?|around|roughly|nearly|almost|exactly|only|just|circa|~|≈|≃|约|大约|大概"
+    r"|共|一共|总共|共有)"
+)
 # More or less than the number, or none of it; a part of a number; not the number.
 _NOT_THE_NUMBER = re.compile(
-    r"(?:\b(?:not|n't|never|at least|at most|more than|less than|fewer than|greater than|over|under|above|below|up to|between"
-    r"|isn't|aren't|without|either|no more than|no less than)|n't|[<>≤≥]|不是|不|至少|最多|超过|少于|大于|小于|不到|多于)\s*(?:the |about )?$",
+    r"(?:\b(?:not|n't|never|at least|at most|more than|less than|fewer than|greater than|over|under|above|below"
+    r"|up to|between"
+    r"|isn't|aren't|without|either|no more than|no less than)|n't|[<>≤≥]|不是|不|至少|最多|超过|少于|大于|小于"
+    r"|不到|多于)\s*(?:the |about )?$",
     re.IGNORECASE,
 )
 _STATED = re.compile(
     r"(?:\b(?:answer|result|total|count|sum|value|number)s?\b[^\n.:=0-9]{0,40}?(?:\bis\b|\bare\b|\bequals\b|:|=)"
-    r"|\b(?:so|thus|hence|therefore)\b,?|\bin total,?|\ba total of\b|\btotal of\b|=|≈|\bequals\b|(?:答案|结果|总数|数量|总共|一共|共)(?:应该)?(?:是|为|有|:)*)"
+    r"|\b(?:so|thus|hence|therefore)\b,?|\bin total,?|\ba total of\b|\btotal of\b|=|≈|\bequals\b|(?:答案|结果"
+    r"|总数|数量|总共|一共|共)(?:应该)?(?:是|为|有|:)*)"
     r"\s*:?\s*",
     re.IGNORECASE,
 )
@@ -111,8 +119,9 @@ _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
 
 
 _PHRASES = {
-    "none": 0.0, "half": 1 / 2, "a half": 1 / 2, "one half": 1 / 2, "one-half": 1 / 2, "a third": 1 / 3, "one third": 1 / 3,
-    "two thirds": 2 / 3, "a quarter": 1 / 4, "one quarter": 1 / 4, "three quarters": 3 / 4, "a dozen": 12.0, "one dozen": 12.0,
+    "none": 0.0, "half": 1 / 2, "a half": 1 / 2, "one half": 1 / 2, "one-half": 1 / 2, "a third": 1 / 3,
+    "one third": 1 / 3, "two thirds": 2 / 3, "a quarter": 1 / 4, "one quarter": 1 / 4, "three quarters": 3 / 4,
+    "a dozen": 12.0, "one dozen": 12.0,
 }  # fmt: skip
 
 
@@ -313,7 +322,7 @@ def _evaluate(formula: str) -> float | None:
             f"${formula}$",
             extraction_config=[LatexExtractionConfig()],
             fallback_mode="no_fallback",
-            parsing_timeout=None,  # type: ignore[arg-type]  # its signature has no None, its documentation has
+            parsing_timeout=None,
         )
         value = float(parsed[0].evalf()) if parsed else math.nan
     except (TypeError, ValueError, ArithmeticError, AttributeError):  # an equation, a set, an interval, zoo
@@ -330,7 +339,7 @@ def _only(text: str) -> Quantity | None:
     if len(found) > 1 and (compound := _compound(text, found)):
         return compound
     first = found[0]
-    # "4 (four)", "four (4)", "4 = 4"
+    # The same number may be said twice, as "4 (four)".
     if any(one.quantity.value != first.quantity.value or one.quantity.unit != first.quantity.unit for one in found[1:]):
         return None
     if any(_NOT_THE_NUMBER.search(text[max(0, one.start - 16) : one.start]) for one in found):
@@ -356,7 +365,7 @@ def _is_part(text: str, found: _Found) -> bool:
 
 
 def _compound(text: str, found: list[_Found]) -> Quantity | None:
-    """Read "1 h 30 min" and "5 ft 3 in": units of one kind, each smaller than the one before; in the last one's unit."""
+    """Read "1 h 30 min": units of one kind, each smaller than the one before; the result is in the last one's unit."""
     names = [one.quantity.unit for one in found]
     if names[0] in _HOURS:  # "2h30m"
         names = ["min" if name == "m" else name for name in names]
@@ -401,7 +410,7 @@ def _stated(text: str) -> Quantity | None:
 
 
 def _is_contradicted(text: str, statement: re.Match[str], found: Quantity) -> bool:
-    """Say whether the line before states another answer in the same words: "Answer: 3\nAnswer: 4"."""
+    r"""Say whether the line before states another answer in the same words: "Answer: 3\nAnswer: 4"."""
     lines = text[: statement.start()].rstrip().splitlines()
     words = statement.group().strip().casefold()
     if not lines or not lines[-1].strip().casefold().startswith(words) or not words.startswith("answer"):

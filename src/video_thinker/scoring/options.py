@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import string
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -61,6 +61,7 @@ def options_are_lettered(options: Sequence[str]) -> bool:
 
 @lru_cache(maxsize=4096)
 def prepare_options(options: tuple[str, ...]) -> Options:
+    """Prepare the options of a sample for comparisons."""
     texts = {letter: plain_lines(text) for letter, text in option_letters(options).items()}
     levels: list[Mapping[str, frozenset[str]]] = []
     for compare in _COMPARISONS:
