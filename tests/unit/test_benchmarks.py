@@ -336,7 +336,7 @@ BROKEN = {
     "video_r1": [
         ([1, "solution"], GONE, "no solution"),
         ([1, "solution"], "<answer>E</answer>", "must be one of the options"),
-        ([0, "solution"], "<answer>three</answer>", "must be readable"),
+        ([0, "solution"], "<answer>many</answer>", "must be readable"),
         ([1, "problem_type"], "multi", "problem_type='multi'"),
         ([1, "path"], GONE, "a video or image has a path"),
     ],

@@ -16,6 +16,7 @@ from video_thinker.scoring.clean import boxed_parts, plain_lines
 from video_thinker.scoring.grades import UNANSWERED, UNSCORABLE, graded
 from video_thinker.scoring.mentions import (
     CORRECTED,
+    MAX_MENTIONS,
     RULED_OUT_BEFORE,
     begins_item,
     is_called_right,
@@ -55,8 +56,8 @@ _STATED = re.compile(
     r"|\b(?:corresponds? to|correspond with|match|matches|aligns? with|consistent with|points? to|supports?"
     r"|indicates?|suggests?"
     r"|fits) (?:the )?(?:option|choice|answer) "
-    r"|(?:答案|选项|正解|選項)(?:应该|应当|应|應該)?(?:是|为|為|选|:)[ :是为]{0,3}"
-    r"|(?<![不没勿可])(?:应|故|就|我|该)?(?:选择?|選擇?)(?:项|的是|了)?[ :是为]{0,3}",
+    r"|(?<![A-Za-z])(?:答案|选项|正解|選項)(?:应该|应当|应|應該)?(?:是|为|為|选|:)[ :是为]{0,3}"
+    r"|(?<![不没勿可A-Za-z])(?:应|故|就|我|该)?(?:选择?|選擇?)(?:项|的是|了)?[ :是为]{0,3}",
     re.IGNORECASE,
 )
 
@@ -88,8 +89,6 @@ _EXCEPT = re.compile(r"\b(?:anything|everything|all|any|nothing|every option)\s*
 _MAX_CLAIM_CHARS = 400
 
 _MAX_CLAIMS = 20
-
-_MAX_MENTIONS = 100  # more of them are a loop, not an answer
 
 
 class _Nothing(Enum):
@@ -130,23 +129,23 @@ def _read(text: str, options: Options) -> _Reading:
         return _Nothing.NONE
     if letter := whole_option(text, options):
         return letter
-    for reading in (_boxed(text, options), _stated(text, options)):
-        if reading is not _Nothing.NONE:
-            return reading
+    if (reading := _boxed(text, options)) is not _Nothing.NONE:
+        return reading
+    stated = _stated(text, options)
+    if isinstance(stated, str):
+        return stated
     if letter := _after_copied_options(text, options):
         return letter
-    if letter := _concluded(text, options, _CONCLUDED):
-        return letter
-    reading = _claim(text, options)
-    if reading is not _Nothing.NONE:
+    if (reading := _concluded(text, options, _CONCLUDED)) is not _Nothing.NONE:
         return reading
-    return (
-        _concluded(text, options, _SAID)
-        or _last_line(text, options)
-        or _contained(text, options)
-        or _number_of_options(text, options)
-        or _Nothing.NONE
-    )
+    if stated is _Nothing.SEVERAL:
+        return stated
+    if (reading := _claim(text, options)) is not _Nothing.NONE:
+        return reading
+    if (reading := _concluded(text, options, _SAID)) is not _Nothing.NONE:
+        return reading
+    found = _last_line(text, options) or _contained(text, options) or _number_of_options(text, options)
+    return found or _Nothing.NONE
 
 
 def _boxed(text: str, options: Options) -> _Reading:
@@ -207,21 +206,24 @@ def _starts_with_label(line: str, options: Options, letter: str) -> bool:
     return first is not None and first.start <= 2 and letter not in first.letters
 
 
-def _concluded(text: str, options: Options, words: re.Pattern[str]) -> str | None:
-    """Read a conclusion at the very end: "…, so B.", "A or B, but I think B"."""
+def _concluded(text: str, options: Options, words: re.Pattern[str]) -> _Reading:
+    """Read a conclusion at the very end: "…, so B.", "A or B, but I think B"; several if conclusions differ."""
     tail_at = max(0, len(text) - _MAX_CLAIM_CHARS)
-    matches = list(words.finditer(text, tail_at))
-    for match in reversed(matches[-4:]):
-        rest = text[match.end() :]
-        if _EXCEPT.search(text[max(0, match.start() - 16) : match.start()]):
-            return None
-        if RULED_OUT_BEFORE.search(rest + " ") or "\n" in rest.strip():
-            return None
-        if letter := whole_option(rest, options):
-            return letter
-        if (reading := _claim(rest, options)) and reading is not _Nothing.NONE:
-            return reading if isinstance(reading, str) else None
-    return None
+    end = len(text)
+    concluded: _Reading = _Nothing.NONE
+    for match in reversed(list(words.finditer(text, tail_at))[-8:]):
+        rest, end = text[match.end() : end], match.start()
+        if _EXCEPT.search(text[max(0, end - 16) : end]) or RULED_OUT_BEFORE.search(rest + " ") or "\n" in rest.strip():
+            break
+        letter = whole_option(rest, options) or _claim(rest, options)
+        if letter is _Nothing.NONE and concluded is _Nothing.NONE:
+            continue
+        if not isinstance(letter, str):
+            break
+        if concluded not in (_Nothing.NONE, letter):
+            return _Nothing.SEVERAL
+        concluded = letter
+    return concluded
 
 
 def _after_copied_options(text: str, options: Options) -> str | None:
@@ -290,7 +292,7 @@ def _claim(text: str, options: Options) -> _Reading:
     mentions = ruled_in(text, all_mentions)
     if not mentions:
         return _Nothing.NONE
-    if len(mentions) > _MAX_MENTIONS:
+    if len(mentions) > MAX_MENTIONS:
         return _Nothing.SEVERAL
     first = mentions[0]
     if not leads(text[: first.start], [m for m in all_mentions if m.start < first.start]):

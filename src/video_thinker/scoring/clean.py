@@ -19,6 +19,9 @@ _LATEX_WRAPPER = re.compile(
     r" {0,3}\{([^{}]{0,300})\}"
 )
 _BRACE = re.compile(r"\\boxed {0,3}\{|\\f?box {0,3}\{|[{}]")
+_BARE_BOX = re.compile(r"\\boxed {1,3}([A-Za-z0-9]{1,9})")
+_MAX_CUT_BOX_CHARS = 40
+_WRITTEN_LINE_BREAK = re.compile(r"\\n(?![a-z])")
 _LATEX_MATH = re.compile(r"\\[()\[\]]|\$\$?")
 _LATEX_SPACE = re.compile(r"\\[,;:! ]|\\q?quad\b|~(?=\\)")
 _LINE_MARK = re.compile(
@@ -71,6 +74,7 @@ def plain_lines(text: str) -> str:
     struck out ("~~A~~ B") is gone. `\boxed{…}` is kept: see `boxed_parts`.
     """
     text = _INVISIBLE.sub("", unicodedata.normalize("NFKC", text)).translate(_PUNCTUATION)
+    text = _BARE_BOX.sub(r"\\boxed{\1}", _WRITTEN_LINE_BREAK.sub("\n", text))
     text = _STRUCK_OUT.sub(" ", _CHAT_TOKEN.sub(" ", text))
     text = _LINE_MARK.sub("", _MARKUP_TAG.sub(" ", text))
     text = _LATEX_SPACE.sub(" ", text)
@@ -81,7 +85,10 @@ def plain_lines(text: str) -> str:
 
 
 def boxed_parts(text: str) -> list[tuple[int, int, str]]:
-    r"""Find each outermost `\boxed{…}` with closed braces: where it starts and ends, and what is in it."""
+    r"""Find each outermost `\boxed{…}`: where it starts and ends, and what is in it.
+
+    One left open counts if little follows.
+    """
     parts = []
     depth, opened = 0, None  # of the braces inside of a box
     for match in _BRACE.finditer(text):
@@ -96,4 +103,6 @@ def boxed_parts(text: str) -> list[tuple[int, int, str]]:
                 opened = None
         else:
             depth += 1
+    if opened is not None and len(text) - opened.end() <= _MAX_CUT_BOX_CHARS:  # cut off at the token limit
+        parts.append((opened.start(), len(text), text[opened.end() :]))
     return parts

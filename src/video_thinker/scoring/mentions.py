@@ -17,7 +17,7 @@ def _words(text: str) -> frozenset[str]:
 # Words that may stand before the option that a text names, and those between two options it lists.
 _LEAD_WORDS = _words(
     """
-    no nope actually initially option options answer answers choice letter it it's its is are was so
+    no nope actually initially just option options answer answers choice letter it it's its is are was so
     thus therefore hence then probably maybe perhaps possibly likely most either both neither not but
     rather the correct right best final wrong incorrect false eliminated out and or must be would
     should i i'd i'll i'm we my think believe say guess choose pick select go with going clearly
@@ -75,12 +75,13 @@ _FOLLOWS_LETTER = re.compile(
     r"(?:is|would be|must be|should be|seems) (?:the |a )?(?:most |only |definitely |clearly )?"
     r"(?:correct|right|best|answer|true|accurate|likely|one|option|choice|not|wrong|incorrect|false|proper"
     r"|appropriate|it|my))\b"
-    r"|(?:it is|it's|is|isn't|are|was|were|also|can|can't|cannot|could|may|might|would|does|doesn't)\b)",
+    r"|(?:it is|it's|is|isn't|are|was|were|also|can|can't|cannot|both|together"
+    r"|alone|only|best|most|appears?|accurately|correctly|could|may|might|would|does|doesn't)\b)",
     re.IGNORECASE,
 )
 
 _FOLLOWS_ARTICLE = re.compile(
-    r"\s*(?:$|\n|[^\w\s]|(?:because|since|as|is|are|and|or|but|not|rather|instead|isn't|cannot|can't|vs|to"
+    rf"\s*(?:$|\n|[^\w\s]|[{CJK}]|(?:because|since|as|is|are|and|or|but|not|rather|instead|isn't|cannot|can't|vs|to"
     r"|through|it is|also)\b)"
 )
 
@@ -94,6 +95,8 @@ _FOLLOWS_TEXT = re.compile(
 _LISTED = re.compile(
     r"[ )(.:\]\[]*(?:,|/|&|\band\b|\bor\b|\bnor\b|[和或与]|以及)[ (]*(?:(?:and|or) )?(?:option |the )?[(\[]?"
 )
+MAX_MENTIONS = 100  # more of them are a loop, not an answer
+_FOLLOWS_BEGINNING = re.compile(r" (?:because|since|is (?:the )?(?:correct|right|best|answer))\b")
 _LETTER = re.compile(rf"(?<![^\W{CJK}])[A-Za-z](?![^\W{CJK}])")
 
 CORRECTED = re.compile(
@@ -124,6 +127,8 @@ def mentions_in(text: str, options: Options) -> Iterator[Mention]:
         inside = position < len(covered) and covered[position][0] <= match.start()
         if not inside and _is_label(text, match, options):
             found.append(Mention(frozenset({match.group().upper()}), match.start(), match.end()))
+            if len(found) > MAX_MENTIONS:
+                break
     found.sort(key=lambda mention: mention.start)
     index = 0
     while index < len(found):
@@ -184,7 +189,13 @@ def _is_label(text: str, match: re.Match[str], options: Options) -> bool:
             or after[:1] in tuple(".):,;/")
             or re.match(r" (?:or|and) \(?[a-z]\b", text[end : end + 8])
         )
-        return bool(enclosed or (named and not re.match(r"\s\w", after)) or ends)
+        listed = not text[:start].strip() or re.search(
+            r"[,;/(\n]\s*$|\b(?:or|and)\s\(?$", text[max(0, start - 6) : start]
+        )
+        if letter in "ai":
+            ends = ends and listed
+        begins = not text[:start].strip() and letter != "i" and _FOLLOWS_BEGINNING.match(text, end)
+        return bool(enclosed or (named and not re.match(r"\s\w", after)) or ends or begins)
     if before[-1:] in tuple("([<") and after[:1] in tuple(")]>"):
         return True
     if letter in "AI":
@@ -221,7 +232,8 @@ def ruled_in(text: str, mentions: Sequence[Mention]) -> list[Mention]:
         limit = mentions[index + 1].start if index + 1 < len(mentions) else len(text)
         predicate = _RULED_OUT_AFTER.match(text, mention.end, min(limit, mention.end + 60))
         if predicate and not re.match(
-            r"[)\].,:\s(]*(?:not|no|rather)\s*(?:\W|$|the\b|option)", text[mention.end : limit]
+            r"[)\].,:\s(]*(?:and |but |so |definitely |certainly |clearly )*(?:not|no|rather)\s*(?:\W|$|the\b|option)",
+            text[mention.end : limit],
         ):
             out.add(index)
             back = index
@@ -290,5 +302,6 @@ def begins_item(text: str, mention: Mention) -> bool:
     if re.search(r"(?:^|\n)[\s(\[\d.)]*$", before) and "\n" in before:
         rest = text[mention.end : mention.end + 40]
         return mention.is_label or not rest.split("\n")[0].strip(" .,;)")
-    is_long = mention.end - mention.start > 1 or re.match(r"[.):]\s", text[mention.end :][:2])
+    after = text[mention.end : mention.end + 10]
+    is_long = mention.end - mention.start > 1 or re.match(r"[.):]\s| (?:because|since|for)\b", after)
     return bool(mention.is_label and is_long and re.search(r"[,;.]\s*\(?$", before))

@@ -23,7 +23,7 @@ _ORDINAL = re.compile(
     rf"|第([{_CJK_ORDINALS}0-9])(?:个|项|个选项|个选择|个答案|选项)"
 )
 
-_ARTICLE = re.compile(r"\b(?:a|an|the)\s+")
+_ARTICLE = re.compile(r"\b(?:a|an|the)\s+(?=\w)")
 
 _INITIALS = re.compile(r"\b([a-z])\.([a-z])\b\.?")  # "a.m." is "am"
 
