@@ -81,7 +81,7 @@ def lettered(texts):
 option_texts = st.lists(st.sampled_from(TEXTS), min_size=2, max_size=6, unique=True)
 
 
-@settings(reproducible, max_examples=400)
+@settings(reproducible, max_examples=2500)
 @given(st.data(), option_texts, st.sampled_from(SEPARATORS), st.sampled_from(WRAPPERS), st.sampled_from(FORMS))
 def test_a_completion_of_all_options_never_scores(data, texts, separator, wrapper, form):
     order = data.draw(st.permutations(list(zip("ABCDEFG", texts, strict=False))))
@@ -99,7 +99,7 @@ def test_a_completion_of_all_words_as_options_never_scores(data, texts, separato
         assert score_completion(wrapper.format(listed), sample("multiple choice", gold, tuple(texts))).value == 0.0
 
 
-@settings(reproducible, max_examples=400)
+@settings(reproducible, max_examples=2500)
 @given(st.data(), option_texts, st.sampled_from(ONE_CHOICE), st.sampled_from(PLACES))
 def test_a_gold_choice_scores_1_in_every_form(data, texts, form, place):
     letter, text = data.draw(st.sampled_from(list(zip("ABCDEFG", texts, strict=False))))

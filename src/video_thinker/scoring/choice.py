@@ -63,7 +63,8 @@ _STATED = re.compile(
 
 # "So B": states the answer where nothing follows. "It's B" only does if the text names no other option.
 _CONCLUDED = re.compile(
-    r"(?:\b(?:so|thus|hence|therefore|consequently|but|leaving|leaves)\b|所以|因此|故|因而)[ ,:]{0,3}", re.IGNORECASE
+    r"(?:\b(?:so|thus|hence|therefore|consequently|but|leaving|(?:which|this) leaves)\b|所以|因此|故|因而)[ ,:]{0,3}",
+    re.IGNORECASE,
 )
 
 _SAID = re.compile(
@@ -212,8 +213,8 @@ def _concluded(text: str, options: Options, words: re.Pattern[str]) -> _Reading:
     end = len(text)
     concluded: _Reading = _Nothing.NONE
     for match in reversed(list(words.finditer(text, tail_at))[-8:]):
-        rest, end = text[match.end() : end], match.start()
-        if _EXCEPT.search(text[max(0, end - 16) : end]) or RULED_OUT_BEFORE.search(rest + " ") or "\n" in rest.strip():
+        rest, before = text[match.end() : end], text[max(0, match.start() - 16) : match.start()]
+        if _EXCEPT.search(before) or RULED_OUT_BEFORE.search(rest + " ") or "\n" in rest.strip():
             break
         letter = whole_option(rest, options) or _claim(rest, options)
         if letter is _Nothing.NONE and concluded is _Nothing.NONE:
@@ -222,7 +223,7 @@ def _concluded(text: str, options: Options, words: re.Pattern[str]) -> _Reading:
             break
         if concluded not in (_Nothing.NONE, letter):
             return _Nothing.SEVERAL
-        concluded = letter
+        concluded, end = letter, match.start()
     return concluded
 
 
