@@ -12,11 +12,12 @@ from video_thinker.schema import PROBLEM_TYPES, VideoSample
 from video_thinker.scoring import score_answer, score_completion
 from video_thinker.trace import extract_answer, format_violations, parse_trace
 
+# None of them is the letter of another option: "B., A." could then be the option "B. A".
 TEXTS = (
     "milk", "oil", "olive oil", "A man", "the man opens a door", "He leaves, then returns.", "no", "yes", "3",
     "4.5", "12", "10:30", "00:10-00:20", "red", "dark red", "C++", "I", "both hands", "$5", "50%", "St. Paul's",
     "it's raining", "10 A.M.", "none of the above", "U.S.", "T-shirt", "because of rain", "not shown",
-    "(unclear)", "牛奶", "橄榄油", "a", "B",
+    "(unclear)", "牛奶", "橄榄油",
 )  # fmt: skip
 SEPARATORS = (
     ", ", ",", "; ", " / ", "/", "|", " | ", "、", "，", " and ", " or ", " and/or ", "\n", "\n\n", " ", ". ",
@@ -81,7 +82,7 @@ def lettered(texts):
 option_texts = st.lists(st.sampled_from(TEXTS), min_size=2, max_size=6, unique=True)
 
 
-@settings(reproducible, max_examples=2500)
+@settings(reproducible, max_examples=300)
 @given(st.data(), option_texts, st.sampled_from(SEPARATORS), st.sampled_from(WRAPPERS), st.sampled_from(FORMS))
 def test_a_completion_of_all_options_never_scores(data, texts, separator, wrapper, form):
     order = data.draw(st.permutations(list(zip("ABCDEFG", texts, strict=False))))
@@ -99,7 +100,7 @@ def test_a_completion_of_all_words_as_options_never_scores(data, texts, separato
         assert score_completion(wrapper.format(listed), sample("multiple choice", gold, tuple(texts))).value == 0.0
 
 
-@settings(reproducible, max_examples=2500)
+@settings(reproducible, max_examples=300)
 @given(st.data(), option_texts, st.sampled_from(ONE_CHOICE), st.sampled_from(PLACES))
 def test_a_gold_choice_scores_1_in_every_form(data, texts, form, place):
     letter, text = data.draw(st.sampled_from(list(zip("ABCDEFG", texts, strict=False))))

@@ -11,83 +11,22 @@ from __future__ import annotations
 import logging
 import math
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import lru_cache
 
 from video_thinker.schema import Score, VideoSample
 from video_thinker.scoring.clean import boxed_parts, plain_lines
+from video_thinker.scoring.figures import (
+    HOURS,
+    NUMBER_WORDS_PATTERN,
+    UNITS,
+    FoundQuantity,
+    Quantity,
+    cjk_number,
+    find_numbers,
+)
 from video_thinker.scoring.grades import UNANSWERED, UNSCORABLE, graded
 
-
-def _words(text: str) -> list[str]:
-    return text.split()
-
-
 _MAX_CHARS = 2000  # a longer text names a number only where it states it
-
-_UNITS: dict[str, tuple[str, float]] = {
-    name: (dimension, factor)
-    for dimension, factor, names in (
-        ("length", 1e-3, "mm millimeter millimeters millimetre millimetres 毫米"),
-        ("length", 1e-2, "cm centimeter centimeters centimetre centimetres 厘米 公分"),
-        ("length", 1.0, "m meter meters metre metres 米 公尺"),
-        ("length", 1e3, "km kilometer kilometers kilometre kilometres 公里 千米"),
-        ("length", 0.0254, "inch inches"),
-        ("length", 0.3048, "ft foot feet 英尺"),
-        ("length", 1609.344, "mile miles 英里"),
-        ("time", 1e-3, "ms millisecond milliseconds 毫秒"),
-        ("time", 1.0, "s sec secs second seconds 秒 秒钟"),
-        ("time", 60.0, "min mins minute minutes 分钟 分"),
-        ("time", 3600.0, "h hr hrs hour hours 小时 个小时"),
-        ("time", 86400.0, "day days 天"),
-        ("mass", 1e-3, "g gram grams 克"),
-        ("mass", 1.0, "kg kilogram kilograms 千克 公斤"),
-        ("percent", 1.0, "% percent 百分"),
-    )
-    for name in names.split()
-}
-_HOURS = frozenset(name for name, (_, factor) in _UNITS.items() if factor == 3600.0)
-_SCALES = {
-    "hundred": 1e2, "thousand": 1e3, "k": 1e3, "million": 1e6, "billion": 1e9, "trillion": 1e12,
-    "百": 1e2, "千": 1e3, "万": 1e4, "百万": 1e6, "亿": 1e8,
-}  # fmt: skip
-_ONES = _words(
-    """
-    zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen
-    sixteen seventeen eighteen nineteen
-    """
-)
-_TENS = _words("twenty thirty forty fifty sixty seventy eighty ninety")
-_NUMBER_WORDS = {word: value for value, word in enumerate(_ONES)} | {
-    word: 10 * value for value, word in enumerate(_TENS, start=2)
-}
-_CJK_DIGITS = {char: value for value, char in enumerate("零一二三四五六七八九")} | {"两": 2, "〇": 0, "兩": 2}
-
-_FIGURE = re.compile(
-    r"(?P<sign>(?<![\w.)])[-+] ?)?"
-    r"(?P<int>[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]{1,3}(?:[ '][0-9]{3})+(?![0-9])"
-    r"|[0-9]{1,400})?(?P<frac>\.[0-9]{1,400})?"
-    r"(?:[eE](?P<exp>[+-]?[0-9]{1,3})(?![0-9A-Za-z])"
-    r"| ?(?:[x×*·⋅]|\\times|\\cdot) ?10 ?(?:\^|\*\*) ?\{?\(?(?P<pow>[+-]?[0-9]{1,3})\)?\}?)?"
-)
-_ONES_PATTERN, _TENS_PATTERN = "|".join(sorted(_ONES, key=len, reverse=True)), "|".join(_TENS)
-_WORDS = re.compile(
-    rf"\b(?P<minus>minus |negative )?(?:(?P<tens>{_TENS_PATTERN})(?:[- ](?P<one>{_ONES_PATTERN}))?"
-    rf"|(?P<small>{_ONES_PATTERN}))"
-    r"(?: (?P<hundred>hundred)(?: (?:and )?(?P<rest_tens>"
-    + _TENS_PATTERN
-    + r")?[- ]?(?P<rest>"
-    + _ONES_PATTERN
-    + r")?)?)?\b",
-    re.IGNORECASE,
-)
-_CJK_NUMBER = re.compile(r"[零〇一二三四五六七八九两兩]?[十百]?[零〇一二三四五六七八九]?[十]?[一二三四五六七八九]?")
-_SCALE = re.compile(r" ?(hundred|thousand|million|billion|trillion|百万|[百千万亿]|k(?![A-Za-z]))", re.IGNORECASE)
-_UNIT = re.compile(
-    r"[ -]?(" + "|".join(sorted((re.escape(unit) for unit in _UNITS), key=len, reverse=True)) + r")(?![A-Za-z])",
-    re.IGNORECASE,
-)
 _HEDGE = (
     r"(?:about|approximately|approx\.?|around|roughly|nearly|almost|exactly|only|just|circa|~|≈|≃|约|大约|大概"
     r"|共|一共|总共|共有)"
@@ -109,41 +48,18 @@ _STATED = re.compile(
 )
 _IN_TOTAL = re.compile(r"\s*(?:\w+\s){0,3}(?:in total|altogether|overall|in all)\b", re.IGNORECASE)
 _COMMANDS = re.compile(r"\\([A-Za-z]+)")
-_MATH_COMMANDS = frozenset(_words("frac dfrac tfrac sqrt pi times cdot div left right"))
+_MATH_COMMANDS = frozenset(("frac", "dfrac", "tfrac", "sqrt", "pi", "times", "cdot", "div", "left", "right"))
 _SIMPLE_FRACTION = re.compile(r"(-? ?[0-9]{0,9}) ?\\[dt]?frac ?(?:\{(-?[0-9]{1,9})\} ?\{([0-9]{1,9})\}|([0-9])([0-9]))")
 _VULGAR = {
     "½": "1/2", "⅓": "1/3", "⅔": "2/3", "¼": "1/4", "¾": "3/4", "⅕": "1/5", "⅖": "2/5", "⅗": "3/5", "⅘": "4/5",
     "⅙": "1/6", "⅚": "5/6", "⅛": "1/8", "⅜": "3/8", "⅝": "5/8", "⅞": "7/8",
 }  # fmt: skip
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
-
-
 _PHRASES = {
     "none": 0.0, "half": 1 / 2, "a half": 1 / 2, "one half": 1 / 2, "one-half": 1 / 2, "a third": 1 / 3,
     "one third": 1 / 3, "two thirds": 2 / 3, "a quarter": 1 / 4, "one quarter": 1 / 4, "three quarters": 3 / 4,
     "a dozen": 12.0, "one dozen": 12.0,
 }  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Quantity:
-    """One number that a text names.
-
-    `unit` is its unit in lower case where it is one that can be converted ("cm", "%"), else "". `is_figure` is true
-    for digits with or without a decimal point, for which Video-R1's rule asks whether there is one (`has_point`).
-    """
-
-    value: float
-    unit: str = ""
-    is_figure: bool = False
-    has_point: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class _Found:
-    quantity: Quantity
-    start: int
-    end: int
 
 
 def parse_number(text: str) -> float | None:
@@ -221,7 +137,7 @@ def _in_unit_of(number: Quantity, gold: Quantity) -> float | None:
         return number.value * 100 if is_part else number.value
     if not gold.unit:
         return number.value
-    (dimension, factor), (gold_dimension, gold_factor) = _UNITS[number.unit], _UNITS[gold.unit]
+    (dimension, factor), (gold_dimension, gold_factor) = UNITS[number.unit], UNITS[gold.unit]
     return number.value * factor / gold_factor if dimension == gold_dimension else None
 
 
@@ -333,7 +249,7 @@ def _evaluate(formula: str) -> float | None:
 def _only(text: str) -> Quantity | None:
     """Read a text that names one number and no other."""
     text = text.rstrip(" .,;:!?。\"')]}").lstrip(" ,;:!?\"'([{")
-    found = list(_numbers(text))
+    found = list(find_numbers(text))
     if not found or not all(math.isfinite(one.quantity.value) for one in found):
         return None
     if len(found) > 1 and (compound := _compound(text, found)):
@@ -350,7 +266,7 @@ def _only(text: str) -> Quantity | None:
     return figures[0] if figures else first.quantity
 
 
-def _is_part(text: str, found: _Found) -> bool:
+def _is_part(text: str, found: FoundQuantity) -> bool:
     """Say whether a number is a part of a time, a date, a range, a name or a version: "4:30", "3-", "B12", "1.2.3"."""
     before, after = text[max(0, found.start - 2) : found.start], text[found.end : found.end + 2]
     if re.match(r" ?(?:[ap]\.?m\b|o'clock)", text[found.end : found.end + 9], re.IGNORECASE):
@@ -364,12 +280,12 @@ def _is_part(text: str, found: _Found) -> bool:
     )
 
 
-def _compound(text: str, found: list[_Found]) -> Quantity | None:
+def _compound(text: str, found: list[FoundQuantity]) -> Quantity | None:
     """Read "1 h 30 min": units of one kind, each smaller than the one before; the result is in the last one's unit."""
     names = [one.quantity.unit for one in found]
-    if names[0] in _HOURS:  # "2h30m"
+    if names[0] in HOURS:  # "2h30m"
         names = ["min" if name == "m" else name for name in names]
-    units = [_UNITS.get(name) for name in names]
+    units = [UNITS.get(name) for name in names]
     if any(unit is None or unit[0] not in ("length", "time", "mass") for unit in units):
         return None
     known = [unit for unit in units if unit is not None]
@@ -396,14 +312,18 @@ def _stated(text: str) -> Quantity | None:
             0
         ]
         claim = re.split(r"\b(?:because|since|as)\b|因为", claim, maxsplit=1)[0]
-        if re.search(r"[0-9]", claim) is None and _WORDS.search(claim) is None and _cjk_number(claim) is None:
+        if (
+            re.search(r"[0-9]", claim) is None
+            and NUMBER_WORDS_PATTERN.search(claim) is None
+            and cjk_number(claim) is None
+        ):
             continue
         if (found := _only(claim)) is not None:
             return None if _is_contradicted(text, match, found) else found
         if "\\" in claim:
             return _latex(claim)
         return None
-    for one in _numbers(text[-300:]):
+    for one in find_numbers(text[-300:]):
         if _IN_TOTAL.match(text[-300:], one.end) and math.isfinite(one.quantity.value):
             return one.quantity
     return _last_line(text)
@@ -426,120 +346,3 @@ def _last_line(text: str) -> Quantity | None:
     if not others or bare.fullmatch(last) is None or any(bare.fullmatch(line) for line in others):
         return None
     return _only(last)
-
-
-def _numbers(text: str) -> Iterator[_Found]:
-    """Find every number in a text, in order."""
-    taken = 0
-    for match in re.finditer(rf"[0-9]|\.[0-9]|[A-Za-z]+|[{''.join(_CJK_DIGITS)}十百]", text):
-        if match.start() < taken:
-            continue
-        found = _figure(text, match.start()) or _word(text, match) or _cjk_at(text, match)
-        if found is not None:
-            yield found
-            taken = found.end
-
-
-def _figure(text: str, start: int) -> _Found | None:
-    if text[start] not in "0123456789.":
-        return None
-    at = start
-    while at > 0 and text[at - 1] == " " and start - at < 1:
-        at -= 1
-    has_sign = at > 0 and text[at - 1] in "-+" and (at < 2 or re.match(r"[\w.)]", text[at - 2]) is None)
-    match = _FIGURE.match(text, at - 1 if has_sign else start)
-    if match is None or (match["int"] is None and match["frac"] is None):
-        return None
-    whole = re.sub(r"[ ,']", "", match["int"] or "0")
-    exponent = match["exp"] or match["pow"]
-    try:
-        value = float(f"{whole}{match['frac'] or ''}e{exponent or 0}")
-    except ValueError:
-        return None
-    if (match["sign"] or "").startswith("-"):
-        value = -value
-    end, is_figure = match.end(), exponent is None
-    start = match.start()
-    if exponent is None and (power := re.compile(r"(?:\^|\*\*)\{?\(?([+-]?[0-9]{1,3})\)?\}?").match(text, end)):
-        try:
-            value, end, is_figure = value ** int(power.group(1)), power.end(), False
-        except (OverflowError, ZeroDivisionError):
-            return None
-    fraction = re.compile(r"(?: (?P<above>[0-9]{1,9}))? ?/ ?(?P<below>[0-9]{1,9})(?![0-9/.:])").match(text, end)
-    if fraction and float(value).is_integer() and int(fraction["below"]) and match["frac"] is None:
-        below = int(fraction["below"])
-        part = int(fraction["above"]) / below if fraction["above"] else None
-        value = value / below if part is None else math.copysign(abs(value) + part, value)
-        end, is_figure = fraction.end(), False
-    if isinstance(value, complex):
-        return None
-    return _with_unit(text, value, start, end, is_figure=is_figure, has_point=match["frac"] is not None)
-
-
-def _word(text: str, match: re.Match[str]) -> _Found | None:
-    if match.group()[0].isdigit():
-        return None
-    words = _WORDS.match(text, match.start())
-    if words is None:
-        return None
-    value = float(
-        _NUMBER_WORDS[words["small"].casefold()] if words["small"] else _NUMBER_WORDS[words["tens"].casefold()]
-    )
-    if words["one"]:
-        value += _NUMBER_WORDS[words["one"].casefold()]
-    if words["hundred"]:
-        value *= 100
-        value += sum(_NUMBER_WORDS[words[part].casefold()] for part in ("rest_tens", "rest") if words[part])
-    if words.group().casefold() == "one" and _is_pronoun(text, words):
-        return None
-    return _with_unit(text, -value if words["minus"] else value, words.start(), words.end())
-
-
-def _is_pronoun(text: str, words: re.Match[str]) -> bool:
-    """Say whether "one" stands for a thing: "the red one", "this one", "one of them", "one by one"."""
-    before = text[max(0, words.start() - 20) : words.start()]
-    return bool(re.search(r"\b(?:the|this|that|which|each|every|no|another|\w+er)(?: \w+)? $", before, re.IGNORECASE))
-
-
-def _cjk_at(text: str, match: re.Match[str]) -> _Found | None:
-    if match.group() not in _CJK_DIGITS and match.group() not in "十百":
-        return None
-    number = _CJK_NUMBER.match(text, match.start())
-    value = _cjk_number(number.group()) if number else None
-    if number is None or value is None or re.match(r"[些样般起定直边旁]", text[number.end() : number.end() + 1]):
-        return None
-    return _with_unit(text, float(value), number.start(), number.end())
-
-
-def _cjk_number(text: str) -> int | None:
-    """Read "十二" as 12, "三百零五" as 305."""
-    match = re.search(rf"[{''.join(_CJK_DIGITS)}十百]+", text)
-    if match is None:
-        return None
-    total, digit = 0, None
-    for char in match.group():
-        if char in _CJK_DIGITS:
-            if digit:
-                return None
-            digit = _CJK_DIGITS[char]
-        else:
-            total += (1 if digit is None else digit) * (10 if char == "十" else 100)
-            digit = None
-    return total + (digit or 0)
-
-
-def _with_unit(
-    text: str, value: float, start: int, end: int, *, is_figure: bool = False, has_point: bool = False
-) -> _Found | None:
-    """Add what follows a number: "2 million", "12 cm", "50%", "4th"."""
-    if scale := _SCALE.match(text, end):
-        value, end = value * _SCALES[scale.group(1).casefold()], scale.end()
-        is_figure = False
-    unit = ""
-    if match := _UNIT.match(text, end):
-        unit, end = match.group(1).casefold(), match.end()
-        if not text[match.start()].isspace() and unit in ("m", "s", "h", "g") and text[end : end + 1] == "^":
-            unit = ""
-    elif ordinal := re.compile(r"(?:st|nd|rd|th)\b").match(text, end):
-        end = ordinal.end()
-    return _Found(Quantity(value, unit, is_figure, has_point), start, end)
