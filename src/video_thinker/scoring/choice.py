@@ -190,16 +190,17 @@ def _rest_of_claim(text: str, start: int) -> str:
 
 def _read_claim_text(text: str, options: Options) -> _Reading:
     """Read what a statement states: its first line if that is one option, else as a claim."""
+    if letter := whole_option(text, options):
+        return letter
     line = text.partition("\n")[0]
-    for part in (text, line, re.split(r"(?<=[^A-Z\W])[.;!?。](?:\s|$)", line, maxsplit=1)[0]):
-        if letter := whole_option(part, options):
-            others = [line for line in text[len(part) :].splitlines() if _starts_with_label(line, options, letter)]
-            return (
-                _Nothing.SEVERAL
-                if others and part is not text and _claim(text, options) is _Nothing.SEVERAL
-                else letter
-            )
-    return _claim(text, options)
+    if letter := whole_option(line, options):
+        others = any(_starts_with_label(other, options, letter) for other in text[len(line) :].splitlines())
+        return _Nothing.SEVERAL if others and _claim(text, options) is _Nothing.SEVERAL else letter
+    claim = _claim(text, options)
+    if claim is _Nothing.NONE:
+        sentence = re.split(r"(?<=[^A-Z\W])[.;!?。](?:\s|$)", line, maxsplit=1)[0]
+        return whole_option(sentence, options) or claim
+    return claim
 
 
 def _starts_with_label(line: str, options: Options, letter: str) -> bool:

@@ -219,7 +219,8 @@ def ruled_in(text: str, mentions: Sequence[Mention]) -> list[Mention]:
     out: set[int] = set()
     for index, mention in enumerate(mentions):
         gap = text[mentions[index - 1].end : mention.start] if index else ""
-        before = text[max(0, mention.start - 40) : mention.start]
+        # An option's own text rules nothing out: "no" may be an option.
+        before = text[max(0, mention.start - 40, mentions[index - 1].end if index else 0) : mention.start]
         listed = (
             index and index - 1 in out and re.fullmatch(r"[\s,)(.:]*(?:or|nor|and|/|、|或|和)[\s(]*(?:option )?", gap)
         )
