@@ -29,6 +29,8 @@ PACKAGES = (
     "nltk",
     "rouge-score",
     "jiwer",
+    "math-verify",
+    "latex2sympy2_extended",
     "scipy",
 )
 

@@ -39,17 +39,38 @@ _CLOCK = re.compile(r"(?:([0-9]{1,3}):)?([0-9]{1,4}):([0-5][0-9](?:\.[0-9]{1,9})
 _SECONDS = re.compile(r"([0-9]{1,7}(?:\.[0-9]{1,9})?) ?(?:s|sec|seconds)?")
 _RANGE = re.compile(r"(.+?)\s*(?:->|-|–|—|~|\bto\b)\s*(.+)")
 _MAX_RANGE_CHARS = 64  # longer text is not a time range, and bounds the backtracking of the patterns above
-_TIME = (
-    r"(?:(?:[0-9]{1,3}:)?[0-9]{1,4}:[0-5][0-9](?:\.[0-9]{1,9})?|[0-9]{1,7}(?:\.[0-9]{1,9})?(?: ?(?:seconds|sec|s)\b)?)"
-)
-# "00:01-00:03", "from 1.0 s to 7.5 s", "between 1 and 3", "[1.0, 7.5]", anywhere in a text.
-_RANGE_IN_TEXT = re.compile(
-    rf"(?<![\w.:-])({_TIME})\s{{0,4}}(?:->|-|–|—|~|(?:to|until|and)\b)\s{{0,4}}({_TIME})(?![\w:]|\.[0-9])"
-    rf"|[\[(]\s{{0,4}}({_TIME})\s{{0,4}},\s{{0,4}}({_TIME})\s{{0,4}}[\])]",
+# A time in a text: "00:04", "1:00:05.5", "00:00:04,000" (SRT), "4.0", "4 s", "1 min 5 s", "4th second", "4\u79d2".
+_MINUTES_UNIT = r"(?:minutes|minute|mins|min|m|\u5206\u949f|\u5206)"
+_SECONDS_UNIT = r"(?:seconds|second|secs|sec|s|\u79d2\u949f|\u79d2)"
+_TIME_IN_TEXT = re.compile(
+    r"(?<![A-Za-z0-9_.])(?<![0-9]:)(?:\u7b2c ?)?(?:"
+    r"(?:(?P<hours>[0-9]{1,3}):)?(?P<minutes>[0-9]{1,4}):(?P<seconds>[0-5][0-9](?:[.][0-9]{1,9}|,[0-9]{3})?)"
+    rf"|(?P<long_minutes>[0-9]{{1,4}}) ?{_MINUTES_UNIT}(?:\b"
+    rf"|(?=[0-9 \u4e00-\u9fff]))(?:,? ?(?:and )?(?P<more>[0-9]{{1,2}}(?:\.[0-9]{{1,9}})?) ?{_SECONDS_UNIT})"
+    r"|(?P<number>[0-9]{1,7}(?:\.[0-9]{1,9})?)(?:st|nd|rd|th)?"
+    r")(?![0-9:]|\.[0-9])"
+    rf"(?P<unit> ?(?:{_MINUTES_UNIT}|{_SECONDS_UNIT}|hours|hour|h)(?![A-Za-z]))?(?![A-Za-z_])",
     re.IGNORECASE,
 )
+# Between the two times of a span.
+_TO = re.compile(
+    r"[\s\"')\]]*(?:-{1,3}>?|[\u2013\u2014~\u2192]|=>|(?:to|until|till|through|and|up to)\b|\u81f3|\u5230|\u2014\u2014)"
+    r"[\s\"'(\[]*(?:(?:about|around|approximately|roughly|the|second|t ?=)\s*)*(?:\u7b2c ?)?",
+    re.IGNORECASE,
+)
+_START_TO_END = re.compile(
+    r"[^0-9]{0,60}(?:\b(?:end|ends|ending|ended|stop|stops|finish|finishes|until|lasts until|last until"
+    r"|concludes)\b|\bend_?(?:time|_s)?"
+    r"|\u7ed3\u675f|\u5f00\u59cb|\u6b62)[^0-9]{0,30}",
+    re.IGNORECASE,
+)
+_COMMA = re.compile(r"\s*[,;|]\s*|\s+")
+_MAX_GAP_CHARS = 96
 # "Final answer: B", "**Final Answer:** B", "final answer is B", and a line of its own before the answer.
-_FINAL_ANSWER = re.compile(r"\bfinal answer[*_ ]{0,4}(?:[:：]|is\b)[*_ ]{0,4}", re.IGNORECASE)
+_FINAL_ANSWER = re.compile(
+    r"(?:\bfinal answer|\u6700\u7ec8\u7b54\u6848)[*_ ]{0,4}(?:[:\uff1a]|is\b|\u662f|\u4e3a)[*_ ]{0,4}", re.IGNORECASE
+)
+_JOINS_ANSWERS = re.compile(r"\s*(?:,|/|;|&|\bor\b|\band\b|\u6216\u8005?|\u548c|\u3001)\s*", re.IGNORECASE)
 
 _BLOCK_SEQUENCE = [mark + tag for tag in BLOCK_TAGS for mark in ("", "/")]
 _ANSWER_SEQUENCE = [ANSWER_TAG, "/" + ANSWER_TAG]
@@ -124,40 +145,133 @@ def parse_time_range(text: str) -> tuple[float, float] | None:
 
 
 def find_time_ranges(text: str) -> list[tuple[float, float]]:
-    """Find all time ranges in a text, in seconds: "It happens from 1.0 to 7.5 s and at 00:10-00:14".
+    """Find all time spans in a text, in seconds: "It happens from 1.0 to 7.5 s and at 00:10-00:14".
 
-    Unlike `parse_time_range`, which wants the text to be one range and nothing else. The order of the two times of a
-    range is not checked here.
+    Read are "4.0-9.5", "from 4 to 9.5 seconds", "[4.0, 9.5]", "00:00:04,000 --> 00:00:09,500", "starts at 4 s and ends
+    at 9.5 s", "4秒到9.5秒" and, where a text holds two times and no more, "4.0, 9.5". Unlike
+    `parse_time_range`, which wants the text to be one range and nothing else. The order of the two times of a range is
+    not checked here.
     """
+    times = list(_TIME_IN_TEXT.finditer(text))
     spans = []
-    for match in _RANGE_IN_TEXT.finditer(text):
-        start_s, end_s = (parse_time(time) for time in match.groups() if time is not None)
-        if start_s is not None and end_s is not None:
-            spans.append((start_s, end_s))
+    index = 0
+    while index + 1 < len(times):
+        first, second = times[index], times[index + 1]
+        gap = text[first.end() : second.start()]
+        if _is_span(text, first, second, gap, is_only=len(times) == 2):
+            span = _span_of(first, second)
+            if span is not None:
+                spans.append(span)
+                index += 2
+                continue
+        index += 1
     return spans
 
 
-def extract_answer(text: str) -> str | None:
-    """Find the answer a completion gives, or `None`.
+def _is_span(text: str, first: re.Match[str], second: re.Match[str], gap: str, *, is_only: bool) -> bool:
+    is_negative = re.search(r"(?:^|[^0-9\s-])\s*-$", text[max(0, first.start() - 3) : first.start()])
+    if len(gap) > _MAX_GAP_CHARS or is_negative:
+        return False
+    if _TO.fullmatch(gap):
+        moments = re.search(r"\bat (?:the )?$", text[max(0, first.start() - 8) : first.start()])
+        return not (moments and re.search(r"\band\b", gap))
+    if _START_TO_END.fullmatch(gap):
+        return True
+    if _COMMA.fullmatch(gap):
+        before = text[max(0, first.start() - 3) : first.start()].rstrip()
+        after = text[second.end() : second.end() + 3].lstrip()
+        return is_only or (before[-1:] in tuple("[(") and after[:1] in tuple("])"))
+    return False
 
-    The last complete `<answer>…</answer>` counts, the inner one where they are nested; else the last `<answer>` left
-    open that has content (up to the next tag); else the rest of the line after the last "Final answer:". An empty
-    answer is none. An answer without any mark is left to `scoring.score_completion`, which knows the options.
+
+def _span_of(first: re.Match[str], second: re.Match[str]) -> tuple[float, float] | None:
+    """Read two times; a first one without a unit has that of the second ("1-2 minutes")."""
+    unit = second["unit"] if first["unit"] is None else first["unit"]
+    start_s, end_s = _seconds_of(first, unit if first["number"] else None), _seconds_of(second, second["unit"])
+    return None if start_s is None or end_s is None else (start_s, end_s)
+
+
+def _seconds_of(time: re.Match[str], unit: str | None) -> float | None:
+    if time["seconds"]:
+        clock = ":".join(part for part in (time["hours"], time["minutes"], time["seconds"]) if part)
+        return parse_time(clock.replace(",", "."))
+    if time["long_minutes"]:
+        return 60 * int(time["long_minutes"]) + float(time["more"] or 0)
+    unit = (unit or "").strip().lower()
+    factor = 3600 if unit.startswith("h") else 60 if unit.startswith(("m", "\u5206")) else 1
+    return factor * float(time["number"])
+
+
+def extract_answer(text: str) -> str | None:
+    """Find the answer that a completion marks as such, or `None`.
+
+    The last complete `<answer>…</answer>` counts, the inner one where they are nested; else the last `<answer>`
+    left open that has content (up to the next tag); else the rest of the line after the last "Final answer:". Answers
+    joined by a word ("<answer>A</answer> or <answer>B</answer>") are one: "A or B". An answer after the last `</think>`
+    goes before one in a thought. An empty answer is none. One without any mark is left to `answer_places`.
     """
+    return next(_marked_answers(text), None)
+
+
+def answer_places(text: str, *, is_choice: bool = False) -> Iterator[str]:
+    """List where a completion may give its answer, the most telling place first.
+
+    An answer that is marked as such after the last `</think>` is the only place. Else: what is written after the last
+    `</think>`, a marked answer before it, all of a text without tags, and for a choice the prose outside of the tags.
+
+    Args:
+        text: The completion.
+        is_choice: Of "Final answer:" take all that follows, not only its line: a list of options has many lines.
+    """
+    _, thinks, conclusion = _cut_after_thinking(text)
+    marked = next(_marked_answers(conclusion, rest=is_choice), None)
+    if marked is not None:
+        yield marked
+        return
+    if thinks and (prose := untagged_prose(conclusion).strip()):
+        yield prose
+    yield from _marked_answers(text, rest=is_choice)
+    if is_choice or not has_tags(text):
+        yield untagged_prose(text)
+
+
+def _cut_after_thinking(text: str) -> tuple[str, bool, str]:
+    """Cut a text after its last `</think>`: what is before, whether there is one, what follows."""
+    last = None
+    for tag in _tags(text):
+        if tag.name == "think" and tag.closes:
+            last = tag
+    return ("", False, text) if last is None else (text[: last.end], True, text[last.end :])
+
+
+def _marked_answers(text: str, *, rest: bool = False) -> Iterator[str]:
+    """Find the marked answer after the last `</think>`, then that of the whole text."""
+    _, thinks, conclusion = _cut_after_thinking(text)
+    for part in (conclusion, text) if thinks else (text,):
+        if answer := _tagged_answer(part) or _after_final_answer(part, rest=rest):
+            yield answer
+
+
+def _tagged_answer(text: str) -> str:
     opened_at: int | None = None
     answer: str | None = None
-    left_open = ""
+    closed_at: int | None = None
+    left_open, joins = "", False
     for tag, following in itertools.pairwise([*_tags(text), _Tag("", False, len(text), len(text))]):
         if tag.name != ANSWER_TAG:
             continue
         if not tag.closes:
+            joins = closed_at is not None and _JOINS_ANSWERS.fullmatch(text[closed_at : tag.start][:16]) is not None
             opened_at = tag.end
-            left_open = text[tag.end : following.start].strip() or left_open
+            open_content = text[tag.end : following.start].strip()
+            if joins and not following.closes and open_content:
+                answer = f"{answer} or {open_content}"
+            left_open = open_content or left_open
         elif opened_at is not None:
-            answer, opened_at = text[opened_at : tag.start], None
-    if answer is None:
-        answer = left_open or _after_final_answer(text)
-    return (answer or "").strip() or None
+            content = text[opened_at : tag.start]
+            answer = f"{answer} or {content}" if joins else content
+            opened_at, closed_at = None, tag.end
+    return (left_open if answer is None else answer).strip()
 
 
 def has_tags(text: str) -> bool:
@@ -266,12 +380,13 @@ def _blocks(pieces: list[_Piece]) -> Iterator[TraceBlock]:
             span, texts = parse_time_range(piece.content), {}
 
 
-def _after_final_answer(text: str) -> str | None:
+def _after_final_answer(text: str, *, rest: bool) -> str:
+    """Return the line after the last "Final answer:", or with `rest` all that follows; "" if there is none."""
     matches = list(_FINAL_ANSWER.finditer(text))
     if not matches:
-        return None
-    lines = text[matches[-1].end() :].strip().splitlines()
-    return lines[0].strip("* \t") if lines else None
+        return ""
+    following = untagged_prose(text[matches[-1].end() :]).strip("* \t\n")
+    return following if rest else following.partition("\n")[0].strip("* \t")
 
 
 def _structure_violations(text: str, tags: list[_Tag]) -> list[str]:

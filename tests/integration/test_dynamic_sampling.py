@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from tests.rollouts import G, loss_and_gradients, rollout
-from video_thinker.errors import ConfigError
-from video_thinker.training.dynamic_sampling import draw_prompts, equal_groups, replace_groups
+from video_thinker.errors import ConfigError, DataError
+from video_thinker.training.dynamic_sampling import draw_prompts, equal_groups, group_outcomes, replace_groups
+from video_thinker.training.grpo import VideoGRPOConfig
 
 pytestmark = pytest.mark.integration
 NAN = float("nan")
@@ -17,6 +18,17 @@ def test_equal_groups():
     rewards = torch.tensor([1.0, 1, 0, 1, 0, 0, NAN, 1, NAN, NAN, NAN, 0.5])
     assert equal_groups(rewards, 2) == [0, 2, 3, 4, 5]
     assert equal_groups(rewards, 4) == [2]
+
+
+def test_groups_without_a_usable_gold_are_neither_right_nor_wrong_nor_mixed():
+    accuracy = torch.tensor([[1.0, 1], [1, 0], [0, 0], [NAN, NAN], [NAN, NAN], [0.5, 0.5]])
+    shares = group_outcomes(accuracy)
+    assert shares == {"ungraded": pytest.approx(1 / 3), "all_correct": 0.25, "all_wrong": 0.25, "mixed": 0.5}
+    assert group_outcomes(accuracy[:3]) == {
+        name: pytest.approx(1 / 3) for name in ("all_correct", "all_wrong", "mixed")
+    }
+    assert group_outcomes(accuracy[3:5]) == {"ungraded": 1.0}
+    assert group_outcomes(torch.tensor([[NAN, 1.0]]))["all_correct"] == 1.0
 
 
 def test_prompts_are_drawn_anew_each_round_and_those_of_the_batch_last():
@@ -102,6 +114,34 @@ def test_groups_of_equal_rewards_are_replaced_and_scored_like_any_other(make_grp
         rewards = torch.tensor([sum(row) % 7 / 7 for row in ids[rows]])
         expected = (rewards - rewards.mean()) / (rewards.std() + 1e-4)
         torch.testing.assert_close(batch["advantages"][rows], expected, atol=1e-5, rtol=0)
+
+
+def test_groups_without_a_usable_gold_are_replaced_whatever_else_they_earn(make_grpo_trainer):
+    def accuracy_reward(completion_ids, sample, **_):
+        ungraded = {"text", "video"}
+        return [None if s.id in ungraded else sum(ids) % 7 / 7 for ids, s in zip(completion_ids, sample, strict=True)]
+
+    def format_reward(completion_ids, **_):
+        return [len(ids) % 3 / 3 for ids in completion_ids]
+
+    options = {"per_device_train_batch_size": 3 * G, "reward": [accuracy_reward, format_reward]}
+    trainer = make_grpo_trainer(dynamic_sampling_rounds=2, **options)
+    (batch,) = roll_out(trainer, "text", "two", "video")
+    assert sorted(set(ids_of([batch]))) == ["both", "image", "two"]
+    metrics = trainer._metrics["train"]
+    assert metrics["groups/ungraded"] == [pytest.approx(2 / 3)] and metrics["groups/mixed"] == [1.0]
+    assert metrics["groups/all_wrong"] == [0.0]
+
+
+def test_a_reward_that_is_nan_ends_the_run(make_grpo_trainer):
+    trainer = make_grpo_trainer(reward=lambda completions, **_: [float("nan")] * len(completions))
+    with pytest.raises(DataError, match="is nan; a reward is a finite number"):
+        roll_out(trainer, "text", "two", "video", "image", "both")
+
+
+def test_weights_of_rewards_must_be_finite(tmp_path):
+    with pytest.raises(ConfigError, match="reward_weights"):
+        VideoGRPOConfig(output_dir=str(tmp_path), reward_weights=[1.0, float("nan")], use_cpu=True, bf16=False)
 
 
 def test_rounds_are_capped_and_what_is_left_is_logged(make_grpo_trainer):

@@ -424,3 +424,13 @@ def test_keys_of_results():
 def test_a_missing_model_is_one_clean_message(config, capsys):
     assert cli.main(["eval", str(config), "model_name_or_path=./nowhere"]) == 2
     assert "ConfigError" in capsys.readouterr().err
+
+
+def test_golds_that_cannot_be_graded_are_counted_and_refused_if_all_are(config, items, tmp_path, caplog, capsys):
+    some = write_items(tmp_path / "some.jsonl", [{**items[0], "solution": "zebra"}, *items[1:]])
+    code, metrics = run(config, f"splits={{id: {some}}}")
+    assert code == 0 and metrics["id"]["num_unscorable"] == 1
+    assert f"some.jsonl: 1 of {len(items)} samples have a gold that cannot be graded" in caplog.text
+    none = write_items(tmp_path / "none.jsonl", [{**item, "solution": "zebra"} for item in items])
+    assert cli.main(["eval", str(config), f"splits={{id: {none}}}", f"output_dir={tmp_path / 'none'}"]) == 2
+    assert f"none of its {len(items)} samples has a gold that can be graded" in capsys.readouterr().err

@@ -17,7 +17,8 @@ import yaml
 from safetensors.torch import load_file
 from transformers import Trainer
 
-from tests.conftest import REPO, every_family
+from tests.conftest import REPO, every_family, write_items
+from video_thinker import cli
 from video_thinker.errors import CheckpointError, ConfigError
 from video_thinker.training import grpo, sft
 from video_thinker.training.checkpoints import MANIFEST, STAGING, write_manifest
@@ -248,3 +249,29 @@ def test_the_run_is_watched_while_it_trains(config, monkeypatch):
     said = [(doing, sorted(set(ids))) for _, doing, ids in beats if ids is not None]
     assert said[0][0] == "reading media" and len(said[0][1]) == 2
     assert said[1][0] == "forward and backward" and set(said[1][1]) <= set(said[0][1])
+
+
+def test_golds_that_cannot_be_graded_are_counted_before_grpo_and_refused_if_all_are(
+    config, items_file, tmp_path, caplog, monkeypatch, capsys
+):
+    class ReachedModelError(Exception):
+        pass
+
+    def stop(*args, **kwargs):
+        raise ReachedModelError
+
+    monkeypatch.setattr(grpo, "load_model", stop)
+    rows = [json.loads(line) for line in Path(items_file).read_text().splitlines()]
+    rows[0]["solution"] = "zebra"
+    some = write_items(tmp_path / "some.jsonl", rows)
+    with pytest.raises(ReachedModelError):
+        grpo.main([config("grpo", "some"), f"train_file={some}"])
+    assert f"some.jsonl: 1 of {len(rows)} samples have a gold that cannot be graded" in caplog.text
+    none = write_items(tmp_path / "none.jsonl", [{**row, "solution": "zebra"} for row in rows])
+    assert cli.main(["grpo", config("grpo", "none"), f"train_file={none}"]) == 2
+    assert f"none of its {len(rows)} samples has a gold that can be graded" in capsys.readouterr().err
+    path = Path(config("grpo", "format"))
+    settings = {**yaml.safe_load(path.read_text()), "reward_funcs": ["format"], "reward_params": None}
+    path.write_text(yaml.safe_dump(settings))
+    with pytest.raises(ReachedModelError):  # a reward that looks at no gold
+        grpo.main([str(path), f"train_file={none}"])

@@ -39,7 +39,7 @@ COMPLETIONS: list[tuple[str, str | None]] = [
     # two answers, broken tags
     ("<answer>A</answer> no, wait. <answer>B</answer>", "B"),
     ("<answer>A<answer>B</answer></answer>", "B"),
-    ("<answer>A</answer> or <answer>B", "A"),
+    ("<answer>A</answer> or <answer>B", None),
     ("<answer>B<answer>", "B"),
     ("<answer>B", "B"),
     (f"<answer>B {BLOCK}", "B"),
@@ -104,7 +104,7 @@ COMPLETIONS: list[tuple[str, str | None]] = [
     ("I think it is some liquid in a bottle.", None),
     (f"B. {BLOCK}", "B"),
     (f"{BLOCK} So the answer is B.", "B"),
-    (f"{BLOCK} It is oil, I think.", None),
+    (f"{BLOCK} It is oil, I think.", "B"),
     # other scripts
     ("<answer>Ｂ</answer>", "B"),
     ("<answer>（Ｂ）</answer>", "B"),
@@ -164,7 +164,7 @@ def published_choice(text):
 @pytest.mark.parametrize("text", [text for text, _ in COMPLETIONS], ids=lambda text: repr(text[:40]))
 def test_at_least_as_forgiving_as_the_published_extraction(text):
     choice = dict(COMPLETIONS)[text]
-    initials_or_several = ("<answer>A.M.</answer>", "<answer>(A) or (B)</answer>")
+    initials_or_several = ("<answer>A.M.</answer>", "<answer>(A) or (B)</answer>", "<answer>A</answer> or <answer>B")
     if published_choice(text) and text not in initials_or_several:
         assert choice is not None
 

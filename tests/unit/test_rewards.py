@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 
 import pytest
 
-from video_thinker.errors import ConfigError
+from video_thinker.errors import ConfigError, DataError
 from video_thinker.rewards import REWARD_FUNCS, load_reward_funcs
 from video_thinker.rewards.accuracy import accuracy_reward
 from video_thinker.rewards.completions import completion_text
+from video_thinker.rewards.finite import finite_reward, finite_rewards
 from video_thinker.rewards.format import format_reward
 from video_thinker.rewards.length import length_reward
 from video_thinker.rewards.temporal_iou import temporal_iou_reward
@@ -62,7 +64,7 @@ INPUTS = {
     [
         ("valid", 1.0, 1.0, 1.0),
         ("empty", 0.0, 0.0, 0.0),
-        ("untagged", 0.0, 0.0, 0.0),
+        ("untagged", 1.0, 0.0, 0.0),
         ("untagged letter", 1.0, 0.0, 0.0),
         ("repeated", 1.0, 0.0, 1.0),
         ("nested", 1.0, 0.0, 1.0),
@@ -117,6 +119,46 @@ def test_a_strict_accuracy_reward_pays_only_for_answers_in_the_format():
     assert call(accuracy_reward, texts) == [1.0, 1.0, 0.0, 1.0, 1.0]
     (strict,) = load_reward_funcs(["accuracy"], {"accuracy": {"strict": True}})
     assert call(strict, texts) == [1.0, 0.0, 0.0, 0.0, 0.0]
+
+
+def test_a_strict_accuracy_reward_uses_each_files_own_duration():
+    (strict,) = load_reward_funcs(["accuracy"], {"accuracy": {"strict": True}})
+    assert call(strict, [trace()] * 3, duration_s=[20.0, 5.0, None]) == [1.0, 0.0, 1.0]
+    stated = dataclasses.replace(CHOICE, duration_s=5.0)  # by the row; the file is what counts
+    assert call(strict, [trace()] * 3, stated, duration_s=[20.0, 5.0, None]) == [1.0, 0.0, 0.0]
+    assert call(accuracy_reward, [trace()] * 2, duration_s=[5.0, None]) == [1.0, 1.0]
+    assert strict(completions=[trace()], sample=[CHOICE]) == [1.0]
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+def test_a_reward_that_is_not_finite_is_an_error_with_the_sample(bad):
+    def odd_reward(completions, **columns):
+        return [1.0, None, bad]
+
+    async def late_reward(completions, **columns):
+        return [1.0, None, bad]
+
+    samples = [dataclasses.replace(CHOICE, id=f"v{number}", location=f"f.jsonl:{number}") for number in range(3)]
+    with pytest.raises(DataError, match=r"f\.jsonl:2: completion 2 of sample 'v2': the reward odd_reward is"):
+        finite_reward(odd_reward)(completions=[""] * 3, sample=samples)
+    with pytest.raises(DataError, match=r"completion 2: the reward odd_reward is"):
+        finite_reward(odd_reward)(completions=[""] * 3)
+    with pytest.raises(DataError, match=r"sample 'v2': the reward late_reward is"):
+        asyncio.run(finite_reward(late_reward)(completions=[""] * 3, sample=samples))
+
+
+def test_finite_rewards_pass_through_under_their_own_names():
+    (length,) = load_reward_funcs(["length"], {"length": {"min_tokens": 2, "max_tokens": 3}})
+    wrapped = finite_rewards([accuracy_reward, length, "some/reward-model"])
+    assert [getattr(reward, "__name__", reward) for reward in wrapped] == [
+        "accuracy_reward",
+        "length_reward",
+        "some/reward-model",
+    ]
+    assert call(wrapped[0], [trace(), trace("A")]) == [1.0, 0.0]
+    assert call(wrapped[1], [trace()] * 2, completion_ids=[[1] * 3, [1] * 4]) == [1.0, 0.0]
+    (only,) = finite_rewards(accuracy_reward)
+    assert call(only, [trace()], dataclasses.replace(CHOICE, answer="E")) == [None]
 
 
 def test_format_uses_each_videos_own_duration():

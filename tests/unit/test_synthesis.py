@@ -95,7 +95,7 @@ def test_the_needed_segments_become_gold():
         ("<answer>B</answer>", "", "format"),
         ("00:04-00:10", "00:04-00:19", "format"),  # beyond the video
         ("<answer>B", "<answer>F", "answer: 'F' is no option"),
-        ("<answer>B", "<answer>perhaps milk", "is no option"),
+        ("<answer>B", "<answer>some liquid", "is no option"),
         ("<answer>B", "<answer>A", "concludes 'A', the gold is 'B'"),
         ("00:04-00:10", "00:04-00:06", "times: the gold segment 00:04-00:10 is met with IoU 0.33, below 0.5"),
         ("00:04-00:10", "00:05-00:10", None),

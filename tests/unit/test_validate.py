@@ -148,8 +148,8 @@ def test_a_stated_duration_that_is_not_the_files(media, write):
     [
         ({"solution": "E"}, "the gold 'E' is no multiple choice answer: it must be one of the options"),
         ({"solution": ""}, "the gold '' is no multiple choice"),
-        ({"solution": "three", "problem_type": "numerical", "options": []}, "the gold 'three' is no numerical answer"),
-        ({"solution": "about 3", "problem_type": "regression", "options": []}, "no regression answer"),
+        ({"solution": "many", "problem_type": "numerical", "options": []}, "the gold 'many' is no numerical answer"),
+        ({"solution": "3 or 4", "problem_type": "regression", "options": []}, "no regression answer"),
         ({"solution": " ", "problem_type": "OCR", "options": []}, "no OCR answer"),
         ({"solution": "?!", "problem_type": "free-form", "options": []}, "no free-form answer"),
     ],

@@ -17,8 +17,8 @@ from typing import Any
 from video_thinker.evaluation.caption_metrics import caption_figures
 from video_thinker.grounding import mean_best_iou, recall_at
 from video_thinker.schema import Score, TraceBlock, VideoSample
-from video_thinker.scoring import extract_choice, option_letters, score_completion
-from video_thinker.trace import extract_answer, format_violations, has_tags, parse_trace
+from video_thinker.scoring import extract_choice, grade_completion, option_letters
+from video_thinker.trace import format_violations, parse_trace
 
 CONFIDENCE = 0.95
 RECALL_THRESHOLDS = (0.3, 0.5, 0.7)
@@ -63,13 +63,11 @@ def grade(prediction: Prediction, sample: VideoSample) -> Graded:
         return Graded(prediction, sample)
     text = prediction.completion
     trace = parse_trace(text)
-    answer = extract_answer(text)
-    if answer is None and not has_tags(text):
-        answer = text.strip() or None  # plain words, which `score_completion` grades as a whole
+    answer, score = grade_completion(text, sample)
     return Graded(
         prediction=prediction,
         sample=sample,
-        score=score_completion(text, sample),
+        score=score,
         answer=answer,
         valid_format=not format_violations(text, prediction.duration_s),
         blocks=trace.blocks if trace else (),

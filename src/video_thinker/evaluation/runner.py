@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from video_thinker.config import ModelArguments, ServerArguments, VideoArguments, check_choice, parse_config
 from video_thinker.data.annotations import load_samples
+from video_thinker.data.golds import check_golds
 from video_thinker.data.readers import resolve_backend
 from video_thinker.data.texts import SpecialTokens, check_all_texts
 from video_thinker.errors import ConfigError, DecodeError
@@ -303,6 +304,8 @@ def main(argv: list[str]) -> int:
     # A server keeps its tokenizer to itself.
     tokens = load_special_tokens(model_args.model_name_or_path) if args.backend == "local" else SpecialTokens()
     check_all_texts(itertools.chain.from_iterable(splits.values()), tokens)
+    for name, samples in splits.items():
+        check_golds(samples, args.splits[name])
     settings = describe_settings(model_args, video_args, args)
     results = {result_key(split, control): samples for split, samples in splits.items() for control in args.video}
     output_dir = Path(args.output_dir)

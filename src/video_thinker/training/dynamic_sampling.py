@@ -43,6 +43,27 @@ def equal_groups(rewards: torch.Tensor, num_generations: int) -> list[int]:
     return (~(highest - lowest > 1e-6)).nonzero().squeeze(1).tolist()
 
 
+def group_outcomes(accuracy: torch.Tensor) -> dict[str, float]:
+    """Count how the answers of groups fare.
+
+    Args:
+        accuracy: (groups, G) rewards; NaN where the gold cannot be graded.
+
+    Returns:
+        Shares of the groups with a usable gold that are `all_correct`, `all_wrong` and `mixed`; empty without any. The
+        share of all groups without one is `ungraded`, which is there only if it is not 0.
+    """
+    graded = ~accuracy.isnan().all(dim=1)
+    outcomes = {} if graded.all() else {"ungraded": (~graded).float().mean().item()}
+    if not graded.any():
+        return outcomes
+    accuracy = accuracy[graded]
+    solved = ((accuracy == 1) | accuracy.isnan()).all(dim=1)
+    failed = ((accuracy == 0) | accuracy.isnan()).all(dim=1)
+    shares = {"all_correct": solved, "all_wrong": failed, "mixed": ~solved & ~failed}
+    return {**outcomes, **{name: groups.float().mean().item() for name, groups in shares.items()}}
+
+
 def draw_prompts(num_prompts: int, taken: set[int], count: int, key: Sequence[int]) -> list[int]:
     """Draw `count` indices below `num_prompts`, those in `taken` only when there are no others; the same for a key."""
     rng = random.Random(repr(tuple(key)))
@@ -118,10 +139,29 @@ class DynamicSamplingMixin:
                 "take scale_rewards: group (or none) and multi_objective_aggregation: sum_then_normalize."
             )
 
-    def _note_rewards(self, rewards_per_func: torch.Tensor) -> None:
-        """Keep this process's rewards (B,), summed as TRL does, of (B of all ranks, functions)."""
+    def _calculate_rewards(self, inputs: list[dict[str, Any]], *args: Any) -> torch.Tensor:
+        """TRL's rewards (B of all ranks, functions); how they are spread within the groups is logged and kept."""
+        rewards: torch.Tensor = super()._calculate_rewards(inputs, *args)  # type: ignore[misc]
+        training = self.model.training  # type: ignore[attr-defined]
+        size = self.num_generations if training else self.num_generations_eval  # type: ignore[attr-defined]
+        accuracy = None
+        if "accuracy_reward" in self.reward_func_names:  # type: ignore[attr-defined]
+            accuracy = rewards[:, self.reward_func_names.index("accuracy_reward")].view(-1, size)  # type: ignore[attr-defined]
+            for name, share in group_outcomes(accuracy).items():
+                self._metrics["train" if training else "eval"][f"groups/{name}"].append(share)  # type: ignore[attr-defined]
+        self._note_rewards(rewards, accuracy)
+        return rewards
+
+    def _note_rewards(self, rewards_per_func: torch.Tensor, accuracy: torch.Tensor | None = None) -> None:
+        """Keep this process's rewards (B,), summed as TRL does, of (B of all ranks, functions).
+
+        A group whose gold cannot be graded has none: `accuracy` (groups, G) is NaN for it, whatever it earns otherwise.
+        """
         rewards = (rewards_per_func * self.reward_weights.to(rewards_per_func.device)).nansum(dim=1)  # type: ignore[attr-defined]
         rewards[rewards_per_func.isnan().all(dim=1)] = torch.nan
+        if accuracy is not None:
+            ungraded = accuracy.isnan().all(dim=1, keepdim=True).expand_as(accuracy).reshape(-1)
+            rewards[ungraded] = torch.nan
         index, count = self.accelerator.process_index, self.accelerator.num_processes  # type: ignore[attr-defined]
         self._rewards = rewards.view(count, -1)[index]
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,11 +30,13 @@ from video_thinker.data.collate import (
     build_encoder,
     merge_media,
 )
+from video_thinker.data.golds import check_golds
 from video_thinker.data.row_rules import RowRules
 from video_thinker.errors import ConfigError, DataError
 from video_thinker.modeling import check_model_path, load_model, load_processor, prepare_training, vision_token_ids
 from video_thinker.parts import REFERENCE_ADAPTER
 from video_thinker.rewards import load_reward_funcs
+from video_thinker.rewards.finite import finite_rewards
 from video_thinker.run_info import run_config
 from video_thinker.schema import VideoSample
 from video_thinker.training.arguments import RunArguments, launched_world_size
@@ -55,6 +58,9 @@ from video_thinker.training.watchdog import WatchedMixin
 logger = logging.getLogger(__name__)
 
 Media = dict[str, torch.Tensor]
+
+GOLD_REWARDS = {"accuracy", "length"}
+"""Rewards that grade against the gold answer."""
 
 
 @dataclass
@@ -85,8 +91,10 @@ class VideoGRPOConfig(RunArguments, SharingArguments, TokenBudgetArguments, Dyna
         """Check that whole groups fit the batch, in the terms of the config.
 
         Raises:
-            ConfigError: they do not, or an engine is asked for that gets no video.
+            ConfigError: they do not, an engine is asked for that gets no video, or a reward's weight is not finite.
         """
+        if not all(math.isfinite(weight) for weight in self.reward_weights or ()):
+            raise ConfigError(f"reward_weights={self.reward_weights}: each weight must be a finite number; fix it.")
         for engine in ("use_vllm", "use_transformers_continuous_batching"):
             if getattr(self, engine):
                 raise ConfigError(f"{engine}=true is not supported: TRL gives this engine no video; remove {engine}.")
@@ -136,6 +144,7 @@ class VideoGRPOTrainer(
         args.generation_kwargs = {**given, "suppress_tokens": sorted(suppressed)}
         self._prompts: list[EncodedPrompt] = []
         self._row_media: list[Media] = []
+        kwargs["reward_funcs"] = finite_rewards(kwargs["reward_funcs"])
         super().__init__(args=args, processing_class=encoder.processor, **kwargs)
         self.canary = BlindCanary(args.canary_steps, args.canary_min_gap, self.accelerator)
         if is_peft_model(self.model) and REFERENCE_ADAPTER in self.model.peft_config:
@@ -337,22 +346,6 @@ class VideoGRPOTrainer(
         if gap is not None:
             self._metrics["train"]["canary/log_prob_gap"].append(gap)
 
-    def _calculate_rewards(
-        self, inputs: list[dict[str, Any]], prompts: Any, completions: Any, completion_ids_list: Any
-    ) -> torch.Tensor:
-        """TRL's rewards (B of all ranks, number of rewards), plus how they are spread within the groups."""
-        rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
-        self._note_rewards(rewards)
-        mode = "train" if self.model.training else "eval"
-        num_generations = self.num_generations if mode == "train" else self.num_generations_eval
-        if "accuracy_reward" in self.reward_func_names:
-            accuracy = rewards[:, self.reward_func_names.index("accuracy_reward")].view(-1, num_generations)
-            solved, failed = (accuracy == 1).all(dim=1), (accuracy == 0).all(dim=1)
-            self._metrics[mode]["groups/all_correct"].append(solved.float().mean().item())
-            self._metrics[mode]["groups/all_wrong"].append(failed.float().mean().item())
-            self._metrics[mode]["groups/mixed"].append((~solved & ~failed).float().mean().item())
-        return rewards
-
 
 def main(argv: list[str]) -> int:
     """Run the GRPO stage."""
@@ -377,6 +370,9 @@ def main(argv: list[str]) -> int:
         if data_args.eval_file
         else None
     )
+    if GOLD_REWARDS & set(args.reward_funcs):
+        check_golds(train_samples, data_args.train_file)
+        check_golds(eval_samples or [], str(data_args.eval_file))
     model = load_model(
         model_args.model_name_or_path,
         dtype=model_args.dtype,
