@@ -121,7 +121,7 @@ def test_a_prompt_reads_as_the_release_writes_it(backend, sample):
 @pytest.mark.parametrize("release", ["qwen2_5_vl"], indirect=True)
 @pytest.mark.parametrize(("seconds", "question"), [(22, 180), (480, 979)])
 def test_the_question_stands_behind_the_time_of_the_video(backend, sample, seconds, question):
-    """By hand: 138 tokens, then the time of the eighth pair, floor(7 x seconds per pair x 2), + 1; transformers 5: 153."""
+    """By hand: 138 tokens, then the last pair of frames, floor(7 x seconds per pair x 2), + 1; transformers 5: 153."""
     prompt = backend.encoder.encode_frames(sample, [frames_at(CLIPS[seconds], backend.encoder.resize_factor)])
     first = prompt.mm_token_type_ids.index(2)
     after = prompt.mm_token_type_ids.index(0, first)
