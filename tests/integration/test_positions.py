@@ -14,6 +14,7 @@ from tests.rollouts import OFF, rollout
 from video_thinker.config import ModelArguments, VideoArguments
 from video_thinker.data.collate import SFTCollator
 from video_thinker.data.video import SampledVideo
+from video_thinker.errors import ConfigError
 from video_thinker.evaluation.backend import GenerationSettings, LocalBackend, pad_left
 from video_thinker.evaluation.controls import Prompt
 from video_thinker.modeling import load_encoder, load_model, load_positions, vision_token_ids
@@ -228,3 +229,17 @@ def test_only_the_loaded_object_is_changed(tiny_model_dir):
     assert "get_rope_index" not in vars(other.model)
     use_released_positions(other)
     assert "get_rope_index" in vars(other.model)
+
+
+def test_rollouts_of_a_version_without_positions_are_refused(make_grpo_trainer, tmp_path):
+    from transformers import TrainerState
+
+    trainer = make_grpo_trainer()
+    for media in rollout(trainer)[0]["row_media"]:
+        media.pop("position_ids", None)
+    checkpoint = tmp_path / "checkpoint-1"
+    checkpoint.mkdir()
+    TrainerState().save_to_json(str(checkpoint / "trainer_state.json"))
+    torch.save({"step": 1, "rollouts": trainer._buffered_inputs}, checkpoint / "rollouts_0.pt")
+    with pytest.raises(ConfigError, match=r"checkpoint-1: its rollouts hold no positions.*start the run anew"):
+        trainer.train(resume_from_checkpoint=str(checkpoint))

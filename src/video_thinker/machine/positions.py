@@ -48,9 +48,9 @@ def _tiny_model() -> Any:
         image_token_id=1,
         vision_start_token_id=3,
     )
-    model = Qwen2_5_VLForConditionalGeneration(config).eval()
+    model: Any = Qwen2_5_VLForConditionalGeneration(config)
     use_released_positions(model)
-    return model
+    return model.eval()
 
 
 def positions_seen(seconds_per_pair: float, *, given: bool) -> list[int]:
