@@ -18,6 +18,8 @@ from trl.trainer.utils import pad
 
 from video_thinker.data.collate import merge_media
 from video_thinker.errors import ConfigError
+from video_thinker.models.layers import SHARE_PREFILL_LAYERS, SHARE_PREFIX_LAYERS, unshared_causes
+from video_thinker.models.positions import pad_positions
 from video_thinker.training.feature_cache import FeatureCache
 from video_thinker.training.modalities import find_vision_model
 from video_thinker.training.shared_prefill import sample_groups
@@ -57,10 +59,17 @@ class SharingArguments:
 
     share_prefix: bool = field(
         default=True,
-        metadata={"help": "Score a prompt and its completions in one row; off where the attention cannot mask blocks."},
+        metadata={
+            "help": "Score a prompt and its completions in one row; off, with a warning, where the attention cannot "
+            "mask blocks and for models with layers other than full attention."
+        },
     )
     share_prefill: bool = field(
-        default=True, metadata={"help": "Read each prompt once when sampling, and drop completions that have ended."}
+        default=True,
+        metadata={
+            "help": "Read each prompt once when sampling, and drop completions that have ended; off, with a warning, "
+            "for models with layers that keep a running state (linear attention)."
+        },
     )
     share_vision: bool = field(
         default=True, metadata={"help": "Encode a video once per rollout if the tower and its merger are frozen."}
@@ -104,8 +113,8 @@ def keep_groups_whole(batches: list[dict[str, Any]]) -> list[dict[str, Any]]:
 class SharingMixin:
     """Shares work over the groups of a `GRPOTrainer`. Put it before the trainer class.
 
-    It reads `_row_media`, the media of the rows at hand, in which rows of one prompt share one object, and tells
-    `telemetry` how rows are packed.
+    It reads `_row_media`, the media of the rows at hand with their prompts' `position_ids`, in which rows of one prompt
+    share one object, and tells `telemetry` how rows are packed.
     """
 
     _row_media: list[Media]
@@ -117,12 +126,16 @@ class SharingMixin:
         self._attention: str = self._backbone.config._attn_implementation
         self.shares_prefix: bool = self.args.share_prefix  # type: ignore[attr-defined]
         self.shares_prefill: bool = self.args.share_prefill  # type: ignore[attr-defined]
-        causes = self._find_unshared_generation()
+        config = self._backbone.config
+        causes = [*self._find_unshared_generation(), *unshared_causes(config, SHARE_PREFILL_LAYERS)]
         if self.shares_prefill and causes:
             self.shares_prefill = False
             logger.warning(
                 "share_prefill is off: %s; so is the sharing of a frozen tower's features", ", ".join(causes)
             )
+        if self.shares_prefix and (causes := list(unshared_causes(config, SHARE_PREFIX_LAYERS))):
+            self.shares_prefix = False
+            logger.warning("share_prefix is off: %s; rows are scored one by one", ", ".join(causes))
         if self.shares_prefix and self._attention == "sdpa":
             AttentionInterface.register("sdpa", packed_attention)
         if self.shares_prefix and self._attention not in SHARED_ATTENTION:
@@ -189,7 +202,7 @@ class SharingMixin:
         for number, group in enumerate(groups):
             row_prompts[group] = number
         device = self.accelerator.device  # type: ignore[attr-defined]
-        inputs = self._prompt_inputs([prompt_ids[row] for row in firsts])
+        inputs = self._prompt_inputs([prompt_ids[row] for row in firsts], [self._row_media[row] for row in firsts])
         sample = functools.partial(sample_groups, row_prompts=row_prompts.to(device))
         media = [self._row_media[row] for row in firsts]
         with self._model_for_generation() as model, torch.no_grad():
@@ -215,27 +228,27 @@ class SharingMixin:
             gradient_checkpointing_kwargs=self.args.gradient_checkpointing_kwargs,  # type: ignore[attr-defined]
         )
 
-    def _prompt_inputs(self, prompts: list[list[int]]) -> dict[str, Any]:
-        """Pad prompts on the left: `input_ids`, `attention_mask` and `mm_token_type_ids`, each (R, P)."""
+    def _prompt_inputs(self, prompts: list[list[int]], media: list[Media]) -> dict[str, Any]:
+        """Pad prompts on the left: `input_ids` and `attention_mask`, each (R, P), and `position_ids` (3, R, P)."""
         device = self.accelerator.device  # type: ignore[attr-defined]
         ids = [torch.tensor(prompt, device=device) for prompt in prompts]
         pad_token_id = self._tokenizer.pad_token_id  # type: ignore[attr-defined]
         padded = pad(ids, padding_value=pad_token_id, padding_side="left")
         mask = pad([torch.ones_like(prompt) for prompt in ids], padding_value=0, padding_side="left")
-        return {"input_ids": padded, "attention_mask": mask, "mm_token_type_ids": self._token_types(padded)}  # type: ignore[attr-defined]
+        positions = pad_positions([row["position_ids"] for row in media], padded.shape[1], "left").to(device)
+        return {"input_ids": padded, "attention_mask": mask, "position_ids": positions}
 
     def _score_packed(
         self,
         model: Any,
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor,
-        token_types: torch.Tensor,
         logits_to_keep: int,
         row_media: list[Media],
         compute_entropy: bool = False,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Score rows, packed by prompt: log-probabilities (B, C), and entropies (B, C) if asked for."""
-        packed = pack_groups(self._backbone, input_ids, attention_mask, token_types, logits_to_keep, row_media)
+        packed = pack_groups(input_ids, attention_mask, logits_to_keep, row_media)
         mask = packed_attention_mask(packed.segments, self._attention, self._backbone.dtype)
         self.telemetry.meter.expect_packed(packed.segments)  # type: ignore[attr-defined]
         with self.accelerator.autocast():  # type: ignore[attr-defined]
