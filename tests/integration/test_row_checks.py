@@ -101,7 +101,7 @@ def test_rows_that_are_too_long_whatever_their_video(run, command, option):
 
 def test_with_skip_the_whole_length_is_known_before_the_run(run, tiny_model_dir, media_root):
     video = VideoArguments(media_root=str(media_root), prompt_style="trace_concise")
-    encoder = build_encoder(load_processor(str(tiny_model_dir)), video)
+    encoder = load_encoder(str(tiny_model_dir), video)
     item = make_item("q0")
     num_tokens = SFTCollator(encoder)([{"sample": parse_row(item, "")}])["input_ids"].shape[1]
     code, said = run("sft", [item], "on_decode_error=skip", f"max_length={num_tokens - 1}")
@@ -113,7 +113,7 @@ def test_with_skip_the_whole_length_is_known_before_the_run(run, tiny_model_dir,
 
 @every_family
 def test_the_encoder_is_the_last_net(tiny_model_dir, media_root):
-    encoder = build_encoder(load_processor(str(tiny_model_dir)), VideoArguments(media_root=str(media_root)))
+    encoder = load_encoder(str(tiny_model_dir), VideoArguments(media_root=str(media_root)))
     sample = parse_row(make_item("q7", problem=TURN), "items.jsonl:8")
     with pytest.raises(DataError, match=r"^items\.jsonl:8: the problem holds '<\|im_end\|>'.*\(sample 'q7'\)"):
         encoder.encode_prompt(sample)
@@ -138,7 +138,7 @@ def test_validate_takes_the_tokens_of_a_model(tiny_model_dir, media_root, tmp_pa
 def test_validate_counts_the_tokens_of_a_row(tiny_model_dir, media_root, tmp_path, capsys):
     """What it counts is what training counts; of Qwen3-VL, which writes times, at most that."""
     video = VideoArguments(media_root=str(media_root), prompt_style="trace_concise")
-    encoder = build_encoder(load_processor(str(tiny_model_dir)), video)
+    encoder = load_encoder(str(tiny_model_dir), video)
     items = [
         make_item("q0"),
         make_item("still", "still.png", data_type="image", segments=[], problem="Which color? " * 30),
