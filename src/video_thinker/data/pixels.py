@@ -69,7 +69,8 @@ def turn_of(frame: VideoFrame) -> Turn:
     matrix = frame.side_data.get("DISPLAYMATRIX")
     if matrix is None:
         return Turn()
-    return _turn_by_matrix(np.frombuffer(memoryview(matrix), dtype=np.int32)  # type: ignore[arg-type]  # av's stubs call it text)
+    words = np.frombuffer(memoryview(matrix), dtype=np.int32)  # type: ignore[arg-type]  # av's stubs call it text
+    return _turn_by_matrix(words)
 
 
 def _turn_by_matrix(matrix: np.ndarray) -> Turn:
