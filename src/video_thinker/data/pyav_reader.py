@@ -96,7 +96,11 @@ class PyavReader:
         self._packets = tables or read_packets(self._container, self._stream)
         index = None if self._has_no_presentation_times() else index_by_packets(self._packets, self._decode_all())
         self._set_index(index or self._index_by_decoding())
-        self._reopen()
+        if self._by_tables:
+            self._start_reading()
+            self._drained = True  # so that the next frame is sought
+        else:
+            self._reopen()
 
     def _has_no_presentation_times(self) -> bool:
         """Avi and bare streams number packets in decoding order, which tells nothing where frames are reordered."""
@@ -259,7 +263,7 @@ class PyavReader:
     def _seek(self, key: int) -> bool:
         """Go to a key frame by its place among the packets; `False` if the container leads elsewhere."""
         packets = self._index.packets
-        if key == self._keys[0] and key == 0:
+        if key == 0 and not self._by_tables:
             self._reopen()
             return True
         times = [int(t) for t in (packets.dts[key], packets.pts[key]) if t != NO_TIME]
