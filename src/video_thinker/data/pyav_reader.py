@@ -47,6 +47,9 @@ DROPS_WHOLE_FRAMES = ("h264", "hevc")
 WITHOUT_PRESENTATION_TIMES = {"avi", "h264", "hevc", "m4v", "mpegvideo", "vc1", "cavsvideo", "dirac", "obu"}
 """Formats of FFmpeg, by name, that only number their packets."""
 
+SEEKS_BY_PTS = {"mp4", "matroska"}
+"""Formats of FFmpeg, by name, whose seeks compare times of presentation; the others' compare times of decoding."""
+
 REORDERING = {"h264", "hevc", "vc1", "wmv3"}
 """Codecs whose header does not always tell that frames are shown in another order than they are decoded."""
 
@@ -266,9 +269,10 @@ class PyavReader:
         if key == 0 and not self._by_tables:
             self._reopen()
             return True
-        times = [int(t) for t in (packets.dts[key], packets.pts[key]) if t != NO_TIME]
+        by_pts = set(self._container.format.name.split(",")) & SEEKS_BY_PTS
+        times = [int(t) for t in (packets.pts[key], packets.dts[key]) if t != NO_TIME]
         try:
-            self._container.seek(min(times), stream=self._stream)
+            self._container.seek(times[0] if by_pts else min(times), stream=self._stream)
         except FFmpegError:
             self._seekable = False
             return False
