@@ -100,13 +100,17 @@ def read_packets(container: InputContainer, stream: VideoStream) -> PacketTable:
     """Read all packets of a stream, from where the container stands, without decoding them."""
     is_vp8 = stream.codec_context.name == "vp8"
     rows = []
+    is_cut = False
     for packet in container.demux(stream):
         if packet.size == 0:  # the end, or (avi) "the frame before stays"
             continue
         shown = not packet.is_discard and not (is_vp8 and _is_hidden_vp8(packet))
+        is_cut = packet.is_corrupt
         rows.append(
             (_time(packet.pts), _time(packet.dts), packet.duration or 0, packet.size, packet.is_keyframe, shown)
         )
+    if is_cut:
+        rows.pop()  # the file ends within it
     if not rows:
         raise DecodeError("it holds no video frames")
     packets = PacketTable(*(np.array(column) for column in zip(*rows, strict=True)))
@@ -135,21 +139,20 @@ def index_by_packets(packets: PacketTable, start: Iterable[VideoFrame]) -> Frame
             what a decoder cannot make there, nobody sees.
     """
     shown = packets.shown
-    pts = packets.pts[shown]
-    if (pts == NO_TIME).any() or len(np.unique(pts)) < len(pts):
+    pts = np.sort(packets.pts[shown])
+    if not len(pts) or pts[0] == NO_TIME or not np.diff(pts).all():
         return None
     first_key = packets.first_key
     leading = shown & (packets.pts < packets.pts[first_key])
     leading[:first_key] |= shown[:first_key]
     if leading.any():
         made = _made_at_start(start, int(packets.pts[first_key]))
-        keep = shown & (~leading | np.isin(packets.pts, made))
-        packets = replace(packets, shown=keep)
-        pts = packets.pts[keep]
+        packets = replace(packets, shown=shown & (~leading | np.isin(packets.pts, made)))
+        pts = np.sort(packets.pts[packets.shown])
     if not len(pts):
         return None
-    last = int(np.flatnonzero(packets.shown)[pts.argmax()])
-    return FrameIndex(np.sort(pts), int(pts.max()) + _last_duration(pts, int(packets.duration[last])), packets)
+    stated = int(packets.duration[packets.pts == pts[-1]].max())
+    return FrameIndex(pts, int(pts[-1]) + _last_duration(pts, stated), packets)
 
 
 def index_by_decoding(
@@ -226,7 +229,7 @@ def _last_duration(pts: np.ndarray, stated: int) -> int:
     """Units that the last frame stays: as stated, else as long as its kind usually does."""
     if stated > 0 or len(pts) < 2:
         return stated
-    return int(np.median(np.diff(np.sort(pts))))
+    return int(np.median(np.diff(pts)))
 
 
 def _is_hidden_vp8(packet: Packet[VideoStream]) -> bool:
