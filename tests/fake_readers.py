@@ -34,6 +34,7 @@ RAISED = {
     "decode": DecodeError("the stream is cut off"),
     "config": ConfigError("no such setting"),
     "value": ValueError("a wrong value"),
+    "wordless": EOFError(),
     "own": OwnError("in its words"),
 }
 
@@ -70,3 +71,10 @@ class FakeReader:
             if self.path.stem == "slow":
                 time.sleep(0.2)
             yield time_s, np.full((*self.size, 3), round(time_s * 10), np.uint8)
+
+
+class NoMemory:
+    """Cannot open anything."""
+
+    def __init__(self, *_: object) -> None:
+        raise MemoryError

@@ -25,12 +25,21 @@ TIMES_S = [0.1, 0.2, 0.3, 0.4]
 HANG_LIMIT_S = 60
 
 
-def request(name: str | Path, **options) -> MediaRequest:
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch) -> Path:
+    """Work in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def request(name: str, **options) -> MediaRequest:
+    """Ask for a file, which is made; it is its name that the fake reader reads."""
+    Path(name).write_text("not empty")
     options = {"timeout_s": 60.0, "decoder": "fake", "sample_id": "v7", **options}
     return MediaRequest(Path(name), "tests.fake_readers:FakeReader", **options)
 
 
-def read(name: str | Path, **options) -> tuple[int, list[int]]:
+def read(name: str, **options) -> tuple[int, list[int]]:
     """Read a file: the child's process id, and the tenths of seconds that its frames show."""
     with open_reader(request(name, **options)) as reader:
         return reader.facts["pid"], [int(frame[-1, -1, -1]) for _, frame in reader.frames_at(TIMES_S)]
@@ -59,12 +68,12 @@ def test_frames_come_with_their_times_from_one_child_without_torch():
     assert read("b") == (reader.facts["pid"], [1, 2, 3, 4])
 
 
-def test_relative_paths_are_those_of_the_parent_now(tmp_path, monkeypatch):
-    read("a")
-    (tmp_path / "clip").touch()
-    monkeypatch.chdir(tmp_path)
+def test_relative_paths_are_those_of_the_parent_now(folder, monkeypatch):
+    pid, _ = read("a")
+    (folder / "sub").mkdir()
+    monkeypatch.chdir(folder / "sub")
     with open_reader(request("clip")) as reader:
-        assert reader.facts["there"]
+        assert reader.facts == {"pid": pid, "there": True, "torch": False}
 
 
 @pytest.mark.parametrize("when", ["open", "frames"])
@@ -91,10 +100,11 @@ def test_a_child_that_hangs_or_dies_is_an_error_and_the_next_file_gets_a_new_one
 @pytest.mark.parametrize(
     ("what", "error", "words"),
     [
-        ("decode", DecodeError, "^the stream is cut off$"),
+        ("decode", DecodeError, r"^decode_\w+: cannot decode \(sample 'v7': the stream is cut off\); fix the file"),
         ("config", ConfigError, "^no such setting$"),
-        ("value", ValueError, "^a wrong value$"),
-        ("own", RuntimeError, "^OwnError: in its words$"),
+        ("value", DecodeError, r"^value_\w+: cannot decode \(sample 'v7': a wrong value\)"),
+        ("own", DecodeError, r"^own_\w+: cannot decode \(sample 'v7': in its words\)"),
+        ("wordless", DecodeError, r"^wordless_\w+: cannot decode \(sample 'v7': EOFError\)"),
         ("memory", MediaMemoryError, "memory_.*not enough memory.*sample 'v7'"),
         ("bad-alloc", MediaMemoryError, "bad-alloc_.*not enough memory.*std::bad_alloc"),
     ],
@@ -168,6 +178,7 @@ from video_thinker.data.decoding import process
 from video_thinker.data.decoding.process import MediaRequest, open_reader
 folder = Path(sys.argv[1])
 def read(name):
+    (folder / name).write_text("not empty")
     with open_reader(MediaRequest(folder / name, "tests.fake_readers:FakeReader", timeout_s=None)) as reader:
         return list(reader.frames_at([0.1, 0.2, 0.3]))
 try:

@@ -37,9 +37,12 @@ def media(monkeypatch):
         return info
 
     fake = ModuleType("video_thinker.data.video")
-    fake.probe_video = fake.load_image = open_file
+    fake.probe_video = open_file
     fake.VideoSampling = lambda: None
     monkeypatch.setitem(sys.modules, "video_thinker.data.video", fake)
+    images = ModuleType("video_thinker.data.images")
+    images.load_image = open_file
+    monkeypatch.setitem(sys.modules, "video_thinker.data.images", images)
     return files
 
 

@@ -10,7 +10,8 @@ from cachetools import LRUCache
 from video_thinker.config import VideoArguments
 from video_thinker.data.conversation import media_path
 from video_thinker.data.frame_cache import FrameCache
-from video_thinker.data.video import SampledVideo, VideoSampling, load_image, load_video, resolve_backend
+from video_thinker.data.images import load_image
+from video_thinker.data.video import SampledVideo, VideoSampling, load_video, resolve_backend
 from video_thinker.errors import ConfigError
 from video_thinker.schema import VideoSample
 

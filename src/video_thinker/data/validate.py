@@ -200,7 +200,8 @@ def _media_users(samples: Iterable[VideoSample], media_root: str | Path) -> dict
 
 def _open_all(files: list[MediaFile], workers: int, progress: bool) -> dict[MediaFile, VideoInfo | DecodeError | None]:
     """Open each file once, several at a time. An image that decodes has no info: `None`."""
-    from video_thinker.data.video import VideoSampling, load_image, probe_video
+    from video_thinker.data.images import load_image
+    from video_thinker.data.video import VideoSampling, probe_video
 
     def open_one(file: MediaFile) -> VideoInfo | DecodeError | None:
         path, kind = file

@@ -331,25 +331,6 @@ def load_span(
     return frames.permute(0, 2, 3, 1).contiguous().numpy(), timestamps_s
 
 
-def load_image(
-    path: str | Path, sampling: VideoSampling, *, sample_id: str = "", factor: int = IMAGE_FACTOR
-) -> torch.Tensor:
-    """Read one image as uint8 (3, H, W), resized like a frame.
-
-    Raises:
-        DecodeError: the file is missing or not a readable image.
-    """
-    from PIL import Image, ImageOps
-
-    path = Path(path)
-    if not path.is_file():
-        raise DecodeError(f"{path}: no such file ({_named(sample_id)}check media_root and the row's path).")
-    with _decode_errors(path, sample_id), Image.open(path) as image:
-        pixels_HWC = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-        frames = torch.from_numpy(pixels_HWC.copy()).permute(2, 0, 1)[None]
-        return resize_frames(frames, sampling, factor)[0].contiguous()
-
-
 def probe_video(path: str | Path, *, sample_id: str = "", backend: str = "auto") -> VideoInfo:
     """Open a video and decode its first, middle and last frame.
 

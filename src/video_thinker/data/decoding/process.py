@@ -10,7 +10,6 @@ A process that is forked (a data worker of PyTorch) leaves its parent's children
 from __future__ import annotations
 
 import atexit
-import builtins
 import os
 import signal
 import socket
@@ -38,9 +37,10 @@ START_TIMEOUT_S = 120.0
 END_TIMEOUT_S = 5.0
 """A child that sits in the kernel, as on a dead network disk, dies late; nobody waits for that."""
 
+MAX_CAUSE_CHARS = 300
+
 _CHILD = "import sys; sys.path[:] = {path!r}; from video_thinker.data.decoding.child import main; main({fd})"
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-_SAME_CLASS = (ImportError, OSError, EOFError, ValueError, IndexError, RuntimeError, NotImplementedError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,18 +292,39 @@ def _out_of_memory(request: MediaRequest, cause: str) -> MediaMemoryError:
     )
 
 
-def _rebuild(request: MediaRequest, class_name: str, message: str) -> Exception:
-    """Make the exception that a reader has raised again: ours and the usual ones as they were."""
+def _rebuild(request: MediaRequest, class_name: str, words: str) -> Exception:
+    """Make the exception again that a reader has raised.
+
+    Want of memory and our own errors keep their class. All others, of which each decoder has its own, and a reader's
+    `DecodeError`, which says the cause only, become one that names file, sample and cause.
+    """
     module, _, name = class_name.rpartition(".")
     if module == "builtins" and name == "MemoryError":
-        return _out_of_memory(request, message or "the decoder could not get the memory it asked for")
-    if module == errors.__name__:
-        found: Exception = getattr(errors, name)(message)
+        return _out_of_memory(request, words or "the decoder could not get the memory it asked for")
+    if module == errors.__name__ and name != DecodeError.__name__:
+        found: Exception = getattr(errors, name)(words)
         return found
-    if module == "builtins" and getattr(builtins, name) in _SAME_CLASS:
-        same: Exception = getattr(builtins, name)(message)
-        return same
-    return RuntimeError(f"{name}: {message}" if message else name)
+    return cannot_decode(request.path, request.sample_id, words or name)
+
+
+def cannot_decode(path: Path, sample_id: str, cause: str) -> DecodeError:
+    """Make the error of a file that cannot be decoded, for whatever cause."""
+    sample = f"sample {sample_id!r}: " if sample_id else ""
+    return DecodeError(
+        f"{path}: cannot decode ({sample}{' '.join(cause.split())[:MAX_CAUSE_CHARS]}); fix the file or drop its rows "
+        "(on_decode_error: skip drops and lists them)."
+    )
+
+
+def check_file(path: Path, sample_id: str) -> None:
+    """Raise `DecodeError` for a path where no file lies, or an empty one."""
+    sample = f"sample {sample_id!r}: " if sample_id else ""
+    if not path.exists():
+        raise DecodeError(f"{path}: no such file ({sample}check media_root and the row's path).")
+    if path.is_dir():
+        raise DecodeError(f"{path}: is a folder, not a file ({sample}check the row's path).")
+    if path.is_file() and path.stat().st_size == 0:
+        raise DecodeError(f"{path}: the file is empty ({sample}0 bytes).")
 
 
 def _prepare(child: _Child, request: MediaRequest) -> bool:
@@ -354,11 +375,11 @@ def open_reader(request: MediaRequest) -> Iterator[RemoteReader]:
     """Open a media file in a child process.
 
     Raises:
-        DecodeError: the time is up, the decoder has crashed, or the reader raises it.
+        DecodeError: there is no such file, the time is up, the decoder has crashed, or the reader raises anything.
         MediaMemoryError: there is not enough memory; the file need not be broken.
         ConfigError: the child or the decoder's package cannot be loaded, or the reader raises it.
-        Exception: the reader raises it.
     """
+    check_file(request.path, request.sample_id)
     reader = RemoteReader(_ready_child(request), request)
     try:
         reader.open()

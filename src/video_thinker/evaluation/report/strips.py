@@ -15,7 +15,8 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from video_thinker.data.video import VideoSampling, load_image, load_video
+from video_thinker.data.images import load_image
+from video_thinker.data.video import VideoSampling, load_video
 from video_thinker.errors import DecodeError
 from video_thinker.schema import Media
 

@@ -1,0 +1,49 @@
+"""Image file -> pixels ready for a processor."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from video_thinker.data.decoding.process import DEFAULT_TIMEOUT_S, MediaRequest, cannot_decode, open_reader
+from video_thinker.data.video import IMAGE_FACTOR, VideoSampling, resize_frames
+
+READER = "video_thinker.data.image_reader:ImageReader"
+
+
+def load_image(
+    path: str | Path,
+    sampling: VideoSampling,
+    *,
+    sample_id: str = "",
+    factor: int = IMAGE_FACTOR,
+    timeout_s: float | None = DEFAULT_TIMEOUT_S,
+) -> torch.Tensor:
+    """Read one image as uint8 (3, H, W), resized like a frame; `image_reader` says how each kind of image is read.
+
+    Args:
+        path: The image file.
+        sampling: Its pixel limits are used.
+        sample_id: The sample that wants it, for error messages.
+        factor: Patch size x spatial merge size of the model's vision tower.
+        timeout_s: Seconds that reading it may take; `None` for no limit.
+
+    Raises:
+        DecodeError: the file is missing, no readable image, too large, or not read in time.
+        MediaMemoryError: there is not enough memory to decode it.
+    """
+    request = MediaRequest(
+        Path(path),
+        READER,
+        (sampling.max_pixels,),
+        decoder="Pillow",
+        sample_id=sample_id,
+        timeout_s=timeout_s,
+    )
+    with open_reader(request) as reader:
+        ((_, image_HWC),) = reader.frames_at([0.0])
+    try:
+        return resize_frames(torch.from_numpy(image_HWC).permute(2, 0, 1)[None], sampling, factor)[0].contiguous()
+    except ValueError as error:  # sides of more than 200 to 1
+        raise cannot_decode(Path(path), sample_id, str(error)) from error
