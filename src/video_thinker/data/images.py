@@ -6,7 +6,9 @@ from pathlib import Path
 
 import torch
 
-from video_thinker.data.decoding.process import DEFAULT_TIMEOUT_S, MediaRequest, cannot_decode, open_reader
+from video_thinker.config import DEFAULT_MEDIA_TIMEOUT_S
+from video_thinker.data.decoding.failures import cannot_decode
+from video_thinker.data.decoding.process import MediaRequest, open_reader
 from video_thinker.data.video import IMAGE_FACTOR, VideoSampling, resize_frames
 
 READER = "video_thinker.data.image_reader:ImageReader"
@@ -18,7 +20,7 @@ def load_image(
     *,
     sample_id: str = "",
     factor: int = IMAGE_FACTOR,
-    timeout_s: float | None = DEFAULT_TIMEOUT_S,
+    timeout_s: float | None = DEFAULT_MEDIA_TIMEOUT_S,
 ) -> torch.Tensor:
     """Read one image as uint8 (3, H, W), resized like a frame; `image_reader` says how each kind of image is read.
 

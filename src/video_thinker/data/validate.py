@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
 
+from video_thinker.config import SAMPLING_KEYS, VideoArguments, add_video_flags
 from video_thinker.data.annotations import check_rows
 from video_thinker.data.conversation import build_target, media_path
 from video_thinker.errors import DataError, DecodeError
@@ -77,20 +78,33 @@ def validate(
     media_root: str | Path,
     *,
     skip_media: bool = False,
-    min_frames: int = 4,
+    video: VideoArguments | None = None,
     workers: int = 4,
     progress: bool = False,
 ) -> Report:
-    """Check annotation files and, unless `skip_media`, each media file they name once."""
+    """Check annotation files and, unless `skip_media`, each media file they name once.
+
+    Args:
+        paths: The annotation files.
+        media_root: Folder that the paths in them start from.
+        skip_media: Open no media file.
+        video: Decoder, time limit and sampling of the run to come; the defaults, if not given.
+        workers: Media files opened at a time.
+        progress: Show a progress bar.
+
+    Raises:
+        ConfigError: no video can meet the sampling, or there is no such decoder.
+    """
+    video = video or VideoArguments()
     report = Report(media_checked=not skip_media)
     for path in paths:
         _read_rows(path, report)
     durations_s: dict[MediaFile, float] = {}
     if not skip_media:
         users = _media_users(report.samples, media_root)
-        infos = _open_all(list(users), workers, progress)
+        infos = _open_all(list(users), video, workers, progress)
         report.num_media = len(users)
-        report.findings += _media_findings(users, infos, min_frames)
+        report.findings += _media_findings(users, infos, video)
         durations_s = {
             file: info.duration_s for file, info in infos.items() if info and not isinstance(info, DecodeError)
         }
@@ -144,9 +158,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("files", nargs="+", metavar="FILE", help="annotation files, JSON lists or JSONL")
     parser.add_argument("--media-root", help="folder that the paths in the files start from")
     parser.add_argument("--skip-media", action="store_true", help="check the rows only, open no media file")
-    parser.add_argument("--min-frames", type=int, default=4, help="fewest frames a run takes of a video (default 4)")
     parser.add_argument("--workers", type=int, default=4, help="media files opened at a time (default 4)")
     parser.add_argument("--max-findings", type=int, default=50, help="findings shown (default 50; all are counted)")
+    keys = ("video_backend", "media_timeout_s", *SAMPLING_KEYS)
+    add_video_flags(parser.add_argument_group("video keys, as in the config of the run to come"), keys)
     args = parser.parse_args(argv)
     if args.media_root is None and not args.skip_media:
         parser.error("give --media-root DIR, or --skip-media to check the rows only")
@@ -154,7 +169,7 @@ def main(argv: list[str] | None = None) -> int:
         args.files,
         args.media_root or "",
         skip_media=args.skip_media,
-        min_frames=args.min_frames,
+        video=VideoArguments(**{key: getattr(args, key) for key in keys}),
         workers=args.workers,
         progress=sys.stderr.isatty(),
     )
@@ -198,17 +213,21 @@ def _media_users(samples: Iterable[VideoSample], media_root: str | Path) -> dict
     return users
 
 
-def _open_all(files: list[MediaFile], workers: int, progress: bool) -> dict[MediaFile, VideoInfo | DecodeError | None]:
+def _open_all(
+    files: list[MediaFile], video: VideoArguments, workers: int, progress: bool
+) -> dict[MediaFile, VideoInfo | DecodeError | None]:
     """Open each file once, several at a time. An image that decodes has no info: `None`."""
     from video_thinker.data.images import load_image
     from video_thinker.data.video import VideoSampling, probe_video
+
+    sampling = VideoSampling(**{key: getattr(video, key) for key in SAMPLING_KEYS})
 
     def open_one(file: MediaFile) -> VideoInfo | DecodeError | None:
         path, kind = file
         try:
             if kind == "video":
-                return probe_video(path)
-            load_image(path, VideoSampling())
+                return probe_video(path, backend=video.video_backend, timeout_s=video.media_timeout_s)
+            load_image(path, sampling, timeout_s=video.media_timeout_s)
         except DecodeError as error:
             return error
         return None
@@ -219,16 +238,18 @@ def _open_all(files: list[MediaFile], workers: int, progress: bool) -> dict[Medi
 
 
 def _media_findings(
-    users: dict[MediaFile, list[VideoSample]], infos: dict[MediaFile, VideoInfo | DecodeError | None], min_frames: int
+    users: dict[MediaFile, list[VideoSample]],
+    infos: dict[MediaFile, VideoInfo | DecodeError | None],
+    video: VideoArguments,
 ) -> Iterator[Finding]:
+    least = video.num_frames or video.min_frames
+    option = "num_frames" if video.num_frames else "min_frames"
     for file, samples in users.items():
         info = infos[file]
         if isinstance(info, DecodeError):
             message = str(info)
-        elif info is not None and info.num_frames < min_frames:
-            message = (
-                f"{file[0]}: too short: {info.num_frames} frames, a run takes at least {min_frames} (--min-frames)"
-            )
+        elif info is not None and info.num_frames < least:
+            message = f"{file[0]}: too short: {info.num_frames} frames, a run takes at least {least} ({option})"
         else:
             continue
         yield from (_finding(sample, "error", message) for sample in samples)

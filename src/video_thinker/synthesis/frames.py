@@ -14,6 +14,7 @@ from typing import Any
 import diskcache
 
 from video_thinker.chat import JPEG_QUALITY, image_part
+from video_thinker.config import DEFAULT_MEDIA_TIMEOUT_S
 from video_thinker.errors import ConfigError, DecodeError
 from video_thinker.prompts import frame_label
 from video_thinker.trace import format_time
@@ -42,6 +43,7 @@ class FrameSet:
     num_frames: int
     max_pixels: int
     backend: str = "auto"
+    timeout_s: float | None = DEFAULT_MEDIA_TIMEOUT_S
 
     @property
     def identity(self) -> list[Any]:
@@ -57,7 +59,13 @@ class FrameSet:
         from video_thinker.data.video import load_span
 
         frames_THWC, times_s = load_span(
-            self.video.file, self.start_s, self.end_s, self.num_frames, self.max_pixels, backend=self.backend
+            self.video.file,
+            self.start_s,
+            self.end_s,
+            self.num_frames,
+            self.max_pixels,
+            backend=self.backend,
+            timeout_s=self.timeout_s,
         )
         parts: list[dict[str, Any]] = []
         for pixels, time_s in zip(frames_THWC, times_s, strict=True):
@@ -69,7 +77,15 @@ class FrameSet:
 class VideoFolder:
     """The videos under the media root, found by path or, within a source's folder, by file name without suffix."""
 
-    def __init__(self, media_root: str | Path, cache: diskcache.Cache, *, min_frames: int, backend: str) -> None:
+    def __init__(
+        self,
+        media_root: str | Path,
+        cache: diskcache.Cache,
+        *,
+        min_frames: int,
+        backend: str,
+        timeout_s: float | None = DEFAULT_MEDIA_TIMEOUT_S,
+    ) -> None:
         """`cache` keeps what is known of files that did not change."""
         self.root = Path(media_root)
         if not self.root.is_dir():
@@ -79,6 +95,7 @@ class VideoFolder:
         self._cache = cache
         self._min_frames = min_frames
         self._backend = backend
+        self._timeout_s = timeout_s
         self._by_stem: dict[str, dict[str, list[str]]] = {}
 
     def open_all(self, places: Sequence[tuple[str, str]], num_workers: int = 4) -> list[VideoFile | DecodeError]:
@@ -134,7 +151,7 @@ class VideoFolder:
     def _probe(self, file: Path) -> tuple[str, int, float]:
         from video_thinker.data.video import probe_video
 
-        info = probe_video(file, backend=self._backend)
+        info = probe_video(file, backend=self._backend, timeout_s=self._timeout_s)
         with file.open("rb") as opened:
             digest = hashlib.file_digest(opened, "blake2b").hexdigest()[:32]
         return digest, info.num_frames, info.duration_s

@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from video_thinker.data.decoding.failures import is_out_of_memory
 from video_thinker.data.decoding.protocol import receive_exactly, receive_message, send_frame, send_message
 
 LIFELINE = 0
@@ -29,9 +30,6 @@ LIFELINE = 0
 
 OOM_SCORE = 500
 """Of 1000: where memory runs out, the kernel should end the decoder of a huge file and not the training run."""
-
-OUT_OF_MEMORY = ("std::bad_alloc", "Cannot allocate memory", "DefaultCPUAllocator: can't allocate memory")
-"""Words of C++, FFmpeg and torch in exceptions of other classes than `MemoryError`."""
 
 
 def end_with_parent() -> None:
@@ -62,10 +60,9 @@ def resolve(factory: str) -> Callable[..., Any]:
 
 def describe(error: Exception) -> tuple[str, str]:
     """Give the class of an exception as "module.Name", and its message. Want of memory is one class in all decoders."""
-    words = str(error)
-    if isinstance(error, MemoryError) or any(sign in words for sign in OUT_OF_MEMORY):
-        return "builtins.MemoryError", words
-    return f"{type(error).__module__}.{type(error).__qualname__}", words
+    if is_out_of_memory(error):
+        return "builtins.MemoryError", str(error)
+    return f"{type(error).__module__}.{type(error).__qualname__}", str(error)
 
 
 class Server:

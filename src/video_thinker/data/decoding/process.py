@@ -27,17 +27,16 @@ from typing import Any
 import numpy as np
 
 from video_thinker import errors
+from video_thinker.config import DEFAULT_MEDIA_TIMEOUT_S
+from video_thinker.data.decoding.failures import cannot_decode, check_file
 from video_thinker.data.decoding.protocol import receive_message, send_message
 from video_thinker.errors import ConfigError, DecodeError, MediaMemoryError
 
-DEFAULT_TIMEOUT_S = 120.0
 START_TIMEOUT_S = 120.0
 """For the interpreter and the imports, which may come from a cold network disk. They do not count for a file."""
 
 END_TIMEOUT_S = 5.0
 """A child that sits in the kernel, as on a dead network disk, dies late; nobody waits for that."""
-
-MAX_CAUSE_CHARS = 300
 
 _CHILD = "import sys; sys.path[:] = {path!r}; from video_thinker.data.decoding.child import main; main({fd})"
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
@@ -66,7 +65,7 @@ class MediaRequest:
     decoder: str = ""
     remedy: str = "drop its rows"
     sample_id: str = ""
-    timeout_s: float | None = DEFAULT_TIMEOUT_S
+    timeout_s: float | None = DEFAULT_MEDIA_TIMEOUT_S
 
     def describe(self) -> str:
         """Name sample and decoder, for the end of a sentence."""
@@ -296,7 +295,7 @@ def _rebuild(request: MediaRequest, class_name: str, words: str) -> Exception:
     """Make the exception again that a reader has raised.
 
     Want of memory and our own errors keep their class. All others, of which each decoder has its own, and a reader's
-    `DecodeError`, which says the cause only, become one that names file, sample and cause.
+    `DecodeError` that says the cause only, become one that names file, sample and cause.
     """
     module, _, name = class_name.rpartition(".")
     if module == "builtins" and name == "MemoryError":
@@ -304,27 +303,9 @@ def _rebuild(request: MediaRequest, class_name: str, words: str) -> Exception:
     if module == errors.__name__ and name != DecodeError.__name__:
         found: Exception = getattr(errors, name)(words)
         return found
+    if words.startswith(str(request.path)):
+        return DecodeError(words)
     return cannot_decode(request.path, request.sample_id, words or name)
-
-
-def cannot_decode(path: Path, sample_id: str, cause: str) -> DecodeError:
-    """Make the error of a file that cannot be decoded, for whatever cause."""
-    sample = f"sample {sample_id!r}: " if sample_id else ""
-    return DecodeError(
-        f"{path}: cannot decode ({sample}{' '.join(cause.split())[:MAX_CAUSE_CHARS]}); fix the file or drop its rows "
-        "(on_decode_error: skip drops and lists them)."
-    )
-
-
-def check_file(path: Path, sample_id: str) -> None:
-    """Raise `DecodeError` for a path where no file lies, or an empty one."""
-    sample = f"sample {sample_id!r}: " if sample_id else ""
-    if not path.exists():
-        raise DecodeError(f"{path}: no such file ({sample}check media_root and the row's path).")
-    if path.is_dir():
-        raise DecodeError(f"{path}: is a folder, not a file ({sample}check the row's path).")
-    if path.is_file() and path.stat().st_size == 0:
-        raise DecodeError(f"{path}: the file is empty ({sample}0 bytes).")
 
 
 def _prepare(child: _Child, request: MediaRequest) -> bool:
