@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from video_thinker.data.decoding.served import ServedVideo
 from video_thinker.errors import ConfigError, DecodeError
 
 HANG_S = 300
@@ -78,3 +79,41 @@ class NoMemory:
 
     def __init__(self, *_: object) -> None:
         raise MemoryError
+
+
+class LateVideo(ServedVideo):
+    """Gives wrong times."""
+
+    def frames_at(self, times_s: Sequence[float]) -> Iterator[tuple[float, np.ndarray]]:
+        return ((time_s + 0.1, pixels) for time_s, pixels in super().frames_at(times_s))
+
+
+class NeighborVideo(ServedVideo):
+    """Gives each time the frame before its own."""
+
+    def frames_at(self, times_s: Sequence[float]) -> Iterator[tuple[float, np.ndarray]]:
+        earlier = super().frames_at([max(0, time_s - 0.125) for time_s in times_s])
+        return ((time_s, pixels) for time_s, (_, pixels) in zip(times_s, earlier, strict=True))
+
+
+class RefusingVideo:
+    """Lacks a library."""
+
+    def __init__(self, *_: object) -> None:
+        raise OSError("libavcodec.so.58: cannot open shared object file")
+
+
+class CrashingVideo:
+    """Crashes in C code."""
+
+    def __init__(self, *_: object) -> None:
+        os.kill(os.getpid(), signal.SIGSEGV)
+
+
+class HangingVideo(ServedVideo):
+    """Hangs at files whose name begins with "hang", and reads all others."""
+
+    def __init__(self, path: str, *arguments: object) -> None:
+        if Path(path).name.startswith("hang"):
+            hang(Path(path))
+        super().__init__(path, *arguments)

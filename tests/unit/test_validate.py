@@ -7,6 +7,7 @@ from types import ModuleType
 
 import pytest
 
+from video_thinker.config import VideoArguments
 from video_thinker.data import validate as module
 from video_thinker.data.validate import main, validate
 from video_thinker.errors import DecodeError
@@ -38,7 +39,7 @@ def media(monkeypatch):
 
     fake = ModuleType("video_thinker.data.video")
     fake.probe_video = open_file
-    fake.VideoSampling = lambda: None
+    fake.VideoSampling = lambda **_: None
     monkeypatch.setitem(sys.modules, "video_thinker.data.video", fake)
     images = ModuleType("video_thinker.data.images")
     images.load_image = open_file
@@ -115,7 +116,7 @@ def test_too_short_a_video(media, write):
     ((_, severity, message),) = findings(write(row()))
     assert severity == "error"
     assert "3 frames, a run takes at least 4" in message
-    assert findings(write(row()), min_frames=3) == []
+    assert findings(write(row()), video=VideoArguments(min_frames=2)) == []
 
 
 @pytest.mark.parametrize(

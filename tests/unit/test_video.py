@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from tests.conftest import write_clip
+from video_thinker.data.readers import resolve_backend
 from video_thinker.data.video import (
     VideoSampling,
+    choose_frames,
     load_video,
+    num_sampled,
     probe_video,
-    resolve_backend,
-    sample_indices,
 )
 from video_thinker.errors import ConfigError, DecodeError
 
@@ -97,7 +98,8 @@ def test_too_short_is_a_decode_error_that_says_which_option_asks_for_more(tmp_pa
     ],
 )
 def test_number_of_frames(sampling, count):
-    indices = sample_indices(1800, 30.0, sampling)
+    assert num_sampled(1800, 60.0, sampling) == count
+    indices = choose_frames(np.arange(1800) / 30, count)
     assert len(indices) == count
     assert indices[0] == 0 and indices[-1] == 1799 and indices == sorted(set(indices))
 
@@ -140,5 +142,5 @@ def test_impossible_sampling_is_refused(options):
 
 
 def test_unknown_backend_is_refused():
-    with pytest.raises(ConfigError, match="choose one of auto, decord"):
+    with pytest.raises(ConfigError, match="choose one of auto, pyav"):
         resolve_backend("vlc")

@@ -21,7 +21,7 @@ from video_thinker.data.video import SampledVideo, VideoSampling, load_video
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2
 """Part of every key: raise it when decoding or resizing changes what the frames are."""
 
 STORE_ERRORS = (OSError, sqlite3.Error, diskcache.Timeout)

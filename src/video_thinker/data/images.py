@@ -9,7 +9,7 @@ import torch
 from video_thinker.config import DEFAULT_MEDIA_TIMEOUT_S
 from video_thinker.data.decoding.failures import cannot_decode
 from video_thinker.data.decoding.process import MediaRequest, open_reader
-from video_thinker.data.video import IMAGE_FACTOR, VideoSampling, resize_frames
+from video_thinker.data.video import IMAGE_FACTOR, VideoSampling, frame_size, resize_picture
 
 READER = "video_thinker.data.image_reader:ImageReader"
 
@@ -46,6 +46,7 @@ def load_image(
     with open_reader(request) as reader:
         ((_, image_HWC),) = reader.frames_at([0.0])
     try:
-        return resize_frames(torch.from_numpy(image_HWC).permute(2, 0, 1)[None], sampling, factor)[0].contiguous()
+        height, width, _ = image_HWC.shape
+        return resize_picture(image_HWC, frame_size(height, width, sampling, factor)).contiguous()
     except ValueError as error:  # sides of more than 200 to 1
         raise cannot_decode(Path(path), sample_id, str(error)) from error

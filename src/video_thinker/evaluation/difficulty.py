@@ -28,7 +28,7 @@ from rich.table import Table
 
 from video_thinker.config import ModelArguments, VideoArguments, check_choice, parse_config
 from video_thinker.data.annotations import RawRow, iter_rows, load_samples
-from video_thinker.data.video import resolve_backend
+from video_thinker.data.readers import resolve_backend
 from video_thinker.errors import ConfigError, DataError
 from video_thinker.evaluation.backend import Backend, GenerationSettings, make_backend
 from video_thinker.evaluation.metrics import Graded

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from video_thinker.config import ModelArguments, ServerArguments, VideoArguments, check_choice, parse_config
 from video_thinker.data.annotations import load_samples
-from video_thinker.data.video import resolve_backend
+from video_thinker.data.readers import resolve_backend
 from video_thinker.errors import ConfigError, DecodeError
 from video_thinker.evaluation.backend import Backend, GenerationSettings, make_backend
 from video_thinker.evaluation.batching import Chain, deal, plan_chains

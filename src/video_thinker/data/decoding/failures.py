@@ -20,8 +20,8 @@ def is_out_of_memory(error: Exception) -> bool:
 def cannot_decode(path: Path, sample_id: str, cause: str) -> DecodeError:
     """Make the error of a file that cannot be decoded, for whatever cause."""
     return DecodeError(
-        f"{path}: cannot decode ({named(sample_id)}{' '.join(cause.split())[:MAX_CAUSE_CHARS]}); fix the file or drop its "
-        "rows (on_decode_error: skip drops and lists them)."
+        f"{path}: cannot decode ({named(sample_id)}{' '.join(cause.split())[:MAX_CAUSE_CHARS]}); fix the file or drop "
+        "its rows (on_decode_error: skip drops and lists them)."
     )
 
 

@@ -67,10 +67,10 @@ class MediaRequest:
     sample_id: str = ""
     timeout_s: float | None = DEFAULT_MEDIA_TIMEOUT_S
 
-    def describe(self) -> str:
-        """Name sample and decoder, for the end of a sentence."""
+    def describe(self, codec: str = "") -> str:
+        """Name sample, decoder and codec, for the end of a sentence."""
         sample = f"sample {self.sample_id!r}, " if self.sample_id else ""
-        return f"({sample}decoder {self.decoder})"
+        return f"({sample}decoder {self.decoder}{f', codec {codec}' if codec else ''})"
 
 
 class _Child:
@@ -209,6 +209,8 @@ class RemoteReader:
     def __init__(self, child: _Child, request: MediaRequest) -> None:
         """Take over a child that `_prepare` has made ready for the request."""
         self.facts: Any = None
+        self.codec = ""
+        """For messages, once it is known."""
         self._child, self._request = child, request
         self._wait = _Wait(request.timeout_s)
         self._reusable = False  # whether the child waits for its next request
@@ -270,7 +272,8 @@ class RemoteReader:
         self._child.kill()
         request = self._request
         return DecodeError(
-            f"{request.path}: decoding did not end within {request.timeout_s:g} s {request.describe()}; fix the file, "
+            f"{request.path}: decoding did not end within {request.timeout_s:g} s {request.describe(self.codec)}; "
+            f"fix the file, "
             f"{request.remedy}, or raise media_timeout_s."
         )
 
@@ -280,7 +283,7 @@ class RemoteReader:
             return _out_of_memory(request, "the decoding process was killed, as the system does when memory runs out")
         how = signal.Signals(-code).name if code is not None and code < 0 else f"exit code {code}"
         return DecodeError(
-            f"{request.path}: the decoder crashed ({how}) {request.describe()}; fix the file, or {request.remedy}."
+            f"{request.path}: the decoder crashed ({how}) {request.describe(self.codec)}; fix the file, or {request.remedy}."
         )
 
 

@@ -36,5 +36,5 @@ class ServedVideo:
 
     def frames_at(self, times_s: Sequence[float]) -> Iterator[tuple[float, np.ndarray]]:
         """Decode the frames at ascending times, one at a time."""
-        with decode_errors(self._path, self._sample_id):
+        with decode_errors(self._path, self._sample_id, self.facts.codec):
             yield from self._reader.frames_at(times_s)

@@ -64,4 +64,5 @@ def open_video(
         timeout_s=timeout_s,
     )
     with open_reader(request) as remote:
+        remote.codec = remote.facts.codec
         yield RemoteVideo(**vars(remote.facts), remote=remote)

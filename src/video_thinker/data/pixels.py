@@ -1,0 +1,95 @@
+"""A decoded frame -> RGB as a person sees it: turned, in the right colors, on white. Torch-free.
+
+Shapes: H x W pixels as they are stored, before the pixel aspect ratio is applied.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from video_thinker.errors import DecodeError
+
+if TYPE_CHECKING:
+    from av import VideoFrame
+    from av.video.reformatter import VideoReformatter
+
+HDR = {16: "PQ", 18: "HLG"}
+"""Transfer characteristics of high dynamic range (ITU-T H.273, table 3)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """How a stored picture becomes an upright one: swap its axes, then mirror left-right, then upside down."""
+
+    transpose: bool = False
+    mirror_x: bool = False
+    mirror_y: bool = False
+
+    def __bool__(self) -> bool:
+        """Say whether anything is to be done."""
+        return self.transpose or self.mirror_x or self.mirror_y
+
+    @property
+    def mirrored(self) -> bool:
+        """Whether it is more than a rotation."""
+        return self.transpose ^ self.mirror_x ^ self.mirror_y
+
+    def apply(self, pixels_HWC: np.ndarray) -> np.ndarray:
+        """Turn a picture; a view where that is enough."""
+        if self.transpose:
+            pixels_HWC = pixels_HWC.swapaxes(0, 1)
+        if self.mirror_x:
+            pixels_HWC = pixels_HWC[:, ::-1]
+        return pixels_HWC[::-1] if self.mirror_y else pixels_HWC
+
+
+def turn_of(frame: VideoFrame) -> Turn:
+    """Read a frame's display matrix (libavutil/display.h): rotation and mirroring.
+
+    Raises:
+        DecodeError: it turns the picture by something else than quarters.
+    """
+    for data in frame.side_data:
+        if data.type.name == "DISPLAYMATRIX":
+            return _turn_by_matrix(np.frombuffer(bytes(data), dtype=np.int32))
+    return Turn()
+
+
+def _turn_by_matrix(matrix: np.ndarray) -> Turn:
+    """A stored point (p, q) is shown at (a p + c q, b p + d q); matrix = a, b, u, c, d, v, x, y, w."""
+    a, b, c, d = (float(matrix[i]) / 65536 for i in (0, 1, 3, 4))
+    largest = max(abs(a), abs(b), abs(c), abs(d))
+    if largest == 0:  # not a matrix; players show the picture as it is
+        return Turn()
+    if max(abs(b), abs(c)) < 0.02 * largest:
+        return Turn(False, a < 0, d < 0)
+    if max(abs(a), abs(d)) < 0.02 * largest:
+        return Turn(True, c < 0, b < 0)
+    angle = np.degrees(np.arctan2(b, a))
+    raise DecodeError(
+        f"its display matrix turns the picture by {angle:.0f} degrees, which is no multiple of 90; encode it upright: "
+        "ffmpeg -i FILE NEW.mp4"
+    )
+
+
+def to_rgb(frame: VideoFrame, reformatter: VideoReformatter) -> np.ndarray:
+    """Convert a frame to uint8 (H, W, 3), as stored (see `turn_of`); transparent parts become white."""
+    if any(component.is_alpha for component in frame.format.components):
+        rgba = reformatter.reformat(frame, format="rgba", threads=1).to_ndarray()
+        opacity = rgba[..., 3:].astype(np.uint16)
+        mixed = (rgba[..., :3] * opacity + 255 * (255 - opacity) + 127) // 255
+        return mixed.astype(np.uint8)
+    return reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray()
+
+
+def displayed_size(width: int, height: int, pixel_aspect: Fraction | None, turn: Turn) -> tuple[int, int]:
+    """Width and height that a player shows: non-square pixels are widened to square ones, never narrowed."""
+    if pixel_aspect and pixel_aspect > 1:
+        width = round(width * pixel_aspect)
+    elif pixel_aspect:
+        height = round(height / pixel_aspect)
+    return (height, width) if turn.transpose else (width, height)

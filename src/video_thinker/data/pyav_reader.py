@@ -1,0 +1,383 @@
+"""The default reader: seek to the key frame before, decode forward, know every frame by its own time. Torch-free.
+
+A container is demuxed once, without decoding, for the times of its frames (`video_index`). A frame is then looked for
+by its time, from the last key frame that is shown before it. Nothing that a container claims is believed unseen: a seek
+that lands elsewhere than the index says, or a frame that does not come, leads to an earlier key frame, then to the
+start of the file, then to an index made by decoding everything. That costs time, and never gives another frame.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Literal
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.error import FFmpegError
+from av.stream import Discard, Disposition
+from av.video.reformatter import VideoReformatter
+from av.video.stream import VideoStream
+
+from video_thinker.data.pixels import HDR, displayed_size, to_rgb, turn_of
+from video_thinker.data.video_index import (
+    NO_TIME,
+    FrameIndex,
+    PacketTable,
+    index_by_decoding,
+    index_by_packets,
+    read_packets,
+)
+from video_thinker.errors import DecodeError
+
+NOT_A_VIDEO = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
+IO_TIMEOUT_S = 60.0
+"""A read that takes longer is given up: a network folder that went away."""
+
+DROPS_WHOLE_FRAMES = ("h264", "hevc")
+"""Decoders that, told to skip frames without successors, skip just those and keep all others as they are."""
+
+WITHOUT_PRESENTATION_TIMES = {"avi", "h264", "hevc", "m4v", "mpegvideo", "vc1", "cavsvideo", "dirac", "obu"}
+"""Formats of FFmpeg, by name, that only number their packets."""
+
+REORDERING = {"h264", "hevc", "vc1", "wmv3"}
+"""Codecs whose header does not always tell that frames are shown in another order than they are decoded."""
+
+
+class PyavReader:
+    """An opened file; see `video_thinker.data.readers.VideoReader`."""
+
+    backend = "pyav"
+
+    # Where the decoder stands: frames it gave, a packet read ahead, places among the packets, and what it gave last.
+    _ready: deque[av.VideoFrame]
+    _pending: av.Packet[VideoStream] | None
+    _place: int
+    _skip_to: int
+    _drained: bool
+    _skip: Literal["DEFAULT", "NONREF"]
+    _given_pts: int | None
+    _given_number: int
+
+    def __init__(self, path: Path) -> None:
+        """Open `path`, index its frames and decode the first one.
+
+        Raises:
+            DecodeError: it holds no video that can be read.
+            FFmpegError: it is no media file, or a damaged one.
+        """
+        self._path = path
+        self._reformatter = VideoReformatter()
+        self._open()
+        self.codec: str = self._stream.codec_context.name
+        self._unit = _unit(self._stream)
+        self._seekable = True
+        packets = read_packets(self._container, self._stream)
+        self._reopen()
+        index = None if self._has_no_presentation_times() else index_by_packets(packets, self._decode_all())
+        self._set_index(index or self._index_by_decoding(packets))
+        self._container_s = _container_duration_s(self._container, self._stream)
+        self._read_first()
+
+    def _has_no_presentation_times(self) -> bool:
+        """Avi and bare streams number packets in decoding order, which tells nothing where frames are reordered."""
+        names = set(self._container.format.name.split(","))
+        context = self._stream.codec_context
+        may_reorder = bool(context.has_b_frames) or context.name in REORDERING
+        return bool(names & WITHOUT_PRESENTATION_TIMES) and may_reorder
+
+    def _set_index(self, index: FrameIndex) -> None:
+        self._index = index
+        self._keys = np.flatnonzero(index.packets.key)
+        self.times_s = (index.pts - index.pts[0]) * float(self._unit)
+        self.duration_s = float((index.end_pts - index.pts[0]) * self._unit)
+        self.fps = len(index.pts) / self.duration_s if self.duration_s > 0 else 0.0
+
+    def _read_first(self) -> None:
+        frame = next(self._frames([0]))
+        self._turn = turn_of(frame)
+        aspect = self._stream.sample_aspect_ratio
+        self.width, self.height = displayed_size(frame.width, frame.height, aspect, self._turn)
+
+    @property
+    def stream_index(self) -> int:
+        """Number of the video's stream in the container."""
+        return int(self._stream.index)
+
+    def special_pixels(self) -> str:
+        """Say what must be done to the pictures beyond turning them by quarters; empty if nothing."""
+        frame = next(self._frames([0]))
+        if turn_of(frame).mirrored:
+            return "its display matrix mirrors the picture"
+        if frame.color_trc in HDR:
+            return f"its colors are HDR ({HDR[frame.color_trc]})"
+        if any(component.is_alpha for component in frame.format.components):
+            return "its pictures have transparent parts"
+        return ""
+
+    def counting_goes_wrong(self) -> str:
+        """Say why a frame cannot be found by counting from a key frame on; empty if it can."""
+        index, packets = self._index, self._index.packets
+        if index.decoded:
+            return "its packets do not tell the times of its frames"
+        if not packets.shown.all():
+            return "some of its packets are not shown (an edit list, or a cut)"
+        if not set(self._container.format.name.split(",")) & {"mp4", "matroska"}:
+            return f"frames of {self._container.format.long_name} cannot be found by counting"
+        key_pts = np.maximum.accumulate(np.where(packets.key, packets.pts, NO_TIME))
+        if (packets.pts < key_pts).any():
+            return "it has open groups of pictures: frames shown before the key frame that they follow in the file"
+        return ""
+
+    @property
+    def stated_duration_s(self) -> float | None:
+        """Length that the container states, `None` if it does not."""
+        return self._container_s
+
+    def frames_at(self, times_s: Sequence[float]) -> Iterator[tuple[float, np.ndarray]]:
+        """Decode the frames on screen at ascending times, one at a time.
+
+        Yields:
+            The frame's own time in seconds, and its pixels uint8 (H, W, 3): upright, but with the file's pixel aspect.
+
+        Raises:
+            DecodeError: one cannot be decoded.
+        """
+        wanted = np.asarray(times_s, dtype=np.float64)
+        done = 0
+        while done < len(wanted):
+            numbers = np.searchsorted(self.times_s, wanted[done:] + 1e-6, side="right") - 1
+            numbers = np.maximum(numbers, 0).tolist()
+            index = self._index
+            for number, frame in zip(numbers, self._frames(numbers), strict=False):
+                yield float(self.times_s[number]), turn_of(frame).apply(to_rgb(frame, self._reformatter))
+                done += 1
+            if done < len(wanted) and self._index is index:
+                raise AssertionError("frames ended early")
+
+    def _frames(self, numbers: Sequence[int]) -> Iterator[av.VideoFrame]:
+        """Decode frames by ascending number. Ends early when the index turned out wrong and was made anew."""
+        index = self._index
+        wanted = {int(index.pts[number]) for number in numbers}
+        frame = None
+        for position, number in enumerate(numbers):
+            if position and number == numbers[position - 1]:
+                assert frame is not None
+                yield frame
+                continue
+            following = numbers[position + 1] if position + 1 < len(numbers) else None
+            by_time = not index.by_number
+            frame = self._frame_by_time(number, following, wanted) if by_time else self._frame_by_number(number)
+            if frame is None:
+                if index.decoded:
+                    raise DecodeError(f"the frame at {self.times_s[number]:.3f} s cannot be decoded")
+                self._set_index(self._index_by_decoding(index.packets))
+                return
+            yield frame
+
+    # By time.
+
+    def _frame_by_time(self, number: int, following: int | None, wanted: set[int]) -> av.VideoFrame | None:
+        """Find a frame; `None` if no decoder pass, not even one from the start, gives one of its time."""
+        pts = int(self._index.pts[number])
+        keys = self._keys_before(pts)
+        if self._can_go_on(pts, keys[-1] if keys else 0):
+            frame = self._run_to(pts, following, wanted)
+            if frame is not None:
+                return frame
+        back = 1
+        while self._seekable and len(keys) >= back:
+            if self._seek(keys[-back]):
+                frame = self._run_to(pts, following, wanted)
+                if frame is not None:
+                    return frame
+            back *= 2
+        self._reopen()
+        return self._run_to(pts, following, wanted)
+
+    def _keys_before(self, pts: int) -> list[int]:
+        packets = self._index.packets
+        return [int(key) for key in self._keys[packets.pts[self._keys] <= pts]]
+
+    def _can_go_on(self, pts: int, key: int) -> bool:
+        """Whether the decoder stands before a frame and behind, or right at, the key frame it starts from."""
+        return not self._drained and self._given_pts is not None and self._given_pts < pts and key <= self._place
+
+    def _seek(self, key: int) -> bool:
+        """Go to a key frame by its place among the packets; `False` if the container leads elsewhere."""
+        packets = self._index.packets
+        if key == self._keys[0] and key == 0:
+            self._reopen()
+            return True
+        times = [int(t) for t in (packets.dts[key], packets.pts[key]) if t != NO_TIME]
+        try:
+            self._container.seek(min(times), stream=self._stream)
+        except FFmpegError:
+            self._seekable = False
+            return False
+        self._start_reading()
+        for packet in self._demuxed:
+            if packet.size == 0:
+                continue
+            place = packets.find(packet)
+            if place is None or place > key:
+                return False
+            self._place, self._skip_to = place, key
+            self._pending = packet
+            return True
+        return False
+
+    def _run_to(self, pts: int, following: int | None, wanted: set[int]) -> av.VideoFrame | None:
+        """Decode on until the frame of a time comes; `None` if a later one does, or the stream ends."""
+        next_pts = int(self._index.pts[following]) if following is not None else None
+        fed = False
+        while True:
+            while self._ready:
+                frame = self._ready[0]
+                if frame.pts is None or frame.pts > pts:
+                    return None
+                if self._given_pts is not None and frame.pts < self._given_pts:
+                    return None  # out of order: these are not the times of the frames
+                self._given_pts = frame.pts
+                if frame.pts == pts:
+                    return None if frame.is_corrupt else frame
+                self._ready.popleft()
+            if self._drained:
+                return None
+            if fed and (next_pts is None or self._keys_between(pts, next_pts)):
+                self._drain()
+                continue
+            packet = self._next_packet()
+            if packet is None:
+                self._drain()
+                continue
+            fed = fed or packet.pts == pts
+            self._feed(packet, wanted)
+
+    def _keys_between(self, pts: int, next_pts: int) -> bool:
+        keys = self._index.packets.pts[self._keys]
+        return bool(((keys > pts) & (keys <= next_pts)).any())
+
+    def _feed(self, packet: av.Packet[VideoStream], wanted: set[int]) -> None:
+        if self.codec in DROPS_WHOLE_FRAMES and not self._index.decoded:
+            skip: Literal["DEFAULT", "NONREF"] = "DEFAULT" if packet.pts in wanted else "NONREF"
+            if skip != self._skip:
+                self._stream.codec_context.skip_frame = self._skip = skip
+        self._ready.extend(packet.decode())
+
+    def _drain(self) -> None:
+        self._ready.extend(self._stream.decode(None))
+        self._drained = True
+
+    def _next_packet(self) -> av.Packet[VideoStream] | None:
+        """Read a packet and check that it is the one that the index has in its place."""
+        packets = self._index.packets
+        while True:
+            packet, self._pending = self._pending, None
+            if packet is None:
+                packet = next((packet for packet in self._demuxed if packet.size), None)
+            if packet is None:
+                return None
+            if not packets.is_at(packet, self._place):
+                raise DecodeError("its packets change from one reading to the next")
+            self._place += 1
+            if self._place > self._skip_to:
+                return packet
+
+    # By number.
+
+    def _frame_by_number(self, number: int) -> av.VideoFrame | None:
+        if self._drained or self._given_number >= number:
+            self._reopen()
+        while True:
+            while self._ready:
+                frame = self._ready.popleft()
+                if frame.is_corrupt:
+                    continue
+                self._given_number += 1
+                if self._given_number == number:
+                    return frame
+            if self._drained:
+                return None
+            packet = self._next_packet()
+            if packet is None:
+                self._drain()
+            else:
+                self._ready.extend(packet.decode())
+
+    # The container.
+
+    def _open(self) -> None:
+        self._container = av.open(str(self._path), timeout=IO_TIMEOUT_S)
+        self._stream = best_stream(self._container)
+        self._stream.codec_context.thread_count = 1
+        for stream in self._container.streams:
+            if stream.index != self._stream.index:
+                stream.discard = Discard.all
+        self._start_reading()
+
+    def _reopen(self) -> None:
+        """Go to the start. Opening anew is the only way there that holds for every container."""
+        self._container.close()
+        self._open()
+
+    def _start_reading(self) -> None:
+        self._demuxed = self._container.demux(self._stream)
+        self._ready = deque()
+        self._pending = None
+        self._place = self._skip_to = 0
+        self._drained = False
+        self._skip = "DEFAULT"
+        self._given_pts = None
+        self._given_number = -1
+
+    def _decode_all(self) -> Iterator[av.VideoFrame]:
+        """Decode from the start what can be decoded."""
+        self._reopen()
+        yield from self._container.decode(self._stream)
+        self._reopen()
+
+    def _index_by_decoding(self, packets: PacketTable) -> FrameIndex:
+        stream = self._stream
+        index = index_by_decoding(packets, self._decode_all(), stream.guessed_rate, self._unit)
+        self._reopen()
+        return index
+
+
+def best_stream(container: InputContainer) -> VideoStream:
+    """Choose the stream that a player shows: the container's default one, never a cover picture.
+
+    Raises:
+        DecodeError: there is none, or its codec is unknown.
+    """
+    videos = [stream for stream in container.streams.video if not stream.disposition & NOT_A_VIDEO]
+    if not videos:
+        pictures = " (only a cover picture)" if container.streams.video else ""
+        raise DecodeError(f"it holds no video stream{pictures}")
+    readable = [stream for stream in videos if stream.codec_context is not None]
+    if not readable:
+        raise DecodeError(
+            "its video codec is unknown to the bundled FFmpeg; encode it as H.264: ffmpeg -i FILE NEW.mp4"
+        )
+    best = container.streams.best("video")
+    return next((stream for stream in readable if best is not None and stream.index == best.index), readable[0])
+
+
+def _unit(stream: VideoStream) -> Fraction:
+    if not stream.time_base:
+        raise DecodeError("its video stream has no time base")
+    return stream.time_base
+
+
+def _container_duration_s(container: InputContainer, stream: VideoStream) -> float | None:
+    """Length of the video as the container states it: of its stream, by the tag that Matroska has, or of the whole."""
+    if stream.duration:
+        return float(stream.duration * _unit(stream))
+    tag = stream.metadata.get("DURATION", "")
+    if tag.count(":") == 2:
+        hours, minutes, seconds = tag.split(":")
+        return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+    return container.duration / av.time_base if container.duration else None
