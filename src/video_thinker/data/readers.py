@@ -261,7 +261,7 @@ def decode_errors(path: Path, sample_id: str, codec: str = "") -> Iterator[None]
 
 def _in_our_words(error: Exception) -> str:
     """Say what a decoder says, without the places in its C++ code."""
-    if isinstance(error, av.error.InvalidDataError):
+    if isinstance(error, av.error.InvalidDataError) or "Invalid data found when processing input" in str(error):
         return "the file is damaged, half a download, or no video at all"
     if isinstance(error, PermissionError):
         return "this user may not read the file"

@@ -15,7 +15,6 @@ import statistics
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -217,6 +216,7 @@ def _open_all(
     files: list[MediaFile], video: VideoArguments, workers: int, progress: bool
 ) -> dict[MediaFile, VideoInfo | DecodeError | None]:
     """Open each file once, several at a time. An image that decodes has no info: `None`."""
+    from video_thinker.data.decoding.threads import map_files
     from video_thinker.data.images import load_image
     from video_thinker.data.video import VideoSampling, probe_video
 
@@ -232,9 +232,8 @@ def _open_all(
             return error
         return None
 
-    with ThreadPoolExecutor(max_workers=workers) as pool:
-        results = tqdm(pool.map(open_one, files), total=len(files), unit="file", disable=not progress)
-        return dict(zip(files, results, strict=True))
+    results = tqdm(map_files(open_one, files, workers), total=len(files), unit="file", disable=not progress)
+    return dict(zip(files, results, strict=True))
 
 
 def _media_findings(

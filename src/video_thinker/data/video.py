@@ -22,8 +22,8 @@ from torchvision.transforms.functional import resize
 from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
 
 from video_thinker.config import DEFAULT_MEDIA_TIMEOUT_S
-from video_thinker.data.decoding.videos import open_video
 from video_thinker.data.decoding.failures import named
+from video_thinker.data.decoding.videos import open_video
 from video_thinker.data.readers import decode_errors, length_difference
 from video_thinker.errors import ConfigError, DecodeError
 

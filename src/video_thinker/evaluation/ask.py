@@ -30,8 +30,9 @@ from video_thinker.config import (
     check_choice,
 )
 from video_thinker.data.collate import SampleEncoder, build_encoder
+from video_thinker.data.decoding.failures import check_file
 from video_thinker.data.video import SampledVideo, load_video
-from video_thinker.errors import ConfigError, DecodeError
+from video_thinker.errors import ConfigError
 from video_thinker.evaluation.backend import Completion, GenerationSettings, LocalBackend
 from video_thinker.evaluation.controls import load_prompt
 from video_thinker.evaluation.timeline import describe_span, draw_timeline, on_color, segment_color
@@ -199,8 +200,7 @@ def frames_for_people(path: Path, encoder: SampleEncoder) -> SampledVideo:
 def main(argv: list[str]) -> int:
     """Answer one question."""
     args = build_parser().parse_args(argv)
-    if not args.video.is_file():
-        raise DecodeError(f"{args.video}: no such file.")
+    check_file(args.video, "")
     video_args, origin = resolve_video_arguments(args)
     sample = build_sample(args)
     model_args = ModelArguments(args.model, dtype=args.dtype, attn_implementation=args.attn_implementation)

@@ -6,7 +6,6 @@ import hashlib
 import os
 from collections import defaultdict
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -15,6 +14,7 @@ import diskcache
 
 from video_thinker.chat import JPEG_QUALITY, image_part
 from video_thinker.config import DEFAULT_MEDIA_TIMEOUT_S
+from video_thinker.data.decoding.threads import map_files
 from video_thinker.errors import ConfigError, DecodeError
 from video_thinker.prompts import frame_label
 from video_thinker.trace import format_time
@@ -101,8 +101,7 @@ class VideoFolder:
     def open_all(self, places: Sequence[tuple[str, str]], num_workers: int = 4) -> list[VideoFile | DecodeError]:
         """Find and check videos, given as (folder, path within it); an unusable one gives its error."""
         distinct = list(dict.fromkeys(places))
-        with ThreadPoolExecutor(num_workers) as pool:
-            found = dict(zip(distinct, pool.map(self._open, distinct), strict=True))
+        found = dict(zip(distinct, map_files(self._open, distinct, num_workers), strict=True))
         return [found[place] for place in places]
 
     def _open(self, place: tuple[str, str]) -> VideoFile | DecodeError:

@@ -156,6 +156,12 @@ class _Children:
         for child in idle:
             child.kill()
 
+    def kill_busy(self) -> None:
+        """Kill the children that decode; whoever waits for them gets an error."""
+        with self.lock:
+            for child in set(self._all) - set(self._idle):
+                child.process.kill()
+
     def forget(self) -> None:
         """Let go of all, in a process that was forked."""
         self.lock = threading.Lock()
@@ -273,8 +279,7 @@ class RemoteReader:
         request = self._request
         return DecodeError(
             f"{request.path}: decoding did not end within {request.timeout_s:g} s {request.describe(self.codec)}; "
-            f"fix the file, "
-            f"{request.remedy}, or raise media_timeout_s."
+            f"fix the file, {request.remedy}, or raise media_timeout_s."
         )
 
     def _ended(self) -> DecodeError | MediaMemoryError:
@@ -283,7 +288,8 @@ class RemoteReader:
             return _out_of_memory(request, "the decoding process was killed, as the system does when memory runs out")
         how = signal.Signals(-code).name if code is not None and code < 0 else f"exit code {code}"
         return DecodeError(
-            f"{request.path}: the decoder crashed ({how}) {request.describe(self.codec)}; fix the file, or {request.remedy}."
+            f"{request.path}: the decoder crashed ({how}) {request.describe(self.codec)}; fix the file, or "
+            f"{request.remedy}."
         )
 
 
@@ -352,6 +358,11 @@ def _ready_child(request: MediaRequest) -> _Child:
         if fresh:
             raise ConfigError(f"the decoding process does not start (exit code {code}); what it wrote stands above.")
         child, fresh = _CHILDREN.start(), True
+
+
+def end_decoding() -> None:
+    """End all decoding that this process waits for in any thread, with an error there."""
+    _CHILDREN.kill_busy()
 
 
 @contextmanager
