@@ -85,7 +85,7 @@ class Clip:
         if self.trim_s is None:
             self._encode(path)
         else:
-            whole = folder / f"whole {self.name}"
+            whole = folder / f"whole {self.name}.mp4"
             self._encode(whole)
             trim(whole, path, self.trim_s, self.muxer)
             whole.unlink()
@@ -127,8 +127,10 @@ def trim(source: Path, path: Path, start_s: float, muxer: dict[str, str] | None 
         copy = written.add_stream_from_template(stream)
         offset = round(start_s / stream.time_base) + (stream.start_time or 0)
         read.seek(offset, stream=stream)
+        started = False
         for packet in read.demux(stream):
-            if packet.dts is None:
+            started = started or packet.is_keyframe
+            if not packet.size or not started:
                 continue
             packet.pts -= offset
             packet.dts -= offset

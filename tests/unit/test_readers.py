@@ -129,7 +129,7 @@ BACKENDS = [
 ]
 MUST_READ = {
     "pyav": {clip.name for clip in CLIPS},
-    "torchcodec": {"closed.mp4", "closed_trimmed.mp4", "open.mp4", "fast_then_slow.mp4", "vp9.webm", "closed.mkv"},
+    "torchcodec": {"closed.mp4", "closed_trimmed.mp4", "intra.mp4", "fast_then_slow.mp4", "vp9.webm", "closed.mkv"},
     "decord": {"closed.mp4", "long.mp4", "no_b.mp4", "ntsc.mp4", "fast_then_slow.mp4"},
 }
 

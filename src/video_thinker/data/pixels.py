@@ -55,7 +55,7 @@ def turn_of(frame: VideoFrame) -> Turn:
     """
     for data in frame.side_data:
         if data.type.name == "DISPLAYMATRIX":
-            return _turn_by_matrix(np.frombuffer(bytes(data), dtype=np.int32))
+            return _turn_by_matrix(np.frombuffer(memoryview(data), dtype=np.int32))
     return Turn()
 
 

@@ -11,13 +11,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 import av
 import numpy as np
 from av.container import InputContainer
-from av.error import FFmpegError
+from av.error import FFmpegError, InvalidDataError
 from av.stream import Discard, Disposition
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
@@ -26,7 +27,6 @@ from video_thinker.data.pixels import HDR, displayed_size, to_rgb, turn_of
 from video_thinker.data.video_index import (
     NO_TIME,
     FrameIndex,
-    PacketTable,
     index_by_decoding,
     index_by_packets,
     read_packets,
@@ -36,6 +36,9 @@ from video_thinker.errors import DecodeError
 NOT_A_VIDEO = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
 IO_TIMEOUT_S = 60.0
 """A read that takes longer is given up: a network folder that went away."""
+
+CLEAN_KEY = {"h264": {5}, "hevc": {19, 20}}
+"""Types of NAL units that hold an IDR picture (ITU-T H.264, table 7-1; H.265, table 7-1)."""
 
 DROPS_WHOLE_FRAMES = ("h264", "hevc")
 """Decoders that, told to skip frames without successors, skip just those and keep all others as they are."""
@@ -58,6 +61,7 @@ class PyavReader:
     _place: int
     _skip_to: int
     _drained: bool
+    _from_start: bool
     _skip: Literal["DEFAULT", "NONREF"]
     _given_pts: int | None
     _given_number: int
@@ -75,11 +79,10 @@ class PyavReader:
         self.codec: str = self._stream.codec_context.name
         self._unit = _unit(self._stream)
         self._seekable = True
-        packets = read_packets(self._container, self._stream)
+        self._packets = read_packets(self._container, self._stream)
+        index = None if self._has_no_presentation_times() else index_by_packets(self._packets, self._decode_all())
+        self._set_index(index or self._index_by_decoding())
         self._reopen()
-        index = None if self._has_no_presentation_times() else index_by_packets(packets, self._decode_all())
-        self._set_index(index or self._index_by_decoding(packets))
-        self._container_s = _container_duration_s(self._container, self._stream)
         self._read_first()
 
     def _has_no_presentation_times(self) -> bool:
@@ -90,7 +93,7 @@ class PyavReader:
         return bool(names & WITHOUT_PRESENTATION_TIMES) and may_reorder
 
     def _set_index(self, index: FrameIndex) -> None:
-        self._index = index
+        self._index, self._packets = index, index.packets
         self._keys = np.flatnonzero(index.packets.key)
         self.times_s = (index.pts - index.pts[0]) * float(self._unit)
         self.duration_s = float((index.end_pts - index.pts[0]) * self._unit)
@@ -130,12 +133,38 @@ class PyavReader:
         key_pts = np.maximum.accumulate(np.where(packets.key, packets.pts, NO_TIME))
         if (packets.pts < key_pts).any():
             return "it has open groups of pictures: frames shown before the key frame that they follow in the file"
+        if self.codec in CLEAN_KEY and not self._keys_are_clean():
+            return "decoding cannot start anew at each of its key frames (recovery points, not IDR pictures)"
         return ""
 
-    @property
+    def _keys_are_clean(self) -> bool:
+        """Whether each packet marked as key holds an IDR picture."""
+        with av.open(str(self._path), timeout=IO_TIMEOUT_S) as container:
+            stream = container.streams[self._stream.index]
+            keys = (bytes(packet) for packet in container.demux(stream) if packet.is_keyframe)
+            return all(CLEAN_KEY[self.codec] & set(_nal_units(key, self.codec)) for key in keys)
+
+    @cached_property
     def stated_duration_s(self) -> float | None:
-        """Length that the container states, `None` if it does not."""
-        return self._container_s
+        """Until when the container states that the video goes, from its first frame on; `None` if it does not."""
+        first_s = float(self._index.pts[0] * self._unit)
+        end_s = _stated_end_s(self._stream)
+        if end_s is None and self._container.duration:
+            end_s = ((self._container.start_time or 0) + self._container.duration) / av.time_base
+        states_each_stream = "mp4" in self._container.format.name.split(",")
+        if end_s is not None and not states_each_stream and end_s - first_s - self.duration_s > 1:
+            return None if self._others_end_s() > end_s - 1 else end_s - first_s  # the length may be a sound track's
+        return None if end_s is None else end_s - first_s
+
+    def _others_end_s(self) -> float:
+        """When the last packet of the other streams ends: reads the whole file."""
+        ends_s = [0.0]
+        with av.open(str(self._path), timeout=IO_TIMEOUT_S) as container:
+            others = [stream for stream in container.streams if stream.index != self._stream.index]
+            for packet in container.demux(others) if others else ():
+                if packet.pts is not None and packet.time_base:
+                    ends_s.append(float((packet.pts + (packet.duration or 0)) * packet.time_base))
+        return max(ends_s)
 
     def frames_at(self, times_s: Sequence[float]) -> Iterator[tuple[float, np.ndarray]]:
         """Decode the frames on screen at ascending times, one at a time.
@@ -174,7 +203,7 @@ class PyavReader:
             if frame is None:
                 if index.decoded:
                     raise DecodeError(f"the frame at {self.times_s[number]:.3f} s cannot be decoded")
-                self._set_index(self._index_by_decoding(index.packets))
+                self._set_index(self._index_by_decoding())
                 return
             yield frame
 
@@ -189,7 +218,7 @@ class PyavReader:
             if frame is not None:
                 return frame
         back = 1
-        while self._seekable and len(keys) >= back:
+        while self._seekable and self._packets.shift is None and len(keys) >= back:
             if self._seek(keys[-back]):
                 frame = self._run_to(pts, following, wanted)
                 if frame is not None:
@@ -219,6 +248,7 @@ class PyavReader:
             self._seekable = False
             return False
         self._start_reading()
+        self._from_start = False
         for packet in self._demuxed:
             if packet.size == 0:
                 continue
@@ -243,6 +273,9 @@ class PyavReader:
                     return None  # out of order: these are not the times of the frames
                 self._given_pts = frame.pts
                 if frame.pts == pts:
+                    if self._index.repeats and self._is_repeated(pts):
+                        self._ready.popleft()
+                        continue
                     return None if frame.is_corrupt else frame
                 self._ready.popleft()
             if self._drained:
@@ -257,6 +290,16 @@ class PyavReader:
             fed = fed or packet.pts == pts
             self._feed(packet, wanted)
 
+    def _is_repeated(self, pts: int) -> bool:
+        """Whether the frame behind the first ready one has the same time: it replaces that at once."""
+        while len(self._ready) < 2 and not self._drained:
+            packet = self._next_packet()
+            if packet is None:
+                self._drain()
+            else:
+                self._ready.extend(self._decode(packet))
+        return len(self._ready) > 1 and self._ready[1].pts == pts
+
     def _keys_between(self, pts: int, next_pts: int) -> bool:
         keys = self._index.packets.pts[self._keys]
         return bool(((keys > pts) & (keys <= next_pts)).any())
@@ -266,15 +309,25 @@ class PyavReader:
             skip: Literal["DEFAULT", "NONREF"] = "DEFAULT" if packet.pts in wanted else "NONREF"
             if skip != self._skip:
                 self._stream.codec_context.skip_frame = self._skip = skip
-        self._ready.extend(packet.decode())
+        self._ready.extend(self._decode(packet))
+
+    def _decode(self, packet: av.Packet[VideoStream]) -> list[av.VideoFrame]:
+        """Decode a packet. What cannot be decoded before the first key frame is the rest of a cut: nobody sees it."""
+        try:
+            return packet.decode()
+        except InvalidDataError as error:
+            if self._place <= self._packets.first_key:
+                return []
+            time_s = float((packet.pts or packet.dts or 0) * self._unit)
+            raise DecodeError(f"codec {self.codec}: the data at {time_s:.2f} s is damaged") from error
 
     def _drain(self) -> None:
         self._ready.extend(self._stream.decode(None))
         self._drained = True
 
     def _next_packet(self) -> av.Packet[VideoStream] | None:
-        """Read a packet and check that it is the one that the index has in its place."""
-        packets = self._index.packets
+        """Read a packet and check that it is the one that the table has in its place; `None` at the end, or if not."""
+        packets = self._packets
         while True:
             packet, self._pending = self._pending, None
             if packet is None:
@@ -282,7 +335,11 @@ class PyavReader:
             if packet is None:
                 return None
             if not packets.is_at(packet, self._place):
-                raise DecodeError("its packets change from one reading to the next")
+                if self._from_start:
+                    raise DecodeError("its packets change from one reading to the next")
+                self._seekable = False
+                return None
+            packets.place_in_time(packet, self._place)
             self._place += 1
             if self._place > self._skip_to:
                 return packet
@@ -306,7 +363,7 @@ class PyavReader:
             if packet is None:
                 self._drain()
             else:
-                self._ready.extend(packet.decode())
+                self._ready.extend(self._decode(packet))
 
     # The container.
 
@@ -329,22 +386,31 @@ class PyavReader:
         self._ready = deque()
         self._pending = None
         self._place = self._skip_to = 0
-        self._drained = False
+        self._drained, self._from_start = False, True
         self._skip = "DEFAULT"
         self._given_pts = None
         self._given_number = -1
 
     def _decode_all(self) -> Iterator[av.VideoFrame]:
-        """Decode from the start what can be decoded."""
+        """Decode everything from the start."""
         self._reopen()
-        yield from self._container.decode(self._stream)
-        self._reopen()
+        while (packet := self._next_packet()) is not None:
+            yield from self._decode(packet)
+        yield from self._stream.decode(None)
 
-    def _index_by_decoding(self, packets: PacketTable) -> FrameIndex:
-        stream = self._stream
-        index = index_by_decoding(packets, self._decode_all(), stream.guessed_rate, self._unit)
+    def _index_by_decoding(self) -> FrameIndex:
+        stream, unreal = self._stream, self._has_no_presentation_times()
+        index = index_by_decoding(self._packets, not unreal, self._decode_all(), stream.guessed_rate, self._unit)
         self._reopen()
         return index
+
+
+def _nal_units(data: bytes, codec: str) -> Iterator[int]:
+    """List the types of the NAL units in a packet of mp4 or Matroska, where each has its length before it."""
+    place = 0
+    while place + 5 <= len(data):
+        yield data[place + 4] & 0x1F if codec == "h264" else data[place + 4] >> 1 & 0x3F
+        place += 4 + int.from_bytes(data[place : place + 4], "big")
 
 
 def best_stream(container: InputContainer) -> VideoStream:
@@ -372,12 +438,12 @@ def _unit(stream: VideoStream) -> Fraction:
     return stream.time_base
 
 
-def _container_duration_s(container: InputContainer, stream: VideoStream) -> float | None:
-    """Length of the video as the container states it: of its stream, by the tag that Matroska has, or of the whole."""
+def _stated_end_s(stream: VideoStream) -> float | None:
+    """When the video ends as the container states it: of its stream, or by the tag that Matroska has."""
     if stream.duration:
-        return float(stream.duration * _unit(stream))
+        return float(((stream.start_time or 0) + stream.duration) * _unit(stream))
     tag = stream.metadata.get("DURATION", "")
     if tag.count(":") == 2:
         hours, minutes, seconds = tag.split(":")
         return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
-    return container.duration / av.time_base if container.duration else None
+    return None

@@ -27,9 +27,6 @@ LENGTH_TOLERANCE_S = 1.0
 TIME_TOLERANCE_S = 0.002
 """How far a decoder's time of a frame may be from the container's: Matroska rounds to milliseconds."""
 
-_CPP_PLACE = re.compile(r"(\[\d\d:\d\d:\d\d\] )?[\w/.-]+\.(cc|cpp|h):\d+:? ?")
-_CPP_STACK = re.compile(r"Stack trace|Exception raised from")
-
 COLOR_TOLERANCE = 8.0
 """How far two decoders' pictures may differ, in levels of 255 on average: they round and scale color differently."""
 
@@ -88,15 +85,35 @@ class _CheckedReader:
         reason = self._reference.special_pixels()
         if reason:
             raise self._cannot(reason)
+        with self._own_errors():
+            self._open(path)
 
     def frames_at(self, times_s: Sequence[float]) -> Iterator[tuple[float, np.ndarray]]:
         """See `VideoReader`."""
         numbers = np.searchsorted(self.times_s, np.asarray(times_s, dtype=np.float64) + 1e-6, side="right") - 1
         for number in np.maximum(numbers, 0).tolist():
-            yield float(self.times_s[number]), self._read(number)
+            with self._own_errors():
+                pixels_HWC = self._read(number)
+            yield float(self.times_s[number]), pixels_HWC
+
+    def _open(self, path: Path) -> None:
+        """Open the decoder and compare what it says of the file with the index. Raises `DecodeError`."""
+        raise NotImplementedError
 
     def _read(self, number: int) -> np.ndarray:
         raise NotImplementedError
+
+    @contextmanager
+    def _own_errors(self) -> Iterator[None]:
+        """Tell the decoder's own errors, of which each has a class of its own, as what they are: its limits."""
+        try:
+            yield
+        except (DecodeError, ImportError, OSError):
+            raise
+        except Exception as error:  # noqa: BLE001 - re-raised as a `DecodeError`
+            if is_out_of_memory(error):
+                raise
+            raise self._cannot(f"it fails ({_first_words(error)})") from error
 
     def _compare_first_picture(self) -> None:
         """Compare the first frame with the reference's: orientation, size and colors. Raises `DecodeError`."""
@@ -129,11 +146,9 @@ class DecordReader(_CheckedReader):
 
     backend = "decord"
 
-    def __init__(self, path: Path) -> None:
-        """Open `path`."""
+    def _open(self, path: Path) -> None:
         import decord
 
-        super().__init__(path)
         reason = self._reference.counting_goes_wrong()
         if reason:
             raise self._cannot(reason)
@@ -153,11 +168,9 @@ class TorchcodecReader(_CheckedReader):
 
     backend = "torchcodec"
 
-    def __init__(self, path: Path) -> None:
-        """Open `path`."""
-        from torchcodec.decoders import VideoDecoder
+    def _open(self, path: Path) -> None:
+        from torchcodec.decoders import VideoDecoder  # type: ignore[attr-defined]  # re-exported without saying so
 
-        super().__init__(path)
         self._decoder = VideoDecoder(
             str(path),
             stream_index=self._reference.stream_index,
@@ -267,5 +280,11 @@ def _in_our_words(error: Exception) -> str:
         return "this user may not read the file"
     if isinstance(error, EOFError):
         return "the file ends too early"
-    words = _CPP_STACK.split(_CPP_PLACE.sub("", str(error)))[0]
-    return " ".join(words.split()) or type(error).__name__
+    return _first_words(error)
+
+
+def _first_words(error: Exception, most: int = 200) -> str:
+    """Shorten the message of a library to one line, without the place in its source that it begins with."""
+    words = " ".join(str(error).split()) or type(error).__name__
+    words = re.sub(r"^(\[[\d:]+\] )?\S*\.(cc|cpp):\d+: |^\S+, \S+\.cpp:\d+, ", "", words)
+    return words if len(words) <= most else words[:most] + "…"

@@ -165,7 +165,8 @@ def resize_picture(pixels_HWC: np.ndarray, size: tuple[int, int]) -> torch.Tenso
     picture = torch.from_numpy(np.ascontiguousarray(pixels_HWC)).permute(2, 0, 1)
     if tuple(picture.shape[1:]) == size:
         return picture
-    return resize(picture, list(size), interpolation=InterpolationMode.BICUBIC, antialias=True)
+    resized: torch.Tensor = resize(picture, list(size), interpolation=InterpolationMode.BICUBIC, antialias=True)
+    return resized
 
 
 def load_video(

@@ -24,6 +24,15 @@ if TYPE_CHECKING:
 NO_TIME = np.iinfo(np.int64).min
 """Stands for a time that the container does not state."""
 
+RESTARTING = {"mpegts", "mpeg"}
+"""Formats of FFmpeg, by name, that are put together by writing one file behind another."""
+
+RESTART_S = 0.5
+"""A decoding time this much before the last one is a clock that started again."""
+
+MOST_REPEATS = 0.1
+"""Share of frames that may have the time of another one; nobody sees the earlier of the two."""
+
 
 @dataclass(frozen=True, slots=True)
 class PacketTable:
@@ -31,7 +40,8 @@ class PacketTable:
 
     `pts` and `dts` are presentation and decoding times, `NO_TIME` where the container states none; `size` counts bytes.
     `key` marks packets that decoding can start at, `shown` those whose frame a player shows (an edit list may hide it,
-    VP8 has frames that only serve as references).
+    VP8 has frames that only serve as references). `shift` is what was added to the times that the file states, where
+    its clock starts again on the way.
     """
 
     pts: np.ndarray
@@ -40,15 +50,29 @@ class PacketTable:
     size: np.ndarray
     key: np.ndarray
     shown: np.ndarray
+    shift: np.ndarray | None = None
 
-    def find(self, packet: Packet) -> int | None:
+    @property
+    def first_key(self) -> int:
+        """Place of the first packet that decoding can start at; 0 where none is marked."""
+        return int(self.key.argmax())
+
+    def find(self, packet: Packet[VideoStream]) -> int | None:
         """Give the place of a packet, or `None` where it is not (or not only once) in the table."""
         same = np.flatnonzero((self.pts == _time(packet.pts)) & (self.size == packet.size))
         return int(same[0]) if len(same) == 1 else None
 
-    def is_at(self, packet: Packet, place: int) -> bool:
+    def is_at(self, packet: Packet[VideoStream], place: int) -> bool:
         """Say whether a packet is the one at a place. Decoding times may differ after a seek (Matroska has none)."""
-        return place < len(self.pts) and self.pts[place] == _time(packet.pts) and self.size[place] == packet.size
+        if place >= len(self.pts) or self.size[place] != packet.size:
+            return False
+        shift = 0 if self.shift is None or packet.pts is None else int(self.shift[place])
+        return int(self.pts[place]) == _time(packet.pts) + shift
+
+    def place_in_time(self, packet: Packet[VideoStream], place: int) -> None:
+        """Give a packet the times that the table has for it."""
+        if self.shift is not None and self.pts[place] != NO_TIME:
+            packet.pts, packet.dts = int(self.pts[place]), int(self.dts[place])
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +84,7 @@ class FrameIndex:
         end_pts: When the last frame leaves the screen.
         packets: The packets behind them.
         decoded: Whether the frames were counted by decoding them all.
+        repeats: Whether frames share a time: the last one of each is listed.
         by_number: The frames carry no usable times of their own: `pts[n]` is the time of the nth that a decoder gives.
     """
 
@@ -67,6 +92,7 @@ class FrameIndex:
     end_pts: int
     packets: PacketTable
     decoded: bool = False
+    repeats: bool = False
     by_number: bool = False
 
 
@@ -83,7 +109,21 @@ def read_packets(container: InputContainer, stream: VideoStream) -> PacketTable:
         )
     if not rows:
         raise DecodeError("it holds no video frames")
-    return PacketTable(*(np.array(column) for column in zip(*rows, strict=True)))
+    packets = PacketTable(*(np.array(column) for column in zip(*rows, strict=True)))
+    return _on_one_clock(packets, _unit_s(stream)) if set(container.format.name.split(",")) & RESTARTING else packets
+
+
+def _on_one_clock(packets: PacketTable, unit_s: float) -> PacketTable:
+    """Join parts of a stream whose clock starts again (transport streams that were put together), like players."""
+    if (packets.dts == NO_TIME).any() or (packets.pts == NO_TIME).any():
+        return packets
+    back = np.diff(packets.dts) < -RESTART_S / unit_s
+    if not back.any():
+        return packets
+    steps = np.diff(packets.dts)
+    usual = int(np.median(steps[~back]))
+    shift = np.concatenate([[0], np.cumsum(np.where(back, usual - steps, 0))])
+    return replace(packets, pts=packets.pts + shift, dts=packets.dts + shift, shift=shift)
 
 
 def index_by_packets(packets: PacketTable, start: Iterable[VideoFrame]) -> FrameIndex | None:
@@ -98,7 +138,7 @@ def index_by_packets(packets: PacketTable, start: Iterable[VideoFrame]) -> Frame
     pts = packets.pts[shown]
     if (pts == NO_TIME).any() or len(np.unique(pts)) < len(pts):
         return None
-    first_key = int(packets.key.argmax())  # 0 without any
+    first_key = packets.first_key
     leading = shown & (packets.pts < packets.pts[first_key])
     leading[:first_key] |= shown[:first_key]
     if leading.any():
@@ -113,12 +153,13 @@ def index_by_packets(packets: PacketTable, start: Iterable[VideoFrame]) -> Frame
 
 
 def index_by_decoding(
-    packets: PacketTable, frames: Iterable[VideoFrame], rate: Fraction | None, unit: Fraction
+    packets: PacketTable, times_are_real: bool, frames: Iterable[VideoFrame], rate: Fraction | None, unit: Fraction
 ) -> FrameIndex:
     """Decode all frames once and keep their times.
 
     Args:
         packets: All packets of the stream.
+        times_are_real: Whether the container has times of presentation at all.
         frames: Decodes the stream from its start.
         rate: Frames a second, for a stream without any times.
         unit: Seconds per unit of time.
@@ -132,9 +173,11 @@ def index_by_decoding(
     duration = found[-1][1]
     if all(time is not None for time, _ in found):
         pts = np.array([time for time, _ in found], dtype=np.int64)
-        if (np.diff(pts) > 0).all():
-            return FrameIndex(pts, int(pts[-1]) + _last_duration(pts, duration), packets, decoded=True)
-        if not _has_slots(packets):
+        steps = np.diff(pts)
+        if (steps >= 0).all() and (steps == 0).sum() <= MOST_REPEATS * len(pts):
+            end_pts = int(pts[-1]) + _last_duration(np.unique(pts), duration)
+            return FrameIndex(np.unique(pts), end_pts, packets, decoded=True, repeats=not steps.all())
+        if times_are_real and not (packets.pts == packets.dts).all():
             raise DecodeError(_disorder(pts, unit))
     pts = _times_by_number(packets, len(found), rate, unit)
     return FrameIndex(pts, int(pts[-1]) + _last_duration(pts, 0), packets, decoded=True, by_number=True)
@@ -144,7 +187,8 @@ def _times_by_number(packets: PacketTable, count: int, rate: Fraction | None, un
     """Times of frames that carry none: the nth is shown in the nth slot of the file, as avi wants it."""
     dts = packets.dts[packets.shown]
     if _has_slots(packets) and count <= len(dts):
-        return dts[:count]
+        slots: np.ndarray = dts[:count]
+        return slots
     if (dts == NO_TIME).all() and rate:
         return np.array([round(number / rate / unit) for number in range(count)], dtype=np.int64)
     raise DecodeError(
@@ -185,9 +229,13 @@ def _last_duration(pts: np.ndarray, stated: int) -> int:
     return int(np.median(np.diff(np.sort(pts))))
 
 
-def _is_hidden_vp8(packet: Packet) -> bool:
+def _is_hidden_vp8(packet: Packet[VideoStream]) -> bool:
     """Read `show_frame` of a VP8 frame header (RFC 6386, section 9.1)."""
     return not bytes(packet)[0] & 0x10
+
+
+def _unit_s(stream: VideoStream) -> float:
+    return float(stream.time_base or 0)
 
 
 def _time(value: int | None) -> int:

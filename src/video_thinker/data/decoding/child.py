@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from video_thinker.data.decoding.failures import is_out_of_memory
-from video_thinker.data.decoding.protocol import receive_exactly, receive_message, send_frame, send_message
+from video_thinker.data.decoding.protocol import FrameSlot, receive_exactly, receive_message, send_message
 
 LIFELINE = 0
 """Standard input; see the module."""
@@ -70,18 +70,19 @@ class Server:
 
     Args:
         connection: The child's end of the socket.
+        slot: Where frames are put.
     """
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: socket.socket, slot: FrameSlot) -> None:
         """See the class."""
-        self._connection = connection
+        self._connection, self._slot = connection, slot
         self._reader: Any = None
 
     def serve(self) -> None:
         """Answer until the parent closes the socket."""
         while True:
             try:
-                kind, *arguments = receive_message(self._connection, receive_exactly)
+                kind, *arguments = self._receive()
             except (EOFError, ConnectionError):
                 return
             try:
@@ -90,6 +91,9 @@ class Server:
                 return
             except Exception as error:  # noqa: BLE001 - sent to the parent, which raises it there
                 self._send("error", *describe(error))
+
+    def _receive(self) -> tuple[Any, ...]:
+        return receive_message(self._connection, receive_exactly)
 
     def _send(self, *message: Any) -> None:
         send_message(self._connection, message)
@@ -105,21 +109,29 @@ class Server:
         self._send("opened", self._reader.facts)
 
     def _frames(self, times_s: list[float]) -> None:
-        frame: np.ndarray
-        for time_s, frame in self._reader.frames_at(times_s):
-            send_frame(self._connection, time_s, frame)
+        frame_HWC: np.ndarray
+        slot_is_free = True
+        for time_s, frame_HWC in self._reader.frames_at(times_s):
+            if not slot_is_free:
+                self._receive()  # "taken"
+            self._slot.array(frame_HWC.shape)[...] = frame_HWC
+            self._send("frame", time_s, frame_HWC.shape)
+            slot_is_free = False
         self._send("end")
+
+    def _taken(self) -> None:
+        """Go on: the last frame has been taken, or an error has come after it."""
 
     def _close(self) -> None:
         self._reader = None
 
 
-def main(file_descriptor: int) -> None:
-    """Serve on an inherited socket."""
+def main(socket_descriptor: int, slot_descriptor: int) -> None:
+    """Serve on an inherited socket, with an inherited slot."""
     end_with_parent()
     die_first()
     warnings.simplefilter("ignore")
     quiet = os.open(os.devnull, os.O_WRONLY)
-    connection = socket.socket(fileno=file_descriptor)
+    connection = socket.socket(fileno=socket_descriptor)
     os.dup2(quiet, sys.stderr.fileno())  # FFmpeg writes there what a message of ours says better
-    Server(connection).serve()
+    Server(connection, FrameSlot(slot_descriptor)).serve()

@@ -29,7 +29,7 @@ import numpy as np
 from video_thinker import errors
 from video_thinker.config import DEFAULT_MEDIA_TIMEOUT_S
 from video_thinker.data.decoding.failures import cannot_decode, check_file
-from video_thinker.data.decoding.protocol import receive_message, send_message
+from video_thinker.data.decoding.protocol import FrameSlot, receive_message, send_message
 from video_thinker.errors import ConfigError, DecodeError, MediaMemoryError
 
 START_TIMEOUT_S = 120.0
@@ -38,7 +38,9 @@ START_TIMEOUT_S = 120.0
 END_TIMEOUT_S = 5.0
 """A child that sits in the kernel, as on a dead network disk, dies late; nobody waits for that."""
 
-_CHILD = "import sys; sys.path[:] = {path!r}; from video_thinker.data.decoding.child import main; main({fd})"
+_CHILD = (
+    "import sys; sys.path[:] = {path!r}; from video_thinker.data.decoding.child import main; main({socket}, {slot})"
+)
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
@@ -78,14 +80,16 @@ class _Child:
 
     def __init__(self) -> None:
         ours, theirs = socket.socketpair()
+        self.slot = FrameSlot.make()
+        inherited = {"socket": theirs.fileno(), "slot": self.slot.fileno()}
         path = [entry or str(Path.cwd()) for entry in sys.path]
-        command = [sys.executable, "-W", "ignore", "-c", _CHILD.format(path=path, fd=theirs.fileno())]
+        command = [sys.executable, "-W", "ignore", "-c", _CHILD.format(path=path, **inherited)]
         self.connection = ours
         self.process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
-            pass_fds=[theirs.fileno()],
+            pass_fds=list(inherited.values()),
             env={**os.environ, **_ONE_THREAD},
             process_group=0,  # Ctrl-C in the terminal is for the command
         )
@@ -94,6 +98,7 @@ class _Child:
     def let_go(self) -> None:
         """Close our ends, which ends the child."""
         self.connection.close()
+        self.slot.close()
         if self.process.stdin is not None:
             self.process.stdin.close()
 
@@ -243,16 +248,19 @@ class RemoteReader:
             MediaMemoryError: there is not enough memory.
         """
         self._reusable = False
-        try:
-            send_message(self._child.connection, ("frames", list(times_s)))
-        except ConnectionError:
-            raise self._ended() from None
+        self._send("frames", list(times_s))
         while (message := self._receive())[0] == "frame":
             _, time_s, shape = message
-            frame_HWC = np.empty(shape, np.uint8)
-            self._fill(frame_HWC.data.cast("B"))
+            frame_HWC = self._child.slot.array(shape).copy()
+            self._send("taken")
             yield time_s, frame_HWC
         self._reusable = True
+
+    def _send(self, *message: Any) -> None:
+        try:
+            send_message(self._child.connection, message)
+        except (TimeoutError, ConnectionError):  # a child that lives always reads
+            raise self._ended() from None
 
     def _receive(self) -> tuple[Any, ...]:
         try:
@@ -265,14 +273,6 @@ class RemoteReader:
             self._reusable = True
             raise _rebuild(self._request, message[1], message[2])
         return message
-
-    def _fill(self, buffer: memoryview) -> None:
-        try:
-            self._wait.receive(self._child.connection, buffer)
-        except TimeoutError:
-            raise self._too_late() from None
-        except (EOFError, ConnectionError):
-            raise self._ended() from None
 
     def _too_late(self) -> DecodeError:
         self._child.kill()
