@@ -10,6 +10,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import numpy as np
+from av.video.reformatter import ColorPrimaries, ColorTrc
 
 from video_thinker.errors import DecodeError
 
@@ -17,8 +18,11 @@ if TYPE_CHECKING:
     from av import VideoFrame
     from av.video.reformatter import VideoReformatter
 
-HDR = {16: "PQ", 18: "HLG"}
-"""Transfer characteristics of high dynamic range (ITU-T H.273, table 3)."""
+HDR = (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67)
+"""Transfer characteristics of high dynamic range, PQ and HLG (ITU-T H.273, table 3)."""
+
+SDR = (ColorTrc.BT709, ColorTrc.SMPTE170M, ColorTrc.BT2020_10, ColorTrc.BT2020_12)
+"""Those of BT.709 and BT.2020, which are the same curve."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +57,8 @@ def turn_of(frame: VideoFrame) -> Turn:
     Raises:
         DecodeError: it turns the picture by something else than quarters.
     """
-    for data in frame.side_data:
-        if data.type.name == "DISPLAYMATRIX":
-            return _turn_by_matrix(np.frombuffer(memoryview(data), dtype=np.int32))
-    return Turn()
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    return Turn() if matrix is None else _turn_by_matrix(np.frombuffer(bytes(matrix), dtype=np.int32))
 
 
 def _turn_by_matrix(matrix: np.ndarray) -> Turn:
@@ -77,13 +79,30 @@ def _turn_by_matrix(matrix: np.ndarray) -> Turn:
 
 
 def to_rgb(frame: VideoFrame, reformatter: VideoReformatter) -> np.ndarray:
-    """Convert a frame to uint8 (H, W, 3), as stored (see `turn_of`); transparent parts become white."""
+    """Convert a frame to uint8 (H, W, 3), as stored (see `turn_of`).
+
+    Transparent parts become white. HDR and the colors of BT.2020 are brought to BT.709 by FFmpeg's color management
+    (libswscale 9): reference white, 203 cd/m2 (ITU-R BT.2408), becomes white, and what is brighter is white, too.
+    """
     if any(component.is_alpha for component in frame.format.components):
         rgba = reformatter.reformat(frame, format="rgba", threads=1).to_ndarray()
         opacity = rgba[..., 3:].astype(np.uint16)
         mixed = (rgba[..., :3] * opacity + 255 * (255 - opacity) + 127) // 255
         return mixed.astype(np.uint8)
+    if is_wide(frame):
+        return reformatter.reformat(
+            frame,
+            format="rgb24",
+            dst_color_trc=ColorTrc.BT709,
+            dst_color_primaries=ColorPrimaries.BT709,
+            threads=1,
+        ).to_ndarray()
     return reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray()
+
+
+def is_wide(frame: VideoFrame) -> bool:
+    """Whether a frame's colors go beyond what a picture of 8 bits in BT.709 can hold."""
+    return frame.color_trc in HDR or (frame.color_primaries == ColorPrimaries.BT2020 and frame.color_trc in SDR)
 
 
 def displayed_size(width: int, height: int, pixel_aspect: Fraction | None, turn: Turn) -> tuple[int, int]:

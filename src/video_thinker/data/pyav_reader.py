@@ -23,7 +23,8 @@ from av.stream import Discard, Disposition
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
-from video_thinker.data.pixels import HDR, displayed_size, to_rgb, turn_of
+from video_thinker.data.mp4_index import read_tables
+from video_thinker.data.pixels import displayed_size, is_wide, to_rgb, turn_of
 from video_thinker.data.video_index import (
     NO_TIME,
     FrameIndex,
@@ -48,6 +49,10 @@ WITHOUT_PRESENTATION_TIMES = {"avi", "h264", "hevc", "m4v", "mpegvideo", "vc1", 
 
 REORDERING = {"h264", "hevc", "vc1", "wmv3"}
 """Codecs whose header does not always tell that frames are shown in another order than they are decoded."""
+
+
+class _TablesAreWrongError(Exception):
+    """The file's packets are not those that the tables in its head announce."""
 
 
 class PyavReader:
@@ -79,11 +84,19 @@ class PyavReader:
         self.codec: str = self._stream.codec_context.name
         self._unit = _unit(self._stream)
         self._seekable = True
-        self._packets = read_packets(self._container, self._stream)
+        self._by_tables = True
+        self._index_file()
+        self._read_first()
+
+    def _index_file(self) -> None:
+        tables = read_tables(self._path, self._container, self._stream) if self._by_tables else None
+        self._by_tables = tables is not None
+        if tables is None:
+            self._reopen()
+        self._packets = tables or read_packets(self._container, self._stream)
         index = None if self._has_no_presentation_times() else index_by_packets(self._packets, self._decode_all())
         self._set_index(index or self._index_by_decoding())
         self._reopen()
-        self._read_first()
 
     def _has_no_presentation_times(self) -> bool:
         """Avi and bare streams number packets in decoding order, which tells nothing where frames are reordered."""
@@ -100,10 +113,15 @@ class PyavReader:
         self.fps = len(index.pts) / self.duration_s if self.duration_s > 0 else 0.0
 
     def _read_first(self) -> None:
-        frame = next(self._frames([0]))
+        frame = self._first_frame()
         self._turn = turn_of(frame)
         aspect = self._stream.sample_aspect_ratio
         self.width, self.height = displayed_size(frame.width, frame.height, aspect, self._turn)
+
+    def _first_frame(self) -> av.VideoFrame:
+        while (frame := next(self._frames([0]), None)) is None:
+            pass  # the index was made anew
+        return frame
 
     @property
     def stream_index(self) -> int:
@@ -112,11 +130,11 @@ class PyavReader:
 
     def special_pixels(self) -> str:
         """Say what must be done to the pictures beyond turning them by quarters; empty if nothing."""
-        frame = next(self._frames([0]))
+        frame = self._first_frame()
         if turn_of(frame).mirrored:
             return "its display matrix mirrors the picture"
-        if frame.color_trc in HDR:
-            return f"its colors are HDR ({HDR[frame.color_trc]})"
+        if is_wide(frame):
+            return "its colors are HDR or those of BT.2020"
         if any(component.is_alpha for component in frame.format.components):
             return "its pictures have transparent parts"
         return ""
@@ -180,12 +198,9 @@ class PyavReader:
         while done < len(wanted):
             numbers = np.searchsorted(self.times_s, wanted[done:] + 1e-6, side="right") - 1
             numbers = np.maximum(numbers, 0).tolist()
-            index = self._index
             for number, frame in zip(numbers, self._frames(numbers), strict=False):
                 yield float(self.times_s[number]), turn_of(frame).apply(to_rgb(frame, self._reformatter))
                 done += 1
-            if done < len(wanted) and self._index is index:
-                raise AssertionError("frames ended early")
 
     def _frames(self, numbers: Sequence[int]) -> Iterator[av.VideoFrame]:
         """Decode frames by ascending number. Ends early when the index turned out wrong and was made anew."""
@@ -193,19 +208,25 @@ class PyavReader:
         wanted = {int(index.pts[number]) for number in numbers}
         frame = None
         for position, number in enumerate(numbers):
-            if position and number == numbers[position - 1]:
-                assert frame is not None
-                yield frame
-                continue
-            following = numbers[position + 1] if position + 1 < len(numbers) else None
-            by_time = not index.by_number
-            frame = self._frame_by_time(number, following, wanted) if by_time else self._frame_by_number(number)
+            if frame is None or number != numbers[position - 1]:
+                following = numbers[position + 1] if position + 1 < len(numbers) else None
+                try:
+                    frame = self._find(number, following, wanted)
+                except _TablesAreWrongError:
+                    self._by_tables = False
+                    self._index_file()
+                    return
             if frame is None:
                 if index.decoded:
-                    raise DecodeError(f"the frame at {self.times_s[number]:.3f} s cannot be decoded")
+                    raise DecodeError(f"codec {self.codec}: the frame at {self.times_s[number]:.3f} s is damaged")
                 self._set_index(self._index_by_decoding())
                 return
             yield frame
+
+    def _find(self, number: int, following: int | None, wanted: set[int]) -> av.VideoFrame | None:
+        if self._index.by_number:
+            return self._frame_by_number(number)
+        return self._frame_by_time(number, following, wanted)
 
     # By time.
 
@@ -318,7 +339,8 @@ class PyavReader:
         except InvalidDataError as error:
             if self._place <= self._packets.first_key:
                 return []
-            time_s = float((packet.pts or packet.dts or 0) * self._unit)
+            start = int(self._packets.pts[self._packets.shown].min())
+            time_s = max(0.0, float(((packet.pts or start) - start) * self._unit))
             raise DecodeError(f"codec {self.codec}: the data at {time_s:.2f} s is damaged") from error
 
     def _drain(self) -> None:
@@ -332,9 +354,11 @@ class PyavReader:
             packet, self._pending = self._pending, None
             if packet is None:
                 packet = next((packet for packet in self._demuxed if packet.size), None)
-            if packet is None:
+            if packet is None or self._place == len(packets.pts):
                 return None
             if not packets.is_at(packet, self._place):
+                if self._by_tables:
+                    raise _TablesAreWrongError
                 if self._from_start:
                     raise DecodeError("its packets change from one reading to the next")
                 self._seekable = False

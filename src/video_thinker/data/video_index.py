@@ -100,6 +100,7 @@ def read_packets(container: InputContainer, stream: VideoStream) -> PacketTable:
     """Read all packets of a stream, from where the container stands, without decoding them."""
     is_vp8 = stream.codec_context.name == "vp8"
     rows = []
+    is_cut = False
     for packet in container.demux(stream):
         if packet.size == 0:  # the end, or (avi) "the frame before stays"
             continue
@@ -107,6 +108,8 @@ def read_packets(container: InputContainer, stream: VideoStream) -> PacketTable:
         rows.append(
             (_time(packet.pts), _time(packet.dts), packet.duration or 0, packet.size, packet.is_keyframe, shown)
         )
+    if is_cut:
+        rows.pop()  # the file ends within it
     if not rows:
         raise DecodeError("it holds no video frames")
     packets = PacketTable(*(np.array(column) for column in zip(*rows, strict=True)))
