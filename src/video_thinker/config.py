@@ -247,8 +247,10 @@ def _check_keys(keys: Sequence[str], dataclass_types: Sequence[type], where: str
 
 
 def _may_be_null(key: str, dataclass_types: Sequence[type]) -> bool:
-    fields = [field_ for kind in dataclass_types for field_ in dataclasses.fields(kind) if field_.name == key]
-    return any("None" in str(field_.type) or "Optional" in str(field_.type) for field_ in fields)
+    # Not from `dataclasses.fields`: the parser of transformers takes "| None" off the types there.
+    classes = [base for kind in dataclass_types for base in kind.__mro__]
+    hints = [str(vars(base).get("__annotations__", {}).get(key, "")) for base in classes]
+    return any("None" in hint or "Optional" in hint for hint in hints)
 
 
 def read_config(dataclass_types: Sequence[type], argv: Sequence[str]) -> dict[str, Any]:
@@ -326,7 +328,12 @@ def check_media_timeout(seconds: float | None) -> None:
 
 def add_video_flags(parser: argparse._ActionsContainer, names: Sequence[str], *, given_only: bool = False) -> None:
     """Add keys of `VideoArguments` as flags, `fps` as `--fps`; with `given_only`, one that is not given is `None`."""
-    kinds: dict[str, Callable[[str], Any]] = {"prompt_style": str, "fps": float, "video_backend": str, "media_timeout_s": parse_media_timeout}
+    kinds: dict[str, Callable[[str], Any]] = {
+        "prompt_style": str,
+        "fps": float,
+        "video_backend": str,
+        "media_timeout_s": parse_media_timeout,
+    }
     fields = {field_.name: field_ for field_ in dataclasses.fields(VideoArguments)}
     for name in names:
         default = None if given_only else fields[name].default
