@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -163,7 +164,7 @@ def main() -> int:
             repeat_clip(path, long_path, times=30)
             chosen = cases(path, long_path)
         for name, (file, numbers) in chosen.items():
-            ways = {way: lambda read=read: read(file, numbers) for way, read in WAYS.items()}
+            ways = {way: partial(read, file, numbers) for way, read in WAYS.items()}
             results[name] = measure(ways, args.repeats)
             show(name, results[name])
         name = "a training's sample: 16 frames, resized"

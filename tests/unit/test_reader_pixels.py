@@ -144,7 +144,7 @@ def test_hdr_has_its_reference_white_at_white(tmp_path, backend):
         return
     gray = read_all(path)[1][0][1][8, 8::16].astype(int)
     assert np.ptp(gray, axis=1).max() <= 2
-    assert gray[:, 0].tolist() == pytest.approx([0, 97, 142, 253, 255], abs=4)
+    assert gray[:, 0].tolist() == pytest.approx([0, 73, 124, 254, 255], abs=3)
 
 
 @pytest.mark.parametrize(("matrix", "full"), [(1, False), (5, False), (1, True)])
@@ -206,11 +206,11 @@ def test_seeks_that_go_astray_are_seen(tmp_path, monkeypatch):
 def test_half_a_download(tmp_path):
     for name in ("half.mkv", "half.mp4"):
         path = Clip(name, options=CLOSED, muxer={"movflags": "faststart"} if "mp4" in name else {}).write(tmp_path)
-        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        path.write_bytes(path.read_bytes()[: path.stat().st_size * 8 // 10])
         with pytest.raises(DecodeError, match=r"(can be read of the|states).* 4\.00 s.*cut off"):
             load_video(path, VideoSampling())
         info = probe_video(path)
-        assert info.stated_duration_s == pytest.approx(4, abs=0.05) and info.duration_s < 3 and info.difference
+        assert info.stated_duration_s == pytest.approx(4, abs=0.05) and info.duration_s < 2.95 and info.difference
 
 
 def test_one_frame_same_times_and_damage_are_refused(tmp_path):

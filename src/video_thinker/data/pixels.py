@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,6 +24,14 @@ HDR = (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67)
 
 SDR = (ColorTrc.BT709, ColorTrc.SMPTE170M, ColorTrc.BT2020_10, ColorTrc.BT2020_12)
 """Those of BT.709 and BT.2020, which are the same curve."""
+
+REFERENCE_WHITE = 203.0
+"""Luminance in cd/m2 of white paper in HDR (ITU-R BT.2408)."""
+
+TO_BT709 = np.array(
+    [[1.6605, -0.5876, -0.0728], [-0.1246, 1.1329, -0.0083], [-0.0182, -0.1006, 1.1187]], dtype=np.float32
+)
+"""Colors of BT.2020 -> BT.709, of light (ITU-R BT.2087, annex 2)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +67,10 @@ def turn_of(frame: VideoFrame) -> Turn:
         DecodeError: it turns the picture by something else than quarters.
     """
     matrix = frame.side_data.get("DISPLAYMATRIX")
-    return Turn() if matrix is None else _turn_by_matrix(np.frombuffer(bytes(matrix), dtype=np.int32))
+    if matrix is None:
+        return Turn()
+    words = np.frombuffer(memoryview(matrix), dtype=np.int32)  # type: ignore[arg-type]  # av's stubs call it text
+    return _turn_by_matrix(words)
 
 
 def _turn_by_matrix(matrix: np.ndarray) -> Turn:
@@ -81,8 +93,7 @@ def _turn_by_matrix(matrix: np.ndarray) -> Turn:
 def to_rgb(frame: VideoFrame, reformatter: VideoReformatter) -> np.ndarray:
     """Convert a frame to uint8 (H, W, 3), as stored (see `turn_of`).
 
-    Transparent parts become white. HDR and the colors of BT.2020 are brought to BT.709 by FFmpeg's color management
-    (libswscale 9): reference white, 203 cd/m2 (ITU-R BT.2408), becomes white, and what is brighter is white, too.
+    Transparent parts become white. HDR and the colors of BT.2020 are brought to BT.709, see `_narrow`.
     """
     if any(component.is_alpha for component in frame.format.components):
         rgba = reformatter.reformat(frame, format="rgba", threads=1).to_ndarray()
@@ -90,19 +101,54 @@ def to_rgb(frame: VideoFrame, reformatter: VideoReformatter) -> np.ndarray:
         mixed = (rgba[..., :3] * opacity + 255 * (255 - opacity) + 127) // 255
         return mixed.astype(np.uint8)
     if is_wide(frame):
-        return reformatter.reformat(
-            frame,
-            format="rgb24",
-            dst_color_trc=ColorTrc.BT709,
-            dst_color_primaries=ColorPrimaries.BT709,
-            threads=1,
-        ).to_ndarray()
+        return _narrow(reformatter.reformat(frame, format="rgb48le", threads=1).to_ndarray(), frame.color_trc)
     return reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray()
 
 
 def is_wide(frame: VideoFrame) -> bool:
     """Whether a frame's colors go beyond what a picture of 8 bits in BT.709 can hold."""
     return frame.color_trc in HDR or (frame.color_primaries == ColorPrimaries.BT2020 and frame.color_trc in SDR)
+
+
+def _narrow(codes_HWC: np.ndarray, transfer: int) -> np.ndarray:
+    """Bring uint16 (H, W, 3) in BT.2020 colors to uint8 in BT.709.
+
+    Reference white, 203 cd/m2 (ITU-R BT.2408), becomes white; what is brighter, or of a color that BT.709 lacks, is cut
+    off. HLG is shown as on a display of 1000 cd/m2 (ITU-R BT.2100, table 5).
+    """
+    light = _light(transfer)[codes_HWC >> 4]
+    if transfer == ColorTrc.ARIB_STD_B67:
+        luminance = light @ np.array([0.2627, 0.6780, 0.0593], dtype=np.float32)
+        light *= (1000 / REFERENCE_WHITE) * luminance[..., None] ** np.float32(0.2)
+    light = np.clip(light @ TO_BT709.T, 0, 1)
+    pixels_HWC: np.ndarray = _codes()[(np.sqrt(light) * 4095 + 0.5).astype(np.uint16)]
+    return pixels_HWC
+
+
+@cache
+def _light(transfer: int) -> np.ndarray:
+    """Light of a code of 12 bits, by transfer function: (4096,), 1 is reference white (HLG: of the scene, 1 is all)."""
+    code = np.linspace(0, 1, 4096)
+    if transfer == ColorTrc.SMPTE2084:  # SMPTE ST 2084, equation 4.1
+        root = code ** (1 / 78.84375)
+        light = (
+            10000
+            / REFERENCE_WHITE
+            * (np.maximum(root - 0.8359375, 0) / (18.8515625 - 18.6875 * root)) ** (1 / 0.1593017578125)
+        )
+    elif transfer == ColorTrc.ARIB_STD_B67:  # ITU-R BT.2100, table 5
+        light = np.where(code <= 0.5, code**2 / 3, (np.exp((code - 0.55991073) / 0.17883277) + 0.28466892) / 12)
+    else:  # ITU-R BT.709, item 1.2
+        light = np.where(code < 0.081, code / 4.5, ((code + 0.099) / 1.099) ** (1 / 0.45))
+    return light.astype(np.float32)
+
+
+@cache
+def _codes() -> np.ndarray:
+    """BT.709's codes of 8 bits by the square root of light: (4096,)."""
+    light = np.linspace(0, 1, 4096) ** 2
+    code = np.where(light < 0.018, 4.5 * light, 1.099 * light**0.45 - 0.099)
+    return np.round(255 * code).astype(np.uint8)
 
 
 def displayed_size(width: int, height: int, pixel_aspect: Fraction | None, turn: Turn) -> tuple[int, int]:

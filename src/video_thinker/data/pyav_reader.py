@@ -340,8 +340,8 @@ class PyavReader:
             if self._place <= self._packets.first_key:
                 return []
             start = int(self._packets.pts[self._packets.shown].min())
-            time_s = max(0.0, float(((packet.pts or start) - start) * self._unit))
-            raise DecodeError(f"codec {self.codec}: the data at {time_s:.2f} s is damaged") from error
+            time_s = float((packet.pts - start) * self._unit) if packet.pts is not None else 0.0
+            raise DecodeError(f"codec {self.codec}: the data at {max(0.0, time_s):.2f} s is damaged") from error
 
     def _drain(self) -> None:
         self._ready.extend(self._stream.decode(None))

@@ -105,6 +105,7 @@ def read_packets(container: InputContainer, stream: VideoStream) -> PacketTable:
         if packet.size == 0:  # the end, or (avi) "the frame before stays"
             continue
         shown = not packet.is_discard and not (is_vp8 and _is_hidden_vp8(packet))
+        is_cut = packet.is_corrupt
         rows.append(
             (_time(packet.pts), _time(packet.dts), packet.duration or 0, packet.size, packet.is_keyframe, shown)
         )

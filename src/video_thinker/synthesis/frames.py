@@ -19,7 +19,13 @@ from video_thinker.errors import ConfigError, DecodeError
 from video_thinker.prompts import frame_label
 from video_thinker.trace import format_time
 
-VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".flv", ".mpg")
+VIDEO_SUFFIXES = (
+    *(".mp4", ".m4v", ".mov", ".3gp", ".mkv", ".webm", ".avi", ".flv", ".wmv", ".asf"),
+    *(".mpg", ".mpeg", ".ts", ".m2ts", ".mts", ".ogv", ".mxf", ".gif"),
+)
+
+FRAMES_FORMAT = 2
+"""Raise it when other frames are taken of a span, or other lengths are read: what is kept of before is not used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +54,15 @@ class FrameSet:
     @property
     def identity(self) -> list[Any]:
         """What the images depend on, without decoding them."""
-        return [self.video.digest, self.start_s, self.end_s, self.num_frames, self.max_pixels, JPEG_QUALITY]
+        return [
+            FRAMES_FORMAT,
+            self.video.digest,
+            self.start_s,
+            self.end_s,
+            self.num_frames,
+            self.max_pixels,
+            JPEG_QUALITY,
+        ]
 
     def content(self) -> list[dict[str, Any]]:
         """Write the frames as parts of a message: a label with the time, then the image.
@@ -134,7 +148,7 @@ class VideoFolder:
         """Open a video once per size and time of change. Raises `DecodeError`."""
         file = self.root / path
         status = file.stat()
-        key = ("video", str(file.resolve()), status.st_size, status.st_mtime_ns, self._backend)
+        key = ("video", FRAMES_FORMAT, str(file.resolve()), status.st_size, status.st_mtime_ns, self._backend)
         known: Any = self._cache.get(key)
         if known is None:
             known = self._probe(file)
