@@ -18,6 +18,10 @@ from video_thinker.errors import ConfigError, DecodeError
 HANG_S = 300
 
 
+class OwnMemoryError(MemoryError):
+    """A decoder's own class for want of memory, as PyAV has one."""
+
+
 class OwnError(Exception):
     """A decoder's own class, which the parent does not know."""
 
@@ -31,6 +35,7 @@ def hang(path: Path) -> None:
 
 RAISED = {
     "memory": MemoryError(),
+    "own-memory": OwnMemoryError(),
     "bad-alloc": OwnError("std::bad_alloc"),
     "decode": DecodeError("the stream is cut off"),
     "config": ConfigError("no such setting"),

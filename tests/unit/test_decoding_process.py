@@ -107,6 +107,7 @@ def test_a_child_that_hangs_or_dies_is_an_error_and_the_next_file_gets_a_new_one
         ("own", DecodeError, r"^own_\w+: cannot decode \(sample 'v7': in its words\)"),
         ("wordless", DecodeError, r"^wordless_\w+: cannot decode \(sample 'v7': EOFError\)"),
         ("memory", MediaMemoryError, "memory_.*not enough memory.*sample 'v7'"),
+        ("own-memory", MediaMemoryError, "own-memory_.*not enough memory.*sample 'v7'"),
         ("bad-alloc", MediaMemoryError, "bad-alloc_.*not enough memory.*std::bad_alloc"),
     ],
 )
@@ -226,6 +227,7 @@ def test_a_child_in_c_code_ends_when_its_parent_is_killed(tmp_path):
 def test_an_interrupt_of_the_terminal_ends_all_without_a_word_of_the_child(tmp_path):
     script = start_script(tmp_path)
     child = pid_of(tmp_path, "hangs")
+    assert os.getpgid(child) != script.pid  # it is not sent to the child
     os.killpg(script.pid, signal.SIGINT)
     assert script.communicate(timeout=HANG_LIMIT_S) == ("interrupted\n", "")
     assert until(lambda: not alive(child))
