@@ -104,6 +104,18 @@ def test_number_of_frames(sampling, count):
     assert indices[0] == 0 and indices[-1] == 1799 and indices == sorted(set(indices))
 
 
+def test_frames_are_chosen_by_time_each_once():
+    """A screen that stands still for 50 s, then moves: the frames nearest to even times, and neighbors beside them."""
+    times_s = np.concatenate([[0.0], 50 + np.arange(20) / 10])
+    assert choose_frames(times_s, 4) == [0, 1, 2, 20]  # even times: 0, 17.3, 34.6, 51.9 s
+    assert choose_frames(times_s, 21) == list(range(21))
+    late = np.concatenate([np.arange(20) / 10, [52.0]])
+    assert choose_frames(late, 4) == [0, 18, 19, 20]
+    assert choose_frames(np.array([0.0, 1.0, 2.0, 10.0]), 2) == [0, 3]
+    jitter = np.arange(100) / 30 + np.random.default_rng(0).uniform(-0.01, 0.01, 100)
+    assert choose_frames(np.sort(jitter), 16) == np.linspace(0, 99, 16).round().tolist()
+
+
 def test_pixel_limits_and_factor(tmp_path):
     path = write_clip(tmp_path / "clip.mp4", [(9, 9, 9)] * 4, size=(320, 180))
     for limit in (28 * 28, 40 * 28 * 28, 128 * 28 * 28):

@@ -47,6 +47,9 @@ DROPS_WHOLE_FRAMES = ("h264", "hevc")
 WITHOUT_PRESENTATION_TIMES = {"avi", "h264", "hevc", "m4v", "mpegvideo", "vc1", "cavsvideo", "dirac", "obu"}
 """Formats of FFmpeg, by name, that only number their packets."""
 
+SEEKS_BY_PTS = {"mp4", "matroska"}
+"""Formats of FFmpeg, by name, whose seeks compare times of presentation; the others' compare times of decoding."""
+
 REORDERING = {"h264", "hevc", "vc1", "wmv3"}
 """Codecs whose header does not always tell that frames are shown in another order than they are decoded."""
 
@@ -96,7 +99,11 @@ class PyavReader:
         self._packets = tables or read_packets(self._container, self._stream)
         index = None if self._has_no_presentation_times() else index_by_packets(self._packets, self._decode_all())
         self._set_index(index or self._index_by_decoding())
-        self._reopen()
+        if self._by_tables:
+            self._start_reading()
+            self._drained = True  # so that the next frame is sought
+        else:
+            self._reopen()
 
     def _has_no_presentation_times(self) -> bool:
         """Avi and bare streams number packets in decoding order, which tells nothing where frames are reordered."""
@@ -259,12 +266,13 @@ class PyavReader:
     def _seek(self, key: int) -> bool:
         """Go to a key frame by its place among the packets; `False` if the container leads elsewhere."""
         packets = self._index.packets
-        if key == self._keys[0] and key == 0:
+        if key == 0 and not self._by_tables:
             self._reopen()
             return True
-        times = [int(t) for t in (packets.dts[key], packets.pts[key]) if t != NO_TIME]
+        by_pts = set(self._container.format.name.split(",")) & SEEKS_BY_PTS
+        times = [int(t) for t in (packets.pts[key], packets.dts[key]) if t != NO_TIME]
         try:
-            self._container.seek(min(times), stream=self._stream)
+            self._container.seek(times[0] if by_pts else min(times), stream=self._stream)
         except FFmpegError:
             self._seekable = False
             return False

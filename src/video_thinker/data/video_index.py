@@ -139,21 +139,20 @@ def index_by_packets(packets: PacketTable, start: Iterable[VideoFrame]) -> Frame
             what a decoder cannot make there, nobody sees.
     """
     shown = packets.shown
-    pts = packets.pts[shown]
-    if (pts == NO_TIME).any() or len(np.unique(pts)) < len(pts):
+    pts = np.sort(packets.pts[shown])
+    if not len(pts) or pts[0] == NO_TIME or not np.diff(pts).all():
         return None
     first_key = packets.first_key
     leading = shown & (packets.pts < packets.pts[first_key])
     leading[:first_key] |= shown[:first_key]
     if leading.any():
         made = _made_at_start(start, int(packets.pts[first_key]))
-        keep = shown & (~leading | np.isin(packets.pts, made))
-        packets = replace(packets, shown=keep)
-        pts = packets.pts[keep]
+        packets = replace(packets, shown=shown & (~leading | np.isin(packets.pts, made)))
+        pts = np.sort(packets.pts[packets.shown])
     if not len(pts):
         return None
-    last = int(np.flatnonzero(packets.shown)[pts.argmax()])
-    return FrameIndex(np.sort(pts), int(pts.max()) + _last_duration(pts, int(packets.duration[last])), packets)
+    stated = int(packets.duration[packets.pts == pts[-1]].max())
+    return FrameIndex(pts, int(pts[-1]) + _last_duration(pts, stated), packets)
 
 
 def index_by_decoding(
@@ -230,7 +229,7 @@ def _last_duration(pts: np.ndarray, stated: int) -> int:
     """Units that the last frame stays: as stated, else as long as its kind usually does."""
     if stated > 0 or len(pts) < 2:
         return stated
-    return int(np.median(np.diff(np.sort(pts))))
+    return int(np.median(np.diff(pts)))
 
 
 def _is_hidden_vp8(packet: Packet[VideoStream]) -> bool:
