@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import difflib
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,10 @@ from video_thinker.errors import ConfigError
 
 MISSPELT = 0.85
 """From this similarity on (`difflib`), a key that is unknown is another one misspelt; no two real keys are as alike."""
+
+DEFAULT_MEDIA_TIMEOUT_S = 120.0
+SAMPLING_KEYS = ("fps", "num_frames", "min_frames", "max_frames", "min_pixels", "max_pixels")
+"""Keys of `VideoArguments` that say which frames and pixels are taken."""
 
 
 @dataclass
@@ -125,11 +130,19 @@ class VideoArguments:
         metadata={"help": "Most height x width of a frame; a token: 28 x 28 in Qwen2.5-VL, 32 x 32 in Qwen3-VL."},
     )
     video_backend: str = field(default="auto", metadata={"help": "auto, decord, torchcodec or pyav."})
+    media_timeout_s: float | None = field(
+        default=DEFAULT_MEDIA_TIMEOUT_S,
+        metadata={"help": "Longest time to decode one media file; a longer one is a decode error. null: no limit."},
+    )
     media_cache_mib: int = field(default=256, metadata={"help": "In-memory cache of sampled frames; 0 is off."})
     frame_cache_dir: str | None = field(
         default=None, metadata={"help": "Folder for sampled frames on disk, shared by processes and runs; none is off."}
     )
     frame_cache_gib: float = field(default=50.0, metadata={"help": "Size limit of frame_cache_dir."})
+
+    def __post_init__(self) -> None:
+        """Check what argparse cannot. Raises `ConfigError`."""
+        check_media_timeout(self.media_timeout_s)
 
 
 @dataclass
@@ -236,6 +249,13 @@ def _check_keys(keys: Sequence[str], dataclass_types: Sequence[type], where: str
             raise ConfigError(f"{where}: unknown key {key!r}; {hint}")
 
 
+def _may_be_null(key: str, dataclass_types: Sequence[type]) -> bool:
+    # Not from `dataclasses.fields`: the parser of transformers takes "| None" off the types there.
+    classes = [base for kind in dataclass_types for base in kind.__mro__]
+    hints = [str(vars(base).get("__annotations__", {}).get(key, "")) for base in classes]
+    return any("None" in hint or "Optional" in hint for hint in hints)
+
+
 def read_config(dataclass_types: Sequence[type], argv: Sequence[str]) -> dict[str, Any]:
     """Read a YAML file and its overrides: the values that are given, by key, without defaults.
 
@@ -271,7 +291,7 @@ def read_overrides(dataclass_types: Sequence[type], items: Sequence[str]) -> dic
             raise ConfigError(f"override {item!r}: write key=value.")
         _check_keys([key], dataclass_types, f"override {item!r}")
         values[key] = text if text in ("no", "off", "yes", "on") else yaml.safe_load(text)
-        if values[key] is None:
+        if values[key] is None and not (text.strip() and _may_be_null(key, dataclass_types)):
             raise ConfigError(f"override {item!r}: the value is empty.")
     return values
 
@@ -335,6 +355,43 @@ def describe_keys(dataclass_types: Sequence[type]) -> str:
                 default = field_.default_factory()
             lines.append(f"  {field_.name} ({default}): {' '.join(str(field_.metadata.get('help', '')).split())}")
     return "\n".join(lines) + "\n"
+
+
+def check_media_timeout(seconds: float | None) -> None:
+    """Raise `ConfigError` unless `seconds` is a time limit, or `None` for no limit."""
+    if seconds is not None and not seconds > 0:
+        raise ConfigError(f"media_timeout_s={seconds}: must be above 0; null is no limit.")
+
+
+def add_video_flags(parser: argparse._ActionsContainer, names: Sequence[str], *, given_only: bool = False) -> None:
+    """Add keys of `VideoArguments` as flags, `fps` as `--fps`; with `given_only`, one that is not given is `None`."""
+    kinds: dict[str, Callable[[str], Any]] = {
+        "prompt_style": str,
+        "fps": float,
+        "video_backend": str,
+        "media_timeout_s": parse_media_timeout,
+    }
+    fields = {field_.name: field_ for field_ in dataclasses.fields(VideoArguments)}
+    for name in names:
+        default = None if given_only else fields[name].default
+        help_text = fields[name].metadata["help"].replace("null:", "none:")
+        shown = (
+            ""
+            if default is None
+            else f" Default {default:g}."
+            if isinstance(default, float)
+            else f" Default {default}."
+        )
+        parser.add_argument(
+            "--" + name.replace("_", "-"), type=kinds.get(name, int), default=default, help=help_text + shown
+        )
+
+
+def parse_media_timeout(text: str) -> float | None:
+    """Read the flag `--media-timeout-s`: seconds, or "none" for no limit. Raises `ValueError`, which argparse names."""
+    seconds = None if text.lower() in ("none", "null") else float(text)
+    check_media_timeout(seconds)
+    return seconds
 
 
 def check_choice(name: str, value: str, choices: Sequence[str]) -> None:

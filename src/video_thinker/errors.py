@@ -18,6 +18,10 @@ class DecodeError(VideoThinkerError):
     """A media file is unreadable, empty, or too short for the sampling that was asked for."""
 
 
+class MediaMemoryError(VideoThinkerError, MemoryError):
+    """There is not enough memory to decode a media file. The file need not be broken, so `skip` does not skip it."""
+
+
 class ConfigError(VideoThinkerError):
     """A config file or a command-line override is wrong: unknown key, impossible combination, missing file."""
 

@@ -12,9 +12,9 @@ from tests.conftest import every_family, make_item, write_items
 from video_thinker import cli
 from video_thinker.config import VideoArguments
 from video_thinker.data.annotations import parse_row
-from video_thinker.data.collate import SFTCollator, build_encoder
+from video_thinker.data.collate import SFTCollator
 from video_thinker.errors import DataError
-from video_thinker.modeling import load_processor
+from video_thinker.modeling import load_encoder
 
 pytestmark = pytest.mark.integration
 

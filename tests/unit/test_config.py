@@ -40,6 +40,8 @@ def test_overrides_win_over_yaml_and_yaml_over_defaults(tmp_path):
         ("rate: 2\n", ["raet=2"], r"override 'raet=2': unknown key 'raet'"),
         ("rate: 2\n", ["rate"], "write key=value"),
         ("rate: 2\n", ["rate="], "value is empty"),
+        ("rate: 2\n", ["rate=null"], "value is empty"),
+        ("rate: 2\n", ["size="], "value is empty"),
         ("rate: fast\n", [], "wrong type"),
         ("- 1\n", [], "must hold a YAML mapping"),
     ],
@@ -47,6 +49,23 @@ def test_overrides_win_over_yaml_and_yaml_over_defaults(tmp_path):
 def test_mistakes_are_named(tmp_path, text, overrides, message):
     with pytest.raises(ConfigError, match=message):
         parse(tmp_path, text, *overrides)
+
+
+def test_null_unsets_what_may_be_unset(tmp_path):
+    assert parse(tmp_path, "size: 3\nextra: {a: 1}\n", "size=null", "extra=~").size is None
+
+
+def test_a_media_time_limit_is_a_time_or_none(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text("fps: 1.0\n")
+    limits = [
+        parse_config((VideoArguments,), [str(path), *given])[0].media_timeout_s
+        for given in ([], ["media_timeout_s=null"])
+    ]
+    assert limits == [120.0, None]
+    for value in ("0", "-1", ".nan"):
+        with pytest.raises(ConfigError, match=r"media_timeout_s=.* must be above 0; null is no limit"):
+            parse_config((VideoArguments,), [str(path), f"media_timeout_s={value}"])
 
 
 def test_missing_file_and_missing_argument():

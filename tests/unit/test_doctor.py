@@ -18,7 +18,7 @@ from transformers import GenerationMixin
 from video_thinker import doctor
 from video_thinker.cli import main as cli
 from video_thinker.data import readers, video
-from video_thinker.data.pyav_reader import PyavReader
+from video_thinker.data.decoding import videos
 from video_thinker.errors import DecodeError
 from video_thinker.machine import hardware, media, positions, software
 from video_thinker.machine.finding import Finding, try_import
@@ -121,32 +121,24 @@ def test_decoders_here_are_fine():
     assert sum("used by default" in finding.found for finding in findings) == 1
 
 
-class LateReader(PyavReader):
-    def frames_at(self, times_s):
-        return ((time_s + 0.1, pixels) for time_s, pixels in super().frames_at(times_s))
-
-
-class NeighbourReader(PyavReader):
-    def frames_at(self, times_s):
-        earlier = super().frames_at([max(0, time_s - 0.125) for time_s in times_s])
-        return ((time_s, pixels) for time_s, (_, pixels) in zip(times_s, earlier, strict=True))
-
-
-def refuse(path):
-    raise OSError("libavcodec.so.58: cannot open shared object file")
-
-
 @pytest.mark.parametrize(
-    ("reader", "found"), [(LateReader, "timestamp"), (NeighbourReader, "another one"), (refuse, "libavcodec")]
+    ("reader", "modules", "found"),
+    [
+        ("LateVideo", {}, "timestamp"),
+        ("NeighborVideo", {}, "another one"),
+        ("RefusingVideo", {}, "libavcodec"),
+        ("CrashingVideo", {}, "crashed (SIGSEGV)"),
+        ("LateVideo", {"decord": "no_such_decoder", "pyav": "no_such_decoder"}, "cannot be loaded"),
+    ],
 )
-def test_a_decoder_that_is_wrong_is_found(monkeypatch, reader, found):
-    monkeypatch.setitem(readers.BACKENDS, "decord", reader)
-    (finding,) = [f for f in media.check_decoders() if f.check == "decoder decord"]
-    assert finding.status == "warning"  # another one is used
-    assert found in finding.found and "video_backend" in finding.fix
-    monkeypatch.setitem(readers.BACKENDS, "pyav", reader)
-    (finding,) = [f for f in media.check_decoders() if f.check == "decoder pyav"]
-    assert finding.status == "bad" and "used by default" in finding.found
+def test_a_decoder_that_is_wrong_is_found(monkeypatch, reader, modules, found):
+    monkeypatch.setattr(videos, "READER", f"tests.fake_readers:{reader}")
+    monkeypatch.setattr(videos, "PACKAGES", {**videos.PACKAGES, **modules})
+    monkeypatch.delitem(readers.BACKENDS, "torchcodec")
+    default, other = media.check_decoders()
+    assert (default.check, default.status) == ("decoder pyav", "bad") and "used by default" in default.found
+    assert (other.check, other.status) == ("decoder decord", "warning")  # another one is used
+    assert found in other.found and "video_backend" in other.fix
 
 
 def test_an_undecodable_clip_is_a_text(tmp_path):

@@ -42,7 +42,7 @@ def media(monkeypatch):
 
     monkeypatch.setattr("video_thinker.data.video.load_video", open_file)
     monkeypatch.setattr(
-        "video_thinker.data.video.load_image",
+        "video_thinker.data.images.load_image",
         lambda *args, **options: open_file(*args, **options) and torch.empty(3, 28, 56),
     )
     return files
@@ -116,7 +116,7 @@ def test_files_are_decoded_as_a_run_would(media, write):
     validate([write(row())], "/media", video=VideoArguments(fps=1.0, max_frames=8, video_backend="pyav"))
     (sampling,), (options,) = media.samplings, media.options
     assert (sampling.fps, sampling.max_frames, sampling.min_frames) == (1.0, 8, 4)
-    assert options == {"backend": "pyav", "factor": 28}
+    assert options == {"backend": "pyav", "factor": 28, "timeout_s": 120.0}
 
 
 @pytest.mark.parametrize(

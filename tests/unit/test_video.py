@@ -12,7 +12,6 @@ from video_thinker.data.readers import resolve_backend
 from video_thinker.data.video import (
     VideoSampling,
     choose_frames,
-    load_image,
     load_video,
     num_sampled,
     probe_video,
@@ -142,14 +141,6 @@ def test_variable_frame_rate_keeps_the_real_times(tmp_path):
         video = load_video(path, VideoSampling(num_frames=20), backend=backend)
         assert video.timestamps_s[9:12] == pytest.approx([0.9, 1.0, 2.0], abs=0.01)
         assert video.sample_fps == pytest.approx(19 / 10.0, abs=0.01)
-
-
-def test_images(tmp_path, media_root):
-    image = load_image(media_root / "still.png", VideoSampling())
-    assert image.shape == (3, 56, 56) and image[0].float().mean() == pytest.approx(200, abs=2)
-    (tmp_path / "no.png").write_text("no picture")
-    with pytest.raises(DecodeError, match=r"no\.png: cannot decode \(sample 'i1'"):
-        load_image(tmp_path / "no.png", VideoSampling(), sample_id="i1")
 
 
 @pytest.mark.parametrize(

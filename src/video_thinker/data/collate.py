@@ -14,7 +14,7 @@ import torch
 from transformers import ProcessorMixin, Qwen3VLProcessor
 from transformers.video_utils import VideoMetadata
 
-from video_thinker.config import VideoArguments
+from video_thinker.config import DEFAULT_MEDIA_TIMEOUT_S, VideoArguments
 from video_thinker.data.conversation import Message, build_messages, build_target
 from video_thinker.data.frame_cache import FrameCache
 from video_thinker.data.media import MediaLoader, open_frame_cache, video_sampling
@@ -113,6 +113,7 @@ class SampleEncoder(MediaLoader):
         backend: Video decoder; "auto" picks the first installed one.
         cache_mib: Size of the in-memory frame cache in MiB; 0 turns it off.
         frame_cache: Frames on disk, behind the one in memory.
+        timeout_s: Seconds that decoding one file may take; `None` for no limit.
 
     Raises:
         ConfigError: the video backend is not there, or `max_pixels` does not hold one vision token of the model.
@@ -129,6 +130,7 @@ class SampleEncoder(MediaLoader):
         backend: str = "auto",
         cache_mib: int = 256,
         frame_cache: FrameCache | None = None,
+        timeout_s: float | None = DEFAULT_MEDIA_TIMEOUT_S,
     ) -> None:
         """See the class."""
         video_processor = processor.video_processor
@@ -139,6 +141,7 @@ class SampleEncoder(MediaLoader):
             backend=backend,
             cache_mib=cache_mib,
             frame_cache=frame_cache,
+            timeout_s=timeout_s,
         )
         self.processor = processor
         self.positions = positions
@@ -206,6 +209,7 @@ def build_encoder(processor: ProcessorMixin, args: VideoArguments, positions: Po
         backend=args.video_backend,
         cache_mib=args.media_cache_mib,
         frame_cache=open_frame_cache(args),
+        timeout_s=args.media_timeout_s,
     )
 
 

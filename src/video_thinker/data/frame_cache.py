@@ -16,6 +16,7 @@ from typing import Any
 import diskcache
 import torch
 
+from video_thinker.config import DEFAULT_MEDIA_TIMEOUT_S
 from video_thinker.data.video import SampledVideo, VideoSampling, load_video
 
 logger = logging.getLogger(__name__)
@@ -45,21 +46,29 @@ class FrameCache:
         )
 
     def load_video(
-        self, path: Path, sampling: VideoSampling, *, sample_id: str, backend: str, factor: int
+        self,
+        path: Path,
+        sampling: VideoSampling,
+        *,
+        sample_id: str,
+        backend: str,
+        factor: int,
+        timeout_s: float | None = DEFAULT_MEDIA_TIMEOUT_S,
     ) -> SampledVideo:
         """Take a video from the store, or decode it and put it there.
 
         Raises:
             DecodeError: see `video_thinker.data.video.load_video`.
         """
+        options: dict[str, Any] = {"sample_id": sample_id, "backend": backend, "factor": factor, "timeout_s": timeout_s}
         if not path.is_file():
-            return load_video(path, sampling, sample_id=sample_id, backend=backend, factor=factor)
+            return load_video(path, sampling, **options)
         key = (FORMAT, self._digest(path), repr(sampling), backend, factor)
         stored = self._read(key, path)
         if stored is not None:
             frames, timestamps_s, duration_s, native_fps = stored
             return SampledVideo(torch.from_numpy(frames), timestamps_s, duration_s, native_fps, backend)
-        video = load_video(path, sampling, sample_id=sample_id, backend=backend, factor=factor)
+        video = load_video(path, sampling, **options)
         self._write(key, (video.frames.numpy(), video.timestamps_s, video.duration_s, video.native_fps), path)
         return video
 

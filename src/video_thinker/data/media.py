@@ -7,11 +7,12 @@ from pathlib import Path
 import torch
 from cachetools import LRUCache
 
-from video_thinker.config import VideoArguments
+from video_thinker.config import DEFAULT_MEDIA_TIMEOUT_S, VideoArguments
 from video_thinker.data.conversation import media_path
 from video_thinker.data.frame_cache import FrameCache
+from video_thinker.data.images import load_image
 from video_thinker.data.readers import resolve_backend
-from video_thinker.data.video import SampledVideo, VideoSampling, load_image, load_video
+from video_thinker.data.video import SampledVideo, VideoSampling, load_video
 from video_thinker.errors import ConfigError
 from video_thinker.schema import VideoSample
 
@@ -29,6 +30,7 @@ class MediaLoader:
         backend: Video decoder; "auto" picks the first installed one.
         cache_mib: Size of the in-memory frame cache in MiB; 0 turns it off.
         frame_cache: Frames on disk, behind the one in memory.
+        timeout_s: Seconds that decoding one file may take; `None` for no limit.
 
     Raises:
         ConfigError: the video backend is not there, or `max_pixels` does not hold one vision token of the model.
@@ -43,9 +45,11 @@ class MediaLoader:
         backend: str = "auto",
         cache_mib: int = 256,
         frame_cache: FrameCache | None = None,
+        timeout_s: float | None = DEFAULT_MEDIA_TIMEOUT_S,
     ) -> None:
         """See the class."""
         self.frame_cache = frame_cache
+        self.timeout_s = timeout_s
         self.sampling = sampling
         self.media_root = media_root
         self.backend = resolve_backend(backend)
@@ -68,10 +72,25 @@ class MediaLoader:
         video = self._frames.get(path)
         if video is None:
             load = load_video if self.frame_cache is None else self.frame_cache.load_video
-            video = load(path, self.sampling, sample_id=sample_id, backend=self.backend, factor=self.resize_factor)
+            video = load(
+                path,
+                self.sampling,
+                sample_id=sample_id,
+                backend=self.backend,
+                factor=self.resize_factor,
+                timeout_s=self.timeout_s,
+            )
             if video.frames.nbytes <= self._frames.maxsize:
                 self._frames[path] = video
         return video
+
+    def load_image(self, path: Path, sample_id: str) -> torch.Tensor:
+        """Read an image.
+
+        Raises:
+            DecodeError: see `video_thinker.data.images.load_image`.
+        """
+        return load_image(path, self.sampling, sample_id=sample_id, factor=self.resize_factor, timeout_s=self.timeout_s)
 
     def load_media(self, sample: VideoSample) -> tuple[list[SampledVideo], list[torch.Tensor]]:
         """Decode the videos and the images of a sample, each in the sample's order.
@@ -85,7 +104,7 @@ class MediaLoader:
             if media.kind == "video":
                 videos.append(self.load_video(path, sample.id))
             else:
-                images.append(load_image(path, self.sampling, sample_id=sample.id, factor=self.resize_factor))
+                images.append(self.load_image(path, sample.id))
         return videos, images
 
 

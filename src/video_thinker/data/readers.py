@@ -17,6 +17,7 @@ from typing import Protocol
 import av.error
 import numpy as np
 
+from video_thinker.data.decoding.failures import cannot_decode, check_file, is_out_of_memory
 from video_thinker.data.pyav_reader import PyavReader
 from video_thinker.errors import ConfigError, DecodeError
 
@@ -110,6 +111,8 @@ class _CheckedReader:
         except (DecodeError, ImportError, OSError):
             raise
         except Exception as error:  # noqa: BLE001 - re-raised as a `DecodeError`
+            if is_out_of_memory(error):
+                raise
             raise self._cannot(f"it fails ({_first_words(error)})") from error
 
     def _compare_first_picture(self) -> None:
@@ -223,10 +226,7 @@ def open_reader(path: str | Path, *, backend: str = "auto", sample_id: str = "",
         ConfigError: the backend is unknown or not installed.
     """
     path, backend = Path(path), resolve_backend(backend)
-    if not path.is_file():
-        raise DecodeError(f"{path}: no such file ({named(sample_id)}check media_root and the row's path).")
-    if path.stat().st_size == 0:
-        raise DecodeError(f"{path}: the file is empty ({named(sample_id)}0 bytes).")
+    check_file(path, sample_id)
     with decode_errors(path, sample_id):
         reader = BACKENDS[backend](path)
         if len(reader.times_s) < 2 or reader.duration_s <= 0:
@@ -251,22 +251,35 @@ def length_difference(reader: VideoReader) -> str:
 
 
 @contextmanager
-def decode_errors(path: Path, sample_id: str) -> Iterator[None]:
-    """Turn whatever a decoder raises into a `DecodeError` that names file, sample and cause."""
-    fix = "fix the file or drop its rows (on_decode_error: skip drops and lists them)."
+def decode_errors(path: Path, sample_id: str, codec: str = "") -> Iterator[None]:
+    """Turn whatever a decoder raises into a `DecodeError` that names file, sample and cause.
+
+    Want of memory is left as it is, and so are errors of the config: they are not the file's fault.
+    """
+    in_codec = f" (codec {codec})" if codec else ""
     try:
         yield
     except DecodeError as error:
         if str(error).startswith(str(path)):
             raise
-        raise DecodeError(f"{path}: cannot decode ({named(sample_id)}{error}); {fix}") from error
+        named_codec = "" if f"codec {codec}" in str(error) else in_codec
+        raise cannot_decode(path, sample_id, f"{error}{named_codec}") from error
+    except ConfigError:
+        raise
     except Exception as error:  # decoders raise their own classes, all without a common base
-        raise DecodeError(f"{path}: cannot decode ({named(sample_id)}{_in_our_words(error)}); {fix}") from error
+        if is_out_of_memory(error):
+            raise
+        raise cannot_decode(path, sample_id, f"{_in_our_words(error)}{in_codec}") from error
 
 
 def _in_our_words(error: Exception) -> str:
-    if isinstance(error, av.error.InvalidDataError):
+    """Say what a decoder says, without the places in its C++ code."""
+    if isinstance(error, av.error.InvalidDataError) or "Invalid data found when processing input" in str(error):
         return "the file is damaged, half a download, or no video at all"
+    if isinstance(error, PermissionError):
+        return "this user may not read the file"
+    if isinstance(error, EOFError):
+        return "the file ends too early"
     return _first_words(error)
 
 
@@ -275,8 +288,3 @@ def _first_words(error: Exception, most: int = 200) -> str:
     words = " ".join(str(error).split()) or type(error).__name__
     words = re.sub(r"^(\[[\d:]+\] )?\S*\.(cc|cpp):\d+: |^\S+, \S+\.cpp:\d+, ", "", words)
     return words if len(words) <= most else words[:most] + "…"
-
-
-def named(sample_id: str) -> str:
-    """Begin a remark with the sample, if it is known."""
-    return f"sample {sample_id!r}: " if sample_id else ""

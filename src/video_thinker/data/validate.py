@@ -14,7 +14,6 @@ import statistics
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,15 @@ from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
 
-from video_thinker.config import DataArguments, VideoArguments, make_arguments, read_overrides, read_part
+from video_thinker.config import (
+    SAMPLING_KEYS,
+    DataArguments,
+    VideoArguments,
+    add_video_flags,
+    make_arguments,
+    read_overrides,
+    read_part,
+)
 from video_thinker.data.annotations import check_rows
 from video_thinker.data.checks import Finding, Severity, check_sample
 from video_thinker.data.conversation import media_path
@@ -35,6 +42,10 @@ from video_thinker.schema import Media, MediaKind, VideoSample
 _LOCATION_NUMBERS = re.compile(r":(\d+)$|:(\d+) \(item (\d+)\)$")
 
 MediaFile = tuple[Path, MediaKind]
+
+
+VIDEO_KEYS = ("video_backend", "media_timeout_s", *SAMPLING_KEYS)
+"""Keys of a run that are flags of this command, too."""
 
 
 @dataclass
@@ -164,11 +175,13 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--model", help="checkpoint whose special tokens and patch size count")
     parser.add_argument("--media-root", help="folder that the paths in the files start from")
     parser.add_argument("--skip-media", action="store_true", help="check the rows only, open no media file")
-    parser.add_argument("--min-frames", type=int, help="fewest frames a run takes of a video (default 4)")
     parser.add_argument("--workers", type=int, default=4, help="media files opened at a time (default 4)")
     parser.add_argument(
         "--max-findings", type=int, default=5, help="places shown of each kind of finding (default 5; all are counted)"
     )
+    keys = parser.add_argument_group("video keys, as in the config of the run to come")
+    add_video_flags(keys, VIDEO_KEYS, given_only=True)
+    parser.set_defaults(**dict.fromkeys(VIDEO_KEYS, argparse.SUPPRESS))  # "none" is a value of some of them
     return parser
 
 
@@ -185,9 +198,10 @@ def read_arguments(args: argparse.Namespace) -> tuple[list[str], ValidateArgumen
     files = [item for item in args.files if item not in overrides]
     values = read_part([ValidateArguments], args.config) if args.config else {}
     values |= read_overrides([ValidateArguments], overrides)
-    flags = {"media_root": args.media_root, "model_name_or_path": args.model, "min_frames": args.min_frames}
+    flags = {"media_root": args.media_root, "model_name_or_path": args.model}
     values |= {key: value for key, value in flags.items() if value is not None}
-    if args.min_frames is not None and "max_frames" not in values:
+    values |= {key: value for key, value in vars(args).items() if key in VIDEO_KEYS}
+    if "min_frames" in vars(args) and "max_frames" not in values:
         values["max_frames"] = max(args.min_frames, VideoArguments.max_frames)
     keys = ValidateArguments()
     if values:
@@ -205,11 +219,10 @@ def read_model(keys: ValidateArguments) -> ModelTraits:
     """
     if not keys.model_name_or_path:
         return ModelTraits()
-    from video_thinker.data.collate import build_encoder
     from video_thinker.data.row_rules import RowRules
-    from video_thinker.modeling import load_processor
+    from video_thinker.modeling import load_encoder
 
-    encoder = build_encoder(load_processor(keys.model_name_or_path), keys)
+    encoder = load_encoder(keys.model_name_or_path, keys)
 
     def check_length(sample: VideoSample, num_vision: int) -> None:
         for has_trace, limit, option in (
@@ -286,29 +299,30 @@ def _open_all(
     files: list[MediaFile], args: VideoArguments, resize_factor: int, workers: int, progress: bool
 ) -> dict[MediaFile, MediaState]:
     """Decode each file once, as a run would, several at a time."""
+    from video_thinker.data.decoding.threads import map_files
+    from video_thinker.data.images import load_image
     from video_thinker.data.media import video_sampling
     from video_thinker.data.readers import resolve_backend
-    from video_thinker.data.video import load_image, load_video
+    from video_thinker.data.video import load_video
 
-    sampling, backend = video_sampling(args), resolve_backend(args.video_backend)
+    sampling, backend, timeout_s = video_sampling(args), resolve_backend(args.video_backend), args.media_timeout_s
 
     def open_one(file: MediaFile) -> MediaState:
         path, kind = file
         try:
             if kind == "image":
-                image = load_image(path, sampling, factor=resize_factor)
+                image = load_image(path, sampling, factor=resize_factor, timeout_s=timeout_s)
                 return MediaState(num_tokens=image[0].numel() // resize_factor**2)
-            video = load_video(path, sampling, backend=backend, factor=resize_factor)
+            video = load_video(path, sampling, backend=backend, factor=resize_factor, timeout_s=timeout_s)
             return MediaState(video.duration_s, video.frames[::2, 0].numel() // resize_factor**2)
         except DecodeError as error:
-            return _cut_off(path, backend) or MediaState(error=str(error))
+            return _cut_off(path, backend, timeout_s) or MediaState(error=str(error))
 
-    with ThreadPoolExecutor(max_workers=workers) as pool:
-        results = tqdm(pool.map(open_one, files), total=len(files), unit="file", disable=not progress)
-        return dict(zip(files, results, strict=True))
+    results = tqdm(map_files(open_one, files, workers), total=len(files), unit="file", disable=not progress)
+    return dict(zip(files, results, strict=True))
 
 
-def _cut_off(path: Path, backend: str) -> MediaState | None:
+def _cut_off(path: Path, backend: str, timeout_s: float | None) -> MediaState | None:
     """Say how much of half a Matroska download can be read; `None` if `path` is none.
 
     What is there of the file may be all that is wanted, so this is a warning, though a run refuses the file as it is.
@@ -318,7 +332,7 @@ def _cut_off(path: Path, backend: str) -> MediaState | None:
     if path.suffix.lower() not in (".mkv", ".webm"):
         return None
     try:
-        info = probe_video(path, backend=backend)
+        info = probe_video(path, backend=backend, timeout_s=timeout_s)
     except DecodeError:
         return None  # the error of the run's own reading is told
     if not info.difference:

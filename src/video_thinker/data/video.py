@@ -21,7 +21,10 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import resize
 from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
 
-from video_thinker.data.readers import decode_errors, length_difference, named, open_reader
+from video_thinker.config import DEFAULT_MEDIA_TIMEOUT_S
+from video_thinker.data.decoding.failures import named
+from video_thinker.data.decoding.videos import open_video
+from video_thinker.data.readers import decode_errors, length_difference
 from video_thinker.errors import ConfigError, DecodeError
 
 IMAGE_FACTOR = 28  # patch size 14 x spatial merge 2 of Qwen2.5-VL; of the model at hand: `SampleEncoder.resize_factor`
@@ -173,6 +176,7 @@ def load_video(
     sample_id: str = "",
     backend: str = "auto",
     factor: int = IMAGE_FACTOR,
+    timeout_s: float | None = DEFAULT_MEDIA_TIMEOUT_S,
 ) -> SampledVideo:
     """Decode, sample and resize one video.
 
@@ -185,28 +189,30 @@ def load_video(
         sample_id: The sample that wants it, for error messages.
         backend: "auto", "pyav", "torchcodec" or "decord".
         factor: Patch size x spatial merge size of the model's vision tower.
+        timeout_s: Seconds that opening and decoding may take in all; `None` for no limit.
 
     Raises:
-        DecodeError: the file is missing, empty, unreadable, cut off, or has too few frames.
+        DecodeError: the file is missing, empty, unreadable, cut off, has too few frames, or is not decoded in time.
+        MediaMemoryError: there is not enough memory to decode it.
         ConfigError: the backend is unknown or not installed.
     """
     path = Path(path)
-    reader = open_reader(path, backend=backend, sample_id=sample_id)
-    try:
-        count = num_sampled(len(reader.times_s), reader.duration_s, sampling)
-    except ValueError as error:
-        raise DecodeError(f"{path}: the video is too short ({named(sample_id)}{error}).") from error
-    chosen_s = reader.times_s[choose_frames(reader.times_s, count)]
-    with decode_errors(path, sample_id):
-        size = frame_size(reader.height, reader.width, sampling, factor)
-        frames = torch.empty((count, 3, *size), dtype=torch.uint8)
-        timestamps_s = []
-        for number, (time_s, pixels_HWC) in enumerate(reader.frames_at(chosen_s.tolist())):
-            frames[number] = resize_picture(pixels_HWC, size)
-            timestamps_s.append(time_s)
-        if len(set(timestamps_s)) < count:
-            raise DecodeError(f"only {len(set(timestamps_s))} of {count} sampled frames can be decoded")
-    return SampledVideo(frames, tuple(timestamps_s), reader.duration_s, reader.fps, reader.backend)
+    with open_video(path, backend=backend, sample_id=sample_id, timeout_s=timeout_s) as reader:
+        try:
+            count = num_sampled(len(reader.times_s), reader.duration_s, sampling)
+        except ValueError as error:
+            raise DecodeError(f"{path}: the video is too short ({named(sample_id)}{error}).") from error
+        chosen_s = reader.times_s[choose_frames(reader.times_s, count)]
+        with decode_errors(path, sample_id):
+            size = frame_size(reader.height, reader.width, sampling, factor)
+            frames = torch.empty((count, 3, *size), dtype=torch.uint8)
+            timestamps_s = []
+            for number, (time_s, pixels_HWC) in enumerate(reader.frames_at(chosen_s.tolist())):
+                frames[number] = resize_picture(pixels_HWC, size)
+                timestamps_s.append(time_s)
+            if len(set(timestamps_s)) < count:
+                raise DecodeError(f"only {len(set(timestamps_s))} of {count} sampled frames can be decoded")
+        return SampledVideo(frames, tuple(timestamps_s), reader.duration_s, reader.fps, reader.backend)
 
 
 def load_span(
@@ -218,6 +224,7 @@ def load_span(
     *,
     sample_id: str = "",
     backend: str = "auto",
+    timeout_s: float | None = DEFAULT_MEDIA_TIMEOUT_S,
 ) -> tuple[np.ndarray, list[float]]:
     """Decode frames of a part of a video: those that come on screen in [start_s, end_s), evenly spaced in time.
 
@@ -231,44 +238,30 @@ def load_span(
         DecodeError: the file is missing, empty, unreadable or cut off.
     """
     path = Path(path)
-    reader = open_reader(path, backend=backend, sample_id=sample_id)
-    first, stop = np.searchsorted(reader.times_s, [start_s - 1e-6, end_s - 1e-6])  # the frame at end_s is outside
-    within_s = reader.times_s[first:stop]
-    if not len(within_s):
-        within_s = reader.times_s[max(0, first - 1) : max(1, first)]
-    chosen_s = within_s[choose_frames(within_s, min(num_frames, len(within_s)))]
-    with decode_errors(path, sample_id):
-        size = (reader.height, reader.width)
-        if reader.height * reader.width > max_pixels:
-            size = frame_size(*size, VideoSampling(min_pixels=1, max_pixels=max_pixels))
-        frames, times_s = [], []
-        for time_s, pixels_HWC in reader.frames_at(chosen_s.tolist()):
-            frames.append(resize_picture(pixels_HWC, size).permute(1, 2, 0).numpy())
-            times_s.append(time_s)
-    return np.stack(frames), times_s
+    with open_video(path, backend=backend, sample_id=sample_id, timeout_s=timeout_s) as reader:
+        first, stop = np.searchsorted(reader.times_s, [start_s - 1e-6, end_s - 1e-6])  # the frame at end_s is outside
+        within_s = reader.times_s[first:stop]
+        if not len(within_s):
+            within_s = reader.times_s[max(0, first - 1) : max(1, first)]
+        chosen_s = within_s[choose_frames(within_s, min(num_frames, len(within_s)))]
+        with decode_errors(path, sample_id):
+            size = (reader.height, reader.width)
+            if reader.height * reader.width > max_pixels:
+                size = frame_size(*size, VideoSampling(min_pixels=1, max_pixels=max_pixels))
+            frames, times_s = [], []
+            for time_s, pixels_HWC in reader.frames_at(chosen_s.tolist()):
+                frames.append(resize_picture(pixels_HWC, size).permute(1, 2, 0).numpy())
+                times_s.append(time_s)
+        return np.stack(frames), times_s
 
 
-def load_image(
-    path: str | Path, sampling: VideoSampling, *, sample_id: str = "", factor: int = IMAGE_FACTOR
-) -> torch.Tensor:
-    """Read one image as uint8 (3, H, W), resized like a frame.
-
-    Raises:
-        DecodeError: the file is missing or not a readable image.
-    """
-    from PIL import Image, ImageOps
-
-    path = Path(path)
-    if not path.is_file():
-        raise DecodeError(f"{path}: no such file ({named(sample_id)}check media_root and the row's path).")
-    with decode_errors(path, sample_id), Image.open(path) as image:
-        pixels_HWC = np.array(ImageOps.exif_transpose(image).convert("RGB"))
-        height, width = pixels_HWC.shape[:2]
-        size = frame_size(height, width, sampling, factor)
-        return resize_picture(pixels_HWC, size).contiguous()
-
-
-def probe_video(path: str | Path, *, sample_id: str = "", backend: str = "auto") -> VideoInfo:
+def probe_video(
+    path: str | Path,
+    *,
+    sample_id: str = "",
+    backend: str = "auto",
+    timeout_s: float | None = DEFAULT_MEDIA_TIMEOUT_S,
+) -> VideoInfo:
     """Open a video and decode its first, middle and last frame. Half a download is told by `VideoInfo.difference`.
 
     Raises:
@@ -276,19 +269,19 @@ def probe_video(path: str | Path, *, sample_id: str = "", backend: str = "auto")
         ConfigError: the backend is unknown or not installed.
     """
     path = Path(path)
-    reader = open_reader(path, backend=backend, sample_id=sample_id, whole=False)
-    last = len(reader.times_s) - 1
-    with decode_errors(path, sample_id):
-        for _ in reader.frames_at(reader.times_s[sorted({0, last // 2, last})].tolist()):
-            pass
-    return VideoInfo(
-        num_frames=len(reader.times_s),
-        fps=reader.fps,
-        duration_s=reader.duration_s,
-        width=reader.width,
-        height=reader.height,
-        backend=reader.backend,
-        codec=reader.codec,
-        stated_duration_s=reader.stated_duration_s,
-        difference=length_difference(reader),
-    )
+    with open_video(path, backend=backend, sample_id=sample_id, whole=False, timeout_s=timeout_s) as reader:
+        last = len(reader.times_s) - 1
+        with decode_errors(path, sample_id):
+            for _ in reader.frames_at(reader.times_s[sorted({0, last // 2, last})].tolist()):
+                pass
+        return VideoInfo(
+            num_frames=len(reader.times_s),
+            fps=reader.fps,
+            duration_s=reader.duration_s,
+            width=reader.width,
+            height=reader.height,
+            backend=reader.backend,
+            codec=reader.codec,
+            stated_duration_s=reader.stated_duration_s,
+            difference=length_difference(reader),
+        )

@@ -22,11 +22,18 @@ from rich.padding import Padding
 from rich.panel import Panel
 from rich.text import Text
 
-from video_thinker.config import ModelArguments, VideoArguments, check_choice
+from video_thinker.config import (
+    SAMPLING_KEYS,
+    ModelArguments,
+    VideoArguments,
+    add_video_flags,
+    check_choice,
+)
 from video_thinker.data.collate import SampleEncoder
+from video_thinker.data.decoding.failures import check_file
 from video_thinker.data.texts import check_texts
 from video_thinker.data.video import SampledVideo, load_video
-from video_thinker.errors import ConfigError, DecodeError
+from video_thinker.errors import ConfigError
 from video_thinker.evaluation.backend import Completion, GenerationSettings, LocalBackend
 from video_thinker.evaluation.controls import load_prompt
 from video_thinker.evaluation.timeline import describe_span, draw_timeline, on_color, segment_color
@@ -37,7 +44,7 @@ from video_thinker.scoring import extract_choice, option_letters, options_are_le
 from video_thinker.trace import format_violations, parse_trace
 
 # Fields of VideoArguments that are flags here and are taken over from a training run.
-SAMPLING_FIELDS = ("prompt_style", "fps", "num_frames", "min_frames", "max_frames", "min_pixels", "max_pixels")
+SAMPLING_FIELDS = ("prompt_style", *SAMPLING_KEYS)
 PICTURE_MAX_PIXELS = 320 * 28 * 28
 
 _LETTERED = re.compile(r"\(?[A-Za-z][.):]\s")
@@ -56,12 +63,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, help="timeline PNG (default: VIDEO's name + .timeline.png, here)")
     parser.add_argument("--no-picture", action="store_true", help="print only")
     sampling = parser.add_argument_group("sampling (default: as the model was trained, else the project's defaults)")
-    for field in dataclasses.fields(VideoArguments):
-        if field.name in SAMPLING_FIELDS:
-            kind = {"prompt_style": str, "fps": float}.get(field.name, int)
-            flag = "--" + field.name.replace("_", "-")
-            sampling.add_argument(flag, type=kind, help=field.metadata["help"])
-    sampling.add_argument("--video-backend", default="auto", help="auto, decord, torchcodec or pyav")
+    add_video_flags(sampling, SAMPLING_FIELDS, given_only=True)
+    add_video_flags(sampling, ("video_backend", "media_timeout_s"))
     generation = parser.add_argument_group("generation")
     generation.add_argument("--max-new-tokens", type=int, default=1024)
     generation.add_argument("--temperature", type=float, default=0.0, help="0 (the default) is greedy")
@@ -107,7 +110,7 @@ def resolve_video_arguments(args: argparse.Namespace) -> tuple[VideoArguments, s
     origin = f"as in {run_file}" if run_file else "the project's defaults"
     if flags:
         origin += ", but " + ", ".join(f"{name}={value}" for name, value in flags.items())
-    video_args = VideoArguments(video_backend=args.video_backend, **merged)
+    video_args = VideoArguments(video_backend=args.video_backend, media_timeout_s=args.media_timeout_s, **merged)
     check_choice("prompt_style", video_args.prompt_style, tuple(PROMPT_STYLES))
     return video_args, origin
 
@@ -190,14 +193,15 @@ def frames_for_people(path: Path, encoder: SampleEncoder) -> SampledVideo:
     """Load the frames the model was given, at a size a person can see."""
     large = max(encoder.sampling.max_pixels, PICTURE_MAX_PIXELS)
     sampling = dataclasses.replace(encoder.sampling, max_pixels=large)
-    return load_video(path, sampling, backend=encoder.backend, factor=encoder.resize_factor)
+    return load_video(
+        path, sampling, backend=encoder.backend, factor=encoder.resize_factor, timeout_s=encoder.timeout_s
+    )
 
 
 def main(argv: list[str]) -> int:
     """Answer one question."""
     args = build_parser().parse_args(argv)
-    if not args.video.is_file():
-        raise DecodeError(f"{args.video}: no such file.")
+    check_file(args.video, "")
     video_args, origin = resolve_video_arguments(args)
     sample = build_sample(args)
     model_args = ModelArguments(args.model, dtype=args.dtype, attn_implementation=args.attn_implementation)

@@ -114,6 +114,7 @@ class OpenAIBackend:
             backend=video_args.video_backend,
             cache_mib=video_args.media_cache_mib,
             frame_cache=open_frame_cache(video_args),
+            timeout_s=video_args.media_timeout_s,
         )
         return cls(model_args.model_name_or_path, loader, args, settings, video_args.prompt_style, answered=answered)
 
@@ -122,7 +123,12 @@ class OpenAIBackend:
         if self.args.media == "frames":
             return load_prompt(sample, self.loader)
         videos = [
-            probe_video(media_path(media, self.loader.media_root), sample_id=sample.id, backend=self.loader.backend)
+            probe_video(
+                media_path(media, self.loader.media_root),
+                sample_id=sample.id,
+                backend=self.loader.backend,
+                timeout_s=self.loader.timeout_s,
+            )
             for media in sample.media
             if media.kind == "video"
         ]

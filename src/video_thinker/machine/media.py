@@ -28,11 +28,11 @@ def write_clip(path: Path) -> None:
 def try_decoder(backend: str, path: Path) -> str | None:
     """Decode a clip of `write_clip` with one backend: `None`, or what is wrong."""
     from video_thinker.data.video import VideoSampling, load_video
-    from video_thinker.errors import DecodeError
+    from video_thinker.errors import ConfigError, DecodeError
 
     try:
         video = load_video(path, VideoSampling(num_frames=8, max_pixels=64 * 64), backend=backend)
-    except DecodeError as error:
+    except (DecodeError, ConfigError) as error:  # of the file, or of the decoder's package
         return str(error)
     levels = video.frames.float().mean(dim=(1, 2, 3)).tolist()
     wanted_s = [round(i * (CLIP_FRAMES - 1) / 7) / CLIP_FPS for i in range(8)]

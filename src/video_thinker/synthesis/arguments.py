@@ -8,7 +8,14 @@ from typing import Any
 
 import yaml
 
-from video_thinker.config import check_choice, check_key_name, check_no_keys, check_url
+from video_thinker.config import (
+    DEFAULT_MEDIA_TIMEOUT_S,
+    check_choice,
+    check_key_name,
+    check_media_timeout,
+    check_no_keys,
+    check_url,
+)
 from video_thinker.data.sources import SOURCES
 from video_thinker.errors import ConfigError
 
@@ -97,6 +104,9 @@ class SynthesisArguments:
     frames_per_video: int = field(default=16, metadata={"help": "Frames the validator sees of a video."})
     max_pixels: int = field(default=256 * 28 * 28, metadata={"help": "Most height x width of a frame that is sent."})
     video_backend: str = field(default="auto", metadata={"help": "auto, decord, torchcodec or pyav."})
+    media_timeout_s: float | None = field(
+        default=DEFAULT_MEDIA_TIMEOUT_S, metadata={"help": "Longest time to decode one video. null: no limit."}
+    )
     concurrency: int = field(default=16, metadata={"help": "Requests in flight at once."})
     max_retries: int = field(default=8, metadata={"help": "Tries of a request that fails on the way (429, 5xx, …)."})
     max_backoff_s: float = field(default=60.0, metadata={"help": "Longest wait between tries."})
@@ -111,6 +121,7 @@ class SynthesisArguments:
     def __post_init__(self) -> None:
         """Check what argparse cannot. Raises `ConfigError`."""
         check_choice("curation", self.curation, CURATION)
+        check_media_timeout(self.media_timeout_s)
         check_choice("duplicate_scope", self.duplicate_scope, DUPLICATE_SCOPES)
         if not 2 <= self.min_options <= self.max_options <= MAX_OPTIONS:
             raise ConfigError(

@@ -33,6 +33,7 @@ from video_thinker.chat import (
     is_transient,
     make_retrying,
 )
+from video_thinker.data.decoding.process import end_decoding
 from video_thinker.errors import ConfigError, TeacherError
 from video_thinker.synthesis.arguments import Endpoint
 from video_thinker.synthesis.frames import FrameSet
@@ -283,5 +284,14 @@ async def _messages(request: Request) -> list[Any]:
     text = json.dumps(request.payload, ensure_ascii=False)
     content: str | list[Any] = text
     if request.frames is not None:
-        content = [{"type": "text", "text": text}, *await asyncio.to_thread(request.frames.content)]
+        content = [{"type": "text", "text": text}, *await _decode(request.frames)]
     return [{"role": "system", "content": request.system}, {"role": "user", "content": content}]
+
+
+async def _decode(frames: FrameSet) -> list[Any]:
+    """Decode frames in a thread. Ctrl-C, which cancels all tasks, ends decoding at once: the loop waits for threads."""
+    try:
+        return await asyncio.to_thread(frames.content)
+    except asyncio.CancelledError:
+        end_decoding()
+        raise

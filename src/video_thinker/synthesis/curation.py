@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel, Field
 
+from video_thinker.config import DEFAULT_MEDIA_TIMEOUT_S
 from video_thinker.data.texts import SpecialTokens, text_problems
 from video_thinker.grounding import recall_at, temporal_iou
 from video_thinker.schema import Segment, Trace, VideoSample
@@ -44,6 +45,7 @@ class CurationSettings:
     frames_per_video: int = 16
     max_pixels: int = 256 * 28 * 28
     video_backend: str = "auto"
+    media_timeout_s: float | None = DEFAULT_MEDIA_TIMEOUT_S
 
 
 async def write_curated_trace(
@@ -165,7 +167,7 @@ def _answer_text(sample: VideoSample) -> str:
 
 
 def _frames(video: VideoFile, start_s: float, end_s: float, count: int, settings: CurationSettings) -> FrameSet:
-    return FrameSet(video, start_s, end_s, count, settings.max_pixels, settings.video_backend)
+    return FrameSet(video, start_s, end_s, count, settings.max_pixels, settings.video_backend, settings.media_timeout_s)
 
 
 def _is_option(answer: str, sample: VideoSample) -> bool:

@@ -6,7 +6,6 @@ import hashlib
 import os
 from collections import defaultdict
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -14,6 +13,8 @@ from typing import Any
 import diskcache
 
 from video_thinker.chat import JPEG_QUALITY, image_part
+from video_thinker.config import DEFAULT_MEDIA_TIMEOUT_S
+from video_thinker.data.decoding.threads import map_files
 from video_thinker.errors import ConfigError, DecodeError
 from video_thinker.prompts import frame_label
 from video_thinker.trace import format_time
@@ -48,6 +49,7 @@ class FrameSet:
     num_frames: int
     max_pixels: int
     backend: str = "auto"
+    timeout_s: float | None = DEFAULT_MEDIA_TIMEOUT_S
 
     @property
     def identity(self) -> list[Any]:
@@ -71,7 +73,13 @@ class FrameSet:
         from video_thinker.data.video import load_span
 
         frames_THWC, times_s = load_span(
-            self.video.file, self.start_s, self.end_s, self.num_frames, self.max_pixels, backend=self.backend
+            self.video.file,
+            self.start_s,
+            self.end_s,
+            self.num_frames,
+            self.max_pixels,
+            backend=self.backend,
+            timeout_s=self.timeout_s,
         )
         parts: list[dict[str, Any]] = []
         for pixels, time_s in zip(frames_THWC, times_s, strict=True):
@@ -83,7 +91,15 @@ class FrameSet:
 class VideoFolder:
     """The videos under the media root, found by path or, within a source's folder, by file name without suffix."""
 
-    def __init__(self, media_root: str | Path, cache: diskcache.Cache, *, min_frames: int, backend: str) -> None:
+    def __init__(
+        self,
+        media_root: str | Path,
+        cache: diskcache.Cache,
+        *,
+        min_frames: int,
+        backend: str,
+        timeout_s: float | None = DEFAULT_MEDIA_TIMEOUT_S,
+    ) -> None:
         """`cache` keeps what is known of files that did not change."""
         self.root = Path(media_root)
         if not self.root.is_dir():
@@ -93,13 +109,13 @@ class VideoFolder:
         self._cache = cache
         self._min_frames = min_frames
         self._backend = backend
+        self._timeout_s = timeout_s
         self._by_stem: dict[str, dict[str, list[str]]] = {}
 
     def open_all(self, places: Sequence[tuple[str, str]], num_workers: int = 4) -> list[VideoFile | DecodeError]:
         """Find and check videos, given as (folder, path within it); an unusable one gives its error."""
         distinct = list(dict.fromkeys(places))
-        with ThreadPoolExecutor(num_workers) as pool:
-            found = dict(zip(distinct, pool.map(self._open, distinct), strict=True))
+        found = dict(zip(distinct, map_files(self._open, distinct, num_workers), strict=True))
         return [found[place] for place in places]
 
     def _open(self, place: tuple[str, str]) -> VideoFile | DecodeError:
@@ -148,7 +164,7 @@ class VideoFolder:
     def _probe(self, file: Path) -> tuple[str, int, float]:
         from video_thinker.data.video import probe_video
 
-        info = probe_video(file, backend=self._backend)
+        info = probe_video(file, backend=self._backend, timeout_s=self._timeout_s)
         with file.open("rb") as opened:
             digest = hashlib.file_digest(opened, "blake2b").hexdigest()[:32]
         return digest, info.num_frames, info.duration_s

@@ -65,7 +65,13 @@ def synthesize(args: SynthesisArguments) -> Card:
 
 def _plan(args: SynthesisArguments, folder: Path) -> Plan:
     with diskcache.Cache(str(folder / "cache" / "videos"), eviction_policy="none") as cache:
-        videos = VideoFolder(args.media_root, cache, min_frames=args.min_video_frames, backend=args.video_backend)
+        videos = VideoFolder(
+            args.media_root,
+            cache,
+            min_frames=args.min_video_frames,
+            backend=args.video_backend,
+            timeout_s=args.media_timeout_s,
+        )
         plan = plan_tasks(args, videos)
     write_lines(folder / "dropped.jsonl", map(asdict, plan.dropped))
     for source, kinds in count_dropped(plan.dropped).items():

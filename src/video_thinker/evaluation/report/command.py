@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from video_thinker.config import DEFAULT_MEDIA_TIMEOUT_S, add_video_flags
 from video_thinker.errors import ConfigError
 from video_thinker.evaluation.report.page import render_page
 from video_thinker.evaluation.report.runs import EvalRun, load_items, make_labels, parse_items, read_runs, split_of
@@ -31,6 +32,7 @@ def write_report(
     media_root: Path | None = None,
     frames_per_sample: int = 8,
     max_samples: int = 1000,
+    media_timeout_s: float | None = DEFAULT_MEDIA_TIMEOUT_S,
 ) -> Path:
     """Write the page.
 
@@ -42,6 +44,7 @@ def write_report(
         media_root: Folder of the media, instead of the one in the manifest.
         frames_per_sample: Most frames in the strip of a video.
         max_samples: Most samples shown of each split; the figures are over all.
+        media_timeout_s: Seconds that decoding one media file may take; `None` for no limit.
 
     Raises:
         ConfigError: a folder is no run, runs do not go together, or a file is not where it was.
@@ -54,7 +57,7 @@ def write_report(
     samples = load_items(runs, items or {})
     results = score_runs(runs, samples)
     shown = choose_samples(samples, media_roots(runs, media_root), max_samples)
-    strips = make_strips(shown, frames_per_sample)
+    strips = make_strips(shown, frames_per_sample, media_timeout_s)
     html = render_page(title, results, trainings, shown, strips)
     out.parent.mkdir(parents=True, exist_ok=True)
     draft = out.with_name(out.name + ".tmp")
@@ -73,12 +76,14 @@ def media_roots(runs: Sequence[EvalRun], override: Path | None) -> dict[str, Pat
     return roots
 
 
-def make_strips(shown: Sequence[Shown], num_frames: int) -> dict[Place, Strip]:
+def make_strips(
+    shown: Sequence[Shown], num_frames: int, timeout_s: float | None = DEFAULT_MEDIA_TIMEOUT_S
+) -> dict[Place, Strip]:
     """Read the frames of every media file once; those that cannot be read are named in the log."""
     places = dict.fromkeys(place for one in shown for sample in one.samples for place in one.places(sample))
     strips = {}
     for root, media in tqdm(places, desc="frames", unit="file", disable=not places):
-        strip = strips[root, media] = make_strip(media, root, num_frames)
+        strip = strips[root, media] = make_strip(media, root, num_frames, timeout_s=timeout_s)
         if strip.error:
             logger.warning("no frames: %s", strip.error)
     return strips
@@ -101,6 +106,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--media-root", type=Path, help="folder of the media, if not where it was evaluated")
     parser.add_argument("--frames-per-sample", type=int, default=8, help="most frames per video (8)")
     parser.add_argument("--max-samples", type=int, default=1000, help="most samples shown of each split (1000)")
+    add_video_flags(parser, ("media_timeout_s",))
     return parser
 
 
@@ -120,6 +126,7 @@ def main(argv: list[str] | None = None) -> int:
         media_root=args.media_root,
         frames_per_sample=args.frames_per_sample,
         max_samples=args.max_samples,
+        media_timeout_s=args.media_timeout_s,
     )
     logger.info("%s: %.1f MiB, open it in a browser", out, out.stat().st_size / MIB)
     return 0

@@ -15,7 +15,9 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from video_thinker.data.video import VideoSampling, load_image, load_video
+from video_thinker.config import DEFAULT_MEDIA_TIMEOUT_S
+from video_thinker.data.images import load_image
+from video_thinker.data.video import VideoSampling, load_video
 from video_thinker.errors import DecodeError
 from video_thinker.schema import Media
 
@@ -41,15 +43,17 @@ class Strip:
     error: str = ""
 
 
-def make_strip(media: Media, media_root: Path, num_frames: int) -> Strip:
+def make_strip(
+    media: Media, media_root: Path, num_frames: int, *, timeout_s: float | None = DEFAULT_MEDIA_TIMEOUT_S
+) -> Strip:
     """Read a video or image as a strip. One that cannot be read gives a strip that says so."""
     sampling = VideoSampling(fps=MAX_FPS, min_frames=2, max_frames=num_frames, max_pixels=MAX_PIXELS)
     path = media_root / media.path
     try:
         if media.kind == "image":
-            frames, duration_s = load_image(path, sampling, factor=SIZE_FACTOR)[None], None
+            frames, duration_s = load_image(path, sampling, factor=SIZE_FACTOR, timeout_s=timeout_s)[None], None
         else:
-            video = load_video(path, sampling, factor=SIZE_FACTOR)
+            video = load_video(path, sampling, factor=SIZE_FACTOR, timeout_s=timeout_s)
             frames, duration_s = video.frames, video.duration_s
     except DecodeError as error:
         return Strip(media.path, error=str(error))

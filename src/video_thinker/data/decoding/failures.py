@@ -1,0 +1,40 @@
+"""Why a media file was not decoded, in words that both sides of the decoding process use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from video_thinker.errors import DecodeError
+
+MAX_CAUSE_CHARS = 300
+
+OUT_OF_MEMORY = ("std::bad_alloc", "Cannot allocate memory", "DefaultCPUAllocator: can't allocate memory")
+"""Words of C++, FFmpeg and torch in exceptions of other classes than `MemoryError`."""
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Say whether an exception means that there is not enough memory, which is no fault of the file."""
+    return isinstance(error, MemoryError) or any(words in str(error) for words in OUT_OF_MEMORY)
+
+
+def cannot_decode(path: Path, sample_id: str, cause: str) -> DecodeError:
+    """Make the error of a file that cannot be decoded, for whatever cause."""
+    return DecodeError(
+        f"{path}: cannot decode ({named(sample_id)}{' '.join(cause.split())[:MAX_CAUSE_CHARS]}); fix the file or drop "
+        "its rows (on_decode_error: skip drops and lists them)."
+    )
+
+
+def check_file(path: Path, sample_id: str) -> None:
+    """Raise `DecodeError` for a path where no file lies, or an empty one."""
+    if not path.exists():
+        raise DecodeError(f"{path}: no such file ({named(sample_id)}check media_root and the row's path).")
+    if path.is_dir():
+        raise DecodeError(f"{path}: is a folder, not a file ({named(sample_id)}check the row's path).")
+    if path.is_file() and path.stat().st_size == 0:
+        raise DecodeError(f"{path}: the file is empty ({named(sample_id)}0 bytes).")
+
+
+def named(sample_id: str) -> str:
+    """Begin a remark with the sample, if it is known."""
+    return f"sample {sample_id!r}: " if sample_id else ""
