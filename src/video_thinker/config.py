@@ -364,7 +364,7 @@ def check_media_timeout(seconds: float | None) -> None:
 
 
 def add_video_flags(parser: argparse._ActionsContainer, names: Sequence[str], *, given_only: bool = False) -> None:
-    """Add keys of `VideoArguments` as flags, `fps` as `--fps`; with `given_only`, one that is not given is `None`."""
+    """Add keys of `VideoArguments` as flags, `fps` as `--fps`; with `given_only`, one that is not given is left out."""
     kinds: dict[str, Callable[[str], Any]] = {
         "prompt_style": str,
         "fps": float,
@@ -373,11 +373,11 @@ def add_video_flags(parser: argparse._ActionsContainer, names: Sequence[str], *,
     }
     fields = {field_.name: field_ for field_ in dataclasses.fields(VideoArguments)}
     for name in names:
-        default = None if given_only else fields[name].default
+        default = argparse.SUPPRESS if given_only else fields[name].default
         help_text = fields[name].metadata["help"].replace("null:", "none:")
         shown = (
             ""
-            if default is None
+            if default in (None, argparse.SUPPRESS)
             else f" Default {default:g}."
             if isinstance(default, float)
             else f" Default {default}."

@@ -181,7 +181,6 @@ def build_parser() -> argparse.ArgumentParser:
     )
     keys = parser.add_argument_group("video keys, as in the config of the run to come")
     add_video_flags(keys, VIDEO_KEYS, given_only=True)
-    parser.set_defaults(**dict.fromkeys(VIDEO_KEYS, argparse.SUPPRESS))  # "none" is a value of some of them
     return parser
 
 

@@ -103,7 +103,7 @@ def resolve_video_arguments(args: argparse.Namespace) -> tuple[VideoArguments, s
     """
     run_file = find_run_file(args.model)
     trained = read_run_sampling(run_file) if run_file else {}
-    flags = {name: value for name in SAMPLING_FIELDS if (value := getattr(args, name)) is not None}
+    flags = {name: value for name, value in vars(args).items() if name in SAMPLING_FIELDS}
     if "fps" in flags and "num_frames" not in flags:
         trained.pop("num_frames", None)  # a number of frames wins over fps, so a flag must be able to undo it
     merged = {**trained, **flags}
