@@ -34,8 +34,8 @@ lint: $(INSTALLED)
 	$(VENV)/bin/mypy
 
 docs: $(INSTALLED)
-	$(VENV)/bin/mkdocs build --strict
-	@echo "Open site/index.html, or run $(VENV)/bin/mkdocs serve."
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict
+	@echo "Open site/index.html. The search needs a server: $(VENV)/bin/mkdocs serve"
 
 clean:
 	rm -rf $(VENV) site .mypy_cache .pytest_cache .ruff_cache

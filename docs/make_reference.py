@@ -150,6 +150,8 @@ def write_value(value: object) -> str:
         return "null"
     if isinstance(value, bool):
         return str(value).lower()
+    if value == "":
+        return '""'
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(write_value, value)) + "]"
     return str(value)
@@ -171,7 +173,16 @@ def _text(node: ast.expr | None) -> str:
     return ast.unparse(node)
 
 
-def _read_key(node: ast.AnnAssign) -> Key | None:
+def _constants(body: list[ast.stmt]) -> dict[str, str]:
+    """Texts that a class body assigns to plain names, also inside `if`; "a or b" where there are several."""
+    found: dict[str, list[str]] = {}
+    for node in (one for statement in body for one in ast.walk(statement)):
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant):
+            found.setdefault(ast.unparse(node.targets[0]), []).append(write_value(node.value.value))
+    return {name: " or ".join(values) for name, values in found.items()}
+
+
+def _read_key(node: ast.AnnAssign, constants: dict[str, str]) -> Key | None:
     if not isinstance(node.target, ast.Name) or "ClassVar" in ast.unparse(node.annotation):
         return None
     name, value = node.target.id, node.value
@@ -184,14 +195,16 @@ def _read_key(node: ast.AnnAssign) -> Key | None:
         texts = dict(zip(metadata.keys, metadata.values, strict=True)) if isinstance(metadata, ast.Dict) else {}
         helps = [v for k, v in texts.items() if isinstance(k, ast.Constant) and k.value == "help"]
         text = " ".join(_text(helps[0]).split()) if helps else ""
-        return Key(name, _evaluate(default) if default is not None else REQUIRED, text)
+        written = _evaluate(default) if default is not None else REQUIRED
+        return Key(name, constants.get(written, written), text)
     return Key(name, _evaluate(value) if value is not None else REQUIRED, "")
 
 
 def key_groups(module: str, name: str) -> list[KeyGroup]:
     """List the dataclass and those that it inherits from, the nearest first; each with the keys of its own body."""
     home, node = _find_class(module, name)
-    keys = [_read_key(one) for one in node.body if isinstance(one, ast.AnnAssign)]
+    constants = _constants(node.body)
+    keys = [_read_key(one, constants) for one in node.body if isinstance(one, ast.AnnAssign)]
     summary = (ast.get_docstring(node) or "").strip().split("\n\n")[0]
     groups = [KeyGroup(name, home, " ".join(summary.split()), tuple(key for key in keys if key is not None))]
     for base in node.bases:
@@ -326,6 +339,20 @@ def _origin(group: KeyGroup) -> str:
     return group.origin.split(".")[0]
 
 
+def _title(group: KeyGroup) -> str:
+    """Name a group in words: `TokenBudgetArguments` is "Token budget"; classes of libraries keep their names."""
+    if _origin(group) != PACKAGE.name:
+        return f"{group.name.lstrip('_')} ({_origin(group)})"
+    name = group.name.removesuffix("Arguments")
+    if name.endswith("Config"):
+        name = name.removesuffix("Config").removeprefix("Video")
+    words = re.findall(r"[A-Z]+(?![a-z])|[A-Z][a-z]+", name)
+    return (
+        " ".join([words[0], *(word.lower() for word in words[1:])]).replace("Peft", "LoRA").replace("Run", "Every run")
+    )
+
+
+@functools.cache
 def keys_page() -> str:
     """Write the page of all keys, flags and metrics."""
     lines = [
@@ -345,23 +372,24 @@ def keys_page() -> str:
     ]
     groups: dict[str, KeyGroup] = {}
     for command, found in config_commands().items():
-        named = [f"[{group.name}](#{group.name.lower()})" for group in found if group.keys]
+        named = [f"[{_title(group)}](#{group.name.lower()})" for group in found if group.keys]
         lines.append(f"| `{command}` | {', '.join(named)} |")
         groups |= {group.name: group for group in found if group.keys}
     lines += ["", "## Keys of Video-Thinker", ""]
     theirs = [group for group in groups.values() if _origin(group) != PACKAGE.name]
     for group in groups.values():
         if group not in theirs:
-            lines += [f"### {group.name} {{ #{group.name.lower()} }}", "", group.summary, "", *_key_table(group.keys)]
+            lines += [f"### {_title(group)} {{ #{group.name.lower()} }}", "", group.summary, ""]
+            lines += _key_table(group.keys)
     lines += ["## Keys of TRL and Transformers", ""]
     for group in theirs:
-        lines += [f"### {group.name} {{ #{group.name.lower()} }}", "", f"Inherited from `{group.origin}`.", ""]
+        lines += [f"### {_title(group)} {{ #{group.name.lower()} }}", "", f"Inherited from `{group.origin}`.", ""]
         lines += _key_table(group.keys)
     return "\n".join([*lines, *_flag_sections(), *_metric_sections()]) + "\n"
 
 
 def _flag_sections() -> list[str]:
-    lines = ["## Flags of the other commands", ""]
+    lines = ["## Flags of the commands", ""]
     for command, (_, summary) in commands().items():
         flags = command_flags(command)
         if not flags:
