@@ -144,6 +144,10 @@ def _evaluate(node: ast.expr) -> str:
     return write_value(value)
 
 
+def _constant(node: ast.expr | None) -> object:
+    return node.value if isinstance(node, ast.Constant) else None
+
+
 def write_value(value: object) -> str:
     """Write a value as in YAML: `null`, `true`, `[real]`."""
     if value is None:
@@ -188,7 +192,7 @@ def _read_key(node: ast.AnnAssign, constants: dict[str, str]) -> Key | None:
     name, value = node.target.id, node.value
     if isinstance(value, ast.Call) and ast.unparse(value.func).split(".")[-1] == "field":
         given = {keyword.arg: keyword.value for keyword in value.keywords}
-        if isinstance(given.get("init"), ast.Constant) and given["init"].value is False:
+        if _constant(given.get("init")) is False:
             return None
         default = given.get("default", given.get("default_factory"))
         metadata = given.get("metadata")
@@ -227,9 +231,8 @@ def effective_keys(groups: list[KeyGroup]) -> dict[str, Key]:
 def commands() -> dict[str, tuple[str, str]]:
     """Command -> (module, one line), as `video_thinker.cli.COMMANDS` has them."""
     for node in _tree(PACKAGE / "cli.py").body:
-        target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
-        if isinstance(target, ast.Name) and target.id == "COMMANDS":
-            found: dict[str, tuple[str, str]] = ast.literal_eval(node.value)  # type: ignore[union-attr]  # has a value
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "COMMANDS":
+            found: dict[str, tuple[str, str]] = ast.literal_eval(node.value)
             return found
     raise LookupError("video_thinker/cli.py has no COMMANDS")
 
@@ -300,7 +303,7 @@ def _flags(tree: ast.Module) -> list[Flag]:
             names = [str(arg.value) for arg in node.args if isinstance(arg, ast.Constant)]
             given = {keyword.arg: keyword.value for keyword in node.keywords}
             default = _evaluate(given["default"]) if "default" in given else ""
-            optional = isinstance(given.get("nargs"), ast.Constant) and given["nargs"].value in ("*", "?")
+            optional = _constant(given.get("nargs")) in ("*", "?")
             if "required" in given or (names and not names[0].startswith("-") and not optional):
                 default = REQUIRED
             flags.append(Flag(" ".join(names), default, " ".join(_text(given.get("help")).split())))

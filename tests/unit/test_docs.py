@@ -150,6 +150,8 @@ def check_flags(command: str, module: str, words: list[str], where: str, monkeyp
 
         return parse_only
 
+    flags = {name for flag in reference.command_flags(command) for name in flag.names.split()}
+    assert [word for word in words if word.startswith("--") and word not in flags] == [], where  # no abbreviations
     words = ["1" if re.fullmatch("[A-Z]", word) else word for word in words]  # --gpus N
     if command == "prepare" and words[0] == "NAME":
         words[0] = "video_holmes"
@@ -223,8 +225,10 @@ def test_a_wrong_command_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
         check_video_thinker(["sft", "configs/sft/toy.yaml", "learning_rat=1"], "here", monkeypatch)
     with pytest.raises(AssertionError, match="no such command"):
         check_video_thinker(["trian"], "here", monkeypatch)
+    with pytest.raises(AssertionError, match="--media-roo"):
+        check_video_thinker(["validate", "a.jsonl", "--media-roo", "x"], "here", monkeypatch)
     with pytest.raises(pytest.fail.Exception, match="does not take"):
-        check_video_thinker(["validate", "a.jsonl", "--media-rot", "x"], "here", monkeypatch)
+        check_video_thinker(["merge", "adapter"], "here", monkeypatch)
 
 
 # -- Keys and metrics --------------------------------------------------------------------------------------------------
@@ -326,7 +330,7 @@ def refuse(*args):
 socket.socket.connect = socket.socket.connect_ex = refuse
 from mkdocs.__main__ import cli
 try:
-    cli(["build", "--strict", "--quiet", "--site-dir", sys.argv[1]])
+    cli(["build", "--strict", "--site-dir", sys.argv[1]])  # --quiet would silence the warnings that --strict counts
 finally:
     print("torch" in sys.modules)
 """
