@@ -246,7 +246,7 @@ def _modules() -> Iterator[tuple[str, Path]]:
 @functools.cache
 def config_commands() -> dict[str, list[KeyGroup]]:
     """Command that reads a config -> the dataclasses that it hands to `parse_config`, with those they inherit from."""
-    callers = {module: types for module, path in _modules() if (types := _parsed_types(_tree(path)))}
+    callers = {module: types for module, path in _modules() if (types := parsed_types(_tree(path)))}
     found = {}
     for command, (module, _) in commands().items():
         near = {name for name in _imports(module) if name.rpartition(".")[0] == module.rpartition(".")[0]}
@@ -257,12 +257,16 @@ def config_commands() -> dict[str, list[KeyGroup]]:
     return found
 
 
-def _parsed_types(tree: ast.Module) -> tuple[str, ...]:
+READERS = ("parse_config", "make_arguments")
+"""Functions of `config.py` that make dataclasses of keys; the first argument names them."""
+
+
+def parsed_types(tree: ast.Module) -> tuple[str, ...]:
     """Names of the dataclasses in the call `parse_config((A, B), argv)` of a module, if there is one."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] == "parse_config":
+        if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in READERS and node.args:
             types = node.args[0]
-            if isinstance(types, ast.Tuple) and all(isinstance(one, ast.Name) for one in types.elts):
+            if isinstance(types, ast.Tuple | ast.List) and all(isinstance(one, ast.Name) for one in types.elts):
                 return tuple(ast.unparse(one) for one in types.elts)
     return ()
 
@@ -296,17 +300,26 @@ def _imports(module: str) -> set[str]:
     return names
 
 
+SAMPLING_FLAGS = "--max-frames …"
+
+
 def _flags(tree: ast.Module) -> list[Flag]:
     flags = []
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "add_argument":
-            names = [str(arg.value) for arg in node.args if isinstance(arg, ast.Constant)]
-            given = {keyword.arg: keyword.value for keyword in node.keywords}
+        if not isinstance(node, ast.Call):
+            continue
+        function = ast.unparse(node.func).split(".")[-1]
+        names = [str(arg.value) for arg in node.args if isinstance(arg, ast.Constant)]
+        given = {keyword.arg: keyword.value for keyword in node.keywords}
+        if function == "add_argument" and names:
             default = _evaluate(given["default"]) if "default" in given else ""
             optional = _constant(given.get("nargs")) in ("*", "?")
-            if "required" in given or (names and not names[0].startswith("-") and not optional):
+            if "required" in given or not (names[0].startswith("-") or optional):
                 default = REQUIRED
             flags.append(Flag(" ".join(names), default, " ".join(_text(given.get("help")).split())))
+        elif function in ("add_argument", "add_video_flags") and SAMPLING_FLAGS not in [one.names for one in flags]:
+            text = "Keys of the group Video are flags, too: `max_frames` is `--max-frames`."
+            flags.append(Flag(SAMPLING_FLAGS, "", text))
     return flags
 
 

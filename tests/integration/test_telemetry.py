@@ -26,6 +26,7 @@ from video_thinker.errors import ConfigError
 from video_thinker.flops import Work, causal_pairs, text_work, vision_work
 from video_thinker.training import grpo, sft, timeline
 from video_thinker.training.grpo import VideoGRPOConfig, VideoGRPOTrainer
+from video_thinker.training.metric_names import is_documented
 from video_thinker.training.sft import VideoSFTConfig
 from video_thinker.training.sharing import SharingMixin
 from video_thinker.training.telemetry import PHASES, WorkMeter
@@ -123,6 +124,7 @@ def test_every_metric_is_logged_and_phases_add_up_to_the_step(run, stage):
     for entry in entries:
         wanted = MEASURED | LOGGED[stage] | {"perf/mfu"}
         assert wanted <= entry.keys(), wanted - entry.keys()
+        assert [key for key in entry if key != "step" and not is_documented(key)] == []
         assert all(math.isfinite(entry[key]) for key in wanted)
         phases = [entry[f"time/{phase}"] for phase in PHASES]
         assert all(seconds >= 0 for seconds in phases)
