@@ -186,7 +186,19 @@ def _constants(body: list[ast.stmt]) -> dict[str, str]:
     return {name: " or ".join(values) for name, values in found.items()}
 
 
-def _read_key(node: ast.AnnAssign, constants: dict[str, str]) -> Key | None:
+def _global_constant(module: str, name: str) -> str:
+    """Write the literal that a module, or the one it imports the name from, binds to a name; else the name itself."""
+    tree = _tree(_module_path(module))
+    for node in tree.body:
+        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
+            target = node.targets[0] if isinstance(node, ast.Assign) else node.target
+            if ast.unparse(target) == name:
+                return _evaluate(node.value)
+    home = _imported_from(tree, module, name)
+    return _global_constant(home, name) if home and home.split(".")[0] == PACKAGE.name else name
+
+
+def _read_key(node: ast.AnnAssign, constants: dict[str, str], module: str) -> Key | None:
     if not isinstance(node.target, ast.Name) or "ClassVar" in ast.unparse(node.annotation):
         return None
     name, value = node.target.id, node.value
@@ -200,7 +212,9 @@ def _read_key(node: ast.AnnAssign, constants: dict[str, str]) -> Key | None:
         helps = [v for k, v in texts.items() if isinstance(k, ast.Constant) and k.value == "help"]
         text = " ".join(_text(helps[0]).split()) if helps else ""
         written = _evaluate(default) if default is not None else REQUIRED
-        return Key(name, constants.get(written, written), text)
+        if isinstance(default, ast.Name):
+            written = constants.get(written) or _global_constant(module, written)
+        return Key(name, written, text)
     return Key(name, _evaluate(value) if value is not None else REQUIRED, "")
 
 
@@ -208,7 +222,7 @@ def key_groups(module: str, name: str) -> list[KeyGroup]:
     """List the dataclass and those that it inherits from, the nearest first; each with the keys of its own body."""
     home, node = _find_class(module, name)
     constants = _constants(node.body)
-    keys = [_read_key(one, constants) for one in node.body if isinstance(one, ast.AnnAssign)]
+    keys = [_read_key(one, constants, home) for one in node.body if isinstance(one, ast.AnnAssign)]
     summary = (ast.get_docstring(node) or "").strip().split("\n\n")[0]
     groups = [KeyGroup(name, home, " ".join(summary.split()), tuple(key for key in keys if key is not None))]
     for base in node.bases:
