@@ -32,6 +32,8 @@ REQUIRED = "required"
 
 INCLUDED = {"data/README.md": "data.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
 """Files of the repository that are pages of the site."""
+WIDE_PAGES = ("coming_from.md",)
+"""Pages whose tables need the room of the table of contents."""
 CONFIGS_PAGE = "reference/configs.md"
 KEYS_PAGE = "reference/keys.md"
 API_FOLDER = "reference/api"
@@ -376,10 +378,9 @@ def _title(group: KeyGroup) -> str:
     name = group.name.removesuffix("Arguments")
     if name.endswith("Config"):
         name = name.removesuffix("Config").removeprefix("Video")
-    words = re.findall(r"[A-Z]+(?![a-z])|[A-Z][a-z]+", name)
-    return (
-        " ".join([words[0], *(word.lower() for word in words[1:])]).replace("Peft", "LoRA").replace("Run", "Every run")
-    )
+    first, *rest = re.findall(r"[A-Z]+(?![a-z])|[A-Z][a-z]+", name)
+    first = {"Peft": "LoRA", "Run": "Every run", "Eval": "Evaluation"}.get(first, first)
+    return " ".join([first, *(word.lower() for word in rest)])
 
 
 @functools.cache
@@ -571,6 +572,8 @@ def on_files(files: Any, config: Any) -> Any:
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
     """Rewrite the links of the pages that are written by hand."""
+    if page.file.src_uri in WIDE_PAGES:
+        page.meta["hide"] = ["toc"]
     if page.file.generated_by:
         return markdown
     return rewrite_links(markdown, f"docs/{page.file.src_uri}", page.file.src_uri)
