@@ -326,6 +326,12 @@ def test_metric_names_are_unique_and_on_the_page() -> None:
     assert [metric.name for metric in METRICS if f"| `{metric.name}` |" not in page] == []
 
 
+def test_every_error_class_is_in_the_faq() -> None:
+    headings = re.findall(r"^### (\w+)", (ROOT / "docs" / "troubleshooting.md").read_text(), flags=re.MULTILINE)
+    names = {one.name for one in ast.parse((PACKAGE / "errors.py").read_text()).body if isinstance(one, ast.ClassDef)}
+    assert names - {"VideoThinkerError"} <= set(headings)
+
+
 # -- The site ----------------------------------------------------------------------------------------------------------
 
 BUILD = """
