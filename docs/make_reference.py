@@ -260,16 +260,21 @@ def _modules() -> Iterator[tuple[str, Path]]:
 
 
 @functools.cache
+def callers() -> dict[str, tuple[str, ...]]:
+    """Module that reads a config -> names of the dataclasses that it reads into."""
+    return {module: types for module, path in _modules() if (types := parsed_types(_tree(path)))}
+
+
+@functools.cache
 def config_commands() -> dict[str, list[KeyGroup]]:
-    """Command that reads a config -> the dataclasses that it hands to `parse_config`, with those they inherit from."""
-    callers = {module: types for module, path in _modules() if (types := parsed_types(_tree(path)))}
+    """Command that reads a config -> the dataclasses of its keys, with those they inherit from."""
     found = {}
     for command, (module, _) in commands().items():
         near = {name for name in _imports(module) if name.rpartition(".")[0] == module.rpartition(".")[0]}
-        homes = [home for home in callers if home == module] or [home for home in callers if home in near]
+        homes = [home for home in callers() if home == module] or [home for home in callers() if home in near]
         if homes:
             home = homes[0]
-            found[command] = [group for name in callers[home] for group in key_groups(home, name)]
+            found[command] = [group for name in callers()[home] for group in key_groups(home, name)]
     return found
 
 
@@ -340,7 +345,7 @@ def _flags(tree: ast.Module) -> list[Flag]:
 
 
 def load_metrics() -> tuple[Any, ...]:
-    """The table of `video_thinker.training.logging.metric_names`, wherever that module lies; it imports nothing."""
+    """Read the table of `metric_names.py`, wherever in the package that module lies; it imports nothing."""
     (path,) = PACKAGE.rglob("metric_names.py")
     spec = importlib.util.spec_from_file_location("metric_names", path)
     assert spec is not None and spec.loader is not None

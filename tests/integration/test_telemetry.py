@@ -26,7 +26,6 @@ from video_thinker.errors import ConfigError
 from video_thinker.flops import Work, causal_pairs, text_work, vision_work
 from video_thinker.training import grpo, sft, timeline
 from video_thinker.training.grpo import VideoGRPOConfig, VideoGRPOTrainer
-from video_thinker.training.metric_names import is_documented
 from video_thinker.training.sft import VideoSFTConfig
 from video_thinker.training.sharing import SharingMixin
 from video_thinker.training.telemetry import PHASES, WorkMeter
@@ -119,6 +118,8 @@ def run(tiny_model_dir: Path, media_root: Path, items_file: Path, tmp_path: Path
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_every_metric_is_logged_and_phases_add_up_to_the_step(run, stage):
+    from video_thinker.training.metric_names import is_documented
+
     entries = run(stage, peak_tflops=0.5)
     assert len(entries) == 2
     for entry in entries:

@@ -18,7 +18,6 @@ from typing import Any
 import pytest
 
 from video_thinker import cli
-from video_thinker.training.metric_names import METRICS, is_documented
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "src" / "video_thinker"
@@ -40,6 +39,14 @@ def load_reference() -> Any:
 
 
 reference = load_reference()
+METRICS = reference.load_metrics()
+
+
+def module_that_defines(name: str, under: str = "") -> Any:
+    """Import the module of the package that binds a name at its top level, wherever it lies."""
+    found = [p for p in (PACKAGE / under).rglob("*.py") if re.search(rf"^{name}\b.* = ", p.read_text(), re.MULTILINE)]
+    assert len(found) == 1, found
+    return importlib.import_module(".".join(found[0].relative_to(PACKAGE.parent).with_suffix("").parts))
 
 
 def test_readme_is_short() -> None:
@@ -176,7 +183,7 @@ def check_video_thinker(words: list[str], where: str, monkeypatch: pytest.Monkey
     if command in CONFIG_FIRST and not rest[0].startswith("--"):
         check_config(command, rest, where)
     elif command == "eval":
-        check_flags(command, "video_thinker.evaluation.suite", rest, where, monkeypatch)
+        check_flags(command, cli.COMMANDS[command][0].rpartition(".")[0] + ".suite", rest, where, monkeypatch)
         check_keys(command, [word for word in rest if re.match(r"[a-z_]+=", word)], where)
     else:
         check_flags(command, cli.COMMANDS[command][0], rest, where, monkeypatch)
@@ -238,21 +245,16 @@ def parsed_types(command: str, monkeypatch: pytest.MonkeyPatch) -> tuple[type, .
     def stop(types: tuple[type, ...], argv: list[str]) -> None:
         raise Parsed(types)
 
-    module = sys.modules.get(reference.commands()[command][0]) or importlib.import_module(
-        reference.commands()[command][0]
-    )
-    for name in [module.__name__, *(m for m in sys.modules if m.startswith("video_thinker."))]:
-        if hasattr(sys.modules[name], "parse_config"):
-            monkeypatch.setattr(sys.modules[name], "parse_config", stop)
+    for name in reference.callers():
+        monkeypatch.setattr(importlib.import_module(name), "parse_config", stop, raising=False)
     with pytest.raises(Parsed) as caught:
-        module.main([str(ROOT / "configs" / "sft" / "toy.yaml")])
+        importlib.import_module(cli.COMMANDS[command][0]).main([str(ROOT / "configs" / "sft" / "toy.yaml")])
     types: tuple[type, ...] = caught.value.args[0]
     return types
 
 
 @pytest.mark.parametrize("command", sorted(CONFIG_FIRST))
 def test_page_has_every_key_with_its_default(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    importlib.import_module("video_thinker.evaluation.runner")
     page = reference.keys_page()
     documented = reference.effective_keys(reference.config_commands()[command])
     real = {f.name: f for kind in parsed_types(command, monkeypatch) for f in dataclasses.fields(kind) if f.init}
@@ -266,28 +268,43 @@ def test_page_has_every_key_with_its_default(command: str, monkeypatch: pytest.M
 
 
 def test_every_config_command_is_on_the_page() -> None:
-    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in PACKAGE.rglob("*.py")]
-    assert len([tree for tree in trees if reference.parsed_types(tree)]) == len(reference.config_commands())
+    assert len(reference.callers()) == len(reference.config_commands())
     assert set(reference.config_commands()) >= CONFIG_FIRST
 
 
-def metric_names_in(source: str) -> set[str]:
-    """Names under which a trainer's source stores metrics; `{…}` of an f-string is NAME."""
+OURS = re.compile(r"(perf|time|data|memory|canary|groups)/\w+")
 
-    def text(node: ast.expr) -> str | None:
-        if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            return node.value
-        if isinstance(node, ast.JoinedStr):
-            return "".join(str(v.value) if isinstance(v, ast.Constant) else "NAME" for v in node.values)
-        return None
 
-    names: set[str | None] = set()
+def texts_in(source: str) -> Iterator[tuple[str, str]]:
+    """Texts that a module uses as an index or as a key, with what they index; `{…}` of an f-string is NAME."""
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Subscript) and re.match(r"self\._metrics\[|metrics$", ast.unparse(node.value)):
-            names.add(text(node.slice))
-        if isinstance(node, ast.DictComp):
-            names.add(text(node.key))
-    return {name for name in names if name and name != "eval_NAME"}
+        pairs: list[tuple[ast.expr | None, str]] = []
+        if isinstance(node, ast.Subscript):
+            pairs = [(node.slice, ast.unparse(node.value))]
+        elif isinstance(node, ast.Dict):
+            pairs = [(key, "") for key in node.keys]
+        elif isinstance(node, ast.DictComp):
+            pairs = [(node.key, "")]
+        for key, container in pairs:
+            if isinstance(key, ast.Constant) and isinstance(key.value, str):
+                yield key.value, container
+            elif isinstance(key, ast.JoinedStr):
+                parts = [str(part.value) if isinstance(part, ast.Constant) else "NAME" for part in key.values]
+                yield "".join(parts), container
+
+
+def logged_by_us() -> set[str]:
+    paths = [path for path in (PACKAGE / "training").rglob("*.py") if path.name != "console.py"]
+    texts = [text for path in paths for text, _ in texts_in(path.read_text(encoding="utf-8"))]
+    return {text for text in texts if OURS.fullmatch(text)}
+
+
+def logged_by_trl() -> set[str]:
+    folder = Path(importlib.util.find_spec("trl").submodule_search_locations[0])  # type: ignore[union-attr,index]
+    sources = [(folder / "trainer" / name).read_text() for name in ("grpo_trainer.py", "sft_trainer.py")]
+    return {
+        text for source in sources for text, container in texts_in(source) if container.startswith("self._metrics[")
+    }
 
 
 def matches(name: str, pattern: str) -> bool:
@@ -295,27 +312,23 @@ def matches(name: str, pattern: str) -> bool:
     return name == pattern or bool(re.fullmatch(re.escape(pattern).replace("NAME", r"\w+"), name))
 
 
-def test_table_has_every_metric_that_is_logged_and_no_other() -> None:
-    site = Path(importlib.util.find_spec("trl").submodule_search_locations[0]).parent  # type: ignore[union-attr,index]
-    sources = {
-        "video_thinker": list((PACKAGE / "training").rglob("*.py")),
-        "trl": [site / "trl/trainer/grpo_trainer.py", site / "trl/trainer/sft_trainer.py"],
-    }
-    for origin, paths in sources.items():
-        found = set().union(*(metric_names_in(path.read_text(encoding="utf-8")) for path in paths))
-        logged = {name for name in found if origin == "trl" or "/" in name}
-        table = {metric.name for metric in METRICS if metric.origin == origin}
-        assert [name for name in table if not any(matches(name, one) for one in logged)] == []
-        assert [one for one in logged if not any(matches(name, one) for name in table)] == []
-    telemetry = importlib.import_module("video_thinker.training.telemetry")
-    phases = {f"time/{phase}" for phase in (*telemetry.PHASES, "step")}
+@pytest.mark.parametrize(("origin", "logged"), [("video_thinker", logged_by_us()), ("trl", logged_by_trl())])
+def test_table_has_every_metric_that_is_logged_and_no_other(origin: str, logged: set[str]) -> None:
+    table = {metric.name for metric in METRICS if metric.origin == origin}
+    assert [name for name in table if not any(matches(name, one) for one in logged)] == []
+    assert [one for one in logged if not any(matches(name, one) for name in table)] == []
+
+
+def test_table_has_every_phase() -> None:
+    phases = {f"time/{phase}" for phase in (*module_that_defines("PHASES").PHASES, "step")}
     assert phases == {metric.name for metric in METRICS if metric.name.startswith("time/")}
 
 
 def test_metrics_that_are_shown_are_documented() -> None:
-    console = importlib.import_module("video_thinker.training.console")
-    curves = importlib.import_module("video_thinker.evaluation.report.curves")
-    shown = [*console.SHOWN, *(name for _, lines in curves.PANELS for name in lines if not name.endswith("/*"))]
+    is_documented = module_that_defines("METRICS").is_documented
+    panels = module_that_defines("PANELS").PANELS
+    shown = [*module_that_defines("SHOWN").SHOWN, *(name for _, lines in panels for name in lines)]
+    shown = [name for name in shown if not name.endswith("/*")]
     assert [name for name in shown if not is_documented(name)] == []
     assert not is_documented("rewards/accuracy_reward/median")
 
