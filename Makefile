@@ -1,6 +1,8 @@
 # make quickstart [SEED=0]   base -> SFT -> GRPO -> evaluation on the toy world, on a CPU
 # make test [JOBS=2]         unit, integration and end-to-end tests, offline, in so many processes
 # make lint                  ruff and mypy
+# make docs                  the documentation as HTML in site/, without a network
+# make clean                 removes .venv and what tools cache; runs/ stays
 # Each creates .venv and installs the project on first use, and not again until pyproject.toml or constraints.txt change.
 
 PYTHON ?= python3
@@ -9,7 +11,7 @@ JOBS ?= 2
 VENV := .venv
 INSTALLED := $(VENV)/.installed
 
-.PHONY: quickstart test test-unit lint clean
+.PHONY: quickstart test test-unit lint docs clean
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit("Python 3.11 or newer is needed, this is %d.%d; try make PYTHON=python3.11" % v[:2])'
@@ -31,5 +33,9 @@ lint: $(INSTALLED)
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
+docs: $(INSTALLED)
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict
+	@echo "Open site/index.html. The search needs a server: $(VENV)/bin/mkdocs serve"
+
 clean:
-	rm -rf $(VENV) runs .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) site .mypy_cache .pytest_cache .ruff_cache

@@ -118,11 +118,14 @@ def run(tiny_model_dir: Path, media_root: Path, items_file: Path, tmp_path: Path
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_every_metric_is_logged_and_phases_add_up_to_the_step(run, stage):
+    from video_thinker.training.metric_names import is_documented
+
     entries = run(stage, peak_tflops=0.5)
     assert len(entries) == 2
     for entry in entries:
         wanted = MEASURED | LOGGED[stage] | {"perf/mfu"}
         assert wanted <= entry.keys(), wanted - entry.keys()
+        assert [key for key in entry if key != "step" and not is_documented(key)] == []
         assert all(math.isfinite(entry[key]) for key in wanted)
         phases = [entry[f"time/{phase}"] for phase in PHASES]
         assert all(seconds >= 0 for seconds in phases)
