@@ -299,12 +299,16 @@ class LessonWriter:
 
 
 def position_ids(row: Row, length: int) -> torch.Tensor:
-    """Positions (3, L) as Qwen2.5-VL gives them: two steps per second of video, one position for its whole width."""
+    """Positions (3, L) as the released Qwen2.5-VL gives them: two steps per second of video, one position in its width.
+
+    Text after a video goes on one behind the video's largest position on any axis, which is that of its last second.
+    """
     if row.visual is None:
         return torch.arange(length).expand(3, -1)
     first, seconds = row.visual[0], len(row.visual[1])
-    text_after = torch.arange(length - first - seconds) + first + 1
-    temporal = torch.cat([torch.arange(first), first + 2 * torch.arange(seconds), text_after])
+    video = first + 2 * torch.arange(seconds)
+    text_after = torch.arange(length - first - seconds) + video[-1] + 1
+    temporal = torch.cat([torch.arange(first), video, text_after])
     spatial = torch.cat([torch.arange(first), torch.full((seconds,), first), text_after])
     return torch.stack([temporal, spatial, spatial])
 
