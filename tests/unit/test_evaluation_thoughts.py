@@ -3,10 +3,11 @@ import pytest
 from video_thinker.evaluation.thoughts import TeacherWords, thoughts
 
 TRACES = [
-    "I look for red. <time>00:01-00:02</time> <caption>red on the left</caption> <think>now I look right after it</think> "
-    "<time>00:02-00:03</time> <caption>blue at the top</caption> <think>this is what comes right after red</think> So blue.",
-    "I look at the end. <time>00:05-00:06</time> <caption>red at the top</caption> <think>this is what comes last</think> "
-    "So red.",
+    "I look for red. <time>00:01-00:02</time> <caption>red on the left</caption> <think>now I look right after it"
+    "</think> <time>00:02-00:03</time> <caption>blue at the top</caption> <think>this is what comes right after red"
+    "</think> So blue.",
+    "I look at the end. <time>00:05-00:06</time> <caption>red at the top</caption> <think>this is what comes last"
+    "</think> So red.",
 ]
 TEACHER = TeacherWords(TRACES)
 
