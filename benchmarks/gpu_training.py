@@ -33,8 +33,8 @@ from metering import MeteredGRPOTrainer, MeteredSFTTrainer, measure
 from video_thinker.adapters import lora_config
 from video_thinker.config import DataArguments, ModelArguments, PeftArguments, parse_config
 from video_thinker.data.annotations import load_samples
-from video_thinker.data.collate import SampleEncoder, SFTCollator, build_encoder
-from video_thinker.modeling import freeze, load_model, load_processor
+from video_thinker.data.collate import SampleEncoder, SFTCollator
+from video_thinker.modeling import freeze, load_encoder, load_model
 from video_thinker.planning.memory import GIB, predict
 from video_thinker.planning.resolve import Request, read_values, resolve
 from video_thinker.planning.shapes import load_shape, with_depth
@@ -168,8 +168,7 @@ def build_trainer(stage: str, path: Path) -> tuple[Any, SampleEncoder]:
     args_type = VideoSFTConfig if stage == "sft" else VideoGRPOConfig
     types = (ModelArguments, PeftArguments, DataArguments, args_type)
     model_args, peft_args, data_args, args = parse_config(types, [str(path)])
-    processor = load_processor(model_args.model_name_or_path)
-    encoder = build_encoder(processor, data_args)
+    encoder = load_encoder(model_args.model_name_or_path, data_args)
     dataset = build_dataset(load_samples(data_args.train_file), encoder)
     model = load_model(
         model_args.model_name_or_path,
@@ -180,7 +179,7 @@ def build_trainer(stage: str, path: Path) -> tuple[Any, SampleEncoder]:
     common = {"model": model, "args": args, "train_dataset": dataset, "peft_config": lora_config(model, peft_args)}
     if stage == "sft":
         collator = SFTCollator(encoder, args.max_length)
-        trainer: Any = MeteredSFTTrainer(data_collator=collator, processing_class=processor, **common)
+        trainer: Any = MeteredSFTTrainer(data_collator=collator, processing_class=encoder.processor, **common)
     else:
         rewards = load_reward_funcs(args.reward_funcs, args.reward_params)
         trainer = MeteredGRPOTrainer(encoder=encoder, reward_funcs=rewards, **common)

@@ -157,8 +157,7 @@ def make_trainer(case: Case, device: str, folder: Path) -> Any:
 
     from video_thinker.config import VideoArguments
     from video_thinker.data.annotations import load_samples
-    from video_thinker.data.collate import build_encoder
-    from video_thinker.modeling import freeze, load_model, load_processor
+    from video_thinker.modeling import freeze, load_encoder, load_model
     from video_thinker.training.dataset import build_dataset
     from video_thinker.training.grpo import VideoGRPOConfig, VideoGRPOTrainer
 
@@ -171,7 +170,7 @@ def make_trainer(case: Case, device: str, folder: Path) -> Any:
     row |= {"problem_type": "free-form", "options": [], "solution": "<answer>I look</answer>", "path": "clip.mp4"}
     (folder / "items.json").write_text(json.dumps([row]))
     video = VideoArguments(media_root=str(folder), num_frames=case.num_frames, max_pixels=case.side**2)
-    encoder = build_encoder(load_processor(str(model_dir)), video)
+    encoder = load_encoder(str(model_dir), video)
 
     def reward(completion_ids: list[list[int]], **_: Any) -> list[float]:
         return [sum(ids) % 7 / 7 for ids in completion_ids]

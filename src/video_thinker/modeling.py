@@ -9,15 +9,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
 from video_thinker.adapters import adapter_base, load_adapter
+from video_thinker.data.collate import SampleEncoder, build_encoder
 from video_thinker.errors import ConfigError
+from video_thinker.models.positions import PositionRule, use_released_positions
 from video_thinker.parts import PARTS, belongs_to, is_adapter_weight, num_parameters, parameter_table
 
 if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel, ProcessorMixin, Trainer
+
+    from video_thinker.config import VideoArguments
 
 logger = logging.getLogger(__name__)
 
@@ -102,6 +106,29 @@ def load_processor(path: str) -> ProcessorMixin:
     return processor
 
 
+def load_positions(path: str) -> PositionRule:
+    """Read how a checkpoint, or an adapter's base, numbers its tokens.
+
+    Raises:
+        ConfigError: there is no such checkpoint, or its family is not supported.
+    """
+    base = check_model_path(path)
+    try:
+        config = AutoConfig.from_pretrained(base)
+    except OSError as error:
+        raise _not_found(path, base, error) from error
+    return PositionRule.from_config(config)
+
+
+def load_encoder(path: str, args: VideoArguments) -> SampleEncoder:
+    """Load what turns samples into the inputs of a checkpoint or an adapter, without its weights.
+
+    Raises:
+        ConfigError: nothing can be loaded from `path`, its family is not supported, or the sampling does not fit it.
+    """
+    return build_encoder(load_processor(path), args, load_positions(path))
+
+
 def _not_found(path: str, source: str, error: OSError) -> ConfigError:
     what = "" if source == path else f"its base {source!r} is "
     cause = " ".join(str(error).split())[:200]
@@ -154,6 +181,7 @@ def load_model(
         model = AutoModelForImageTextToText.from_pretrained(base, **own, **given)
     except OSError as error:
         raise _not_found(path, base, error) from error
+    use_released_positions(model)
     return model if base == path else load_adapter(model, path, trainable=trainable)
 
 

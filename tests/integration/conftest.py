@@ -12,8 +12,7 @@ from tests.conftest import make_item, write_items
 from tests.rollouts import G, spread_reward
 from video_thinker.config import VideoArguments
 from video_thinker.data.annotations import load_samples
-from video_thinker.data.collate import build_encoder
-from video_thinker.modeling import freeze, load_model, load_processor
+from video_thinker.modeling import freeze, load_encoder, load_model
 from video_thinker.training.dataset import build_dataset
 from video_thinker.training.grpo import VideoGRPOConfig, VideoGRPOTrainer
 
@@ -58,7 +57,7 @@ def make_grpo_trainer(tiny_model_dir: Path, media_root: Path, mixed_items: Path,
             "canary_steps": 0,
         }
         video = VideoArguments(media_root=str(media_root), prompt_style="trace_concise", fps=4.0, max_pixels=64 * 64)
-        encoder = build_encoder(load_processor(str(tiny_model_dir)), video)
+        encoder = load_encoder(str(tiny_model_dir), video)
         ends = {"sequence_bias": [[[encoder.processor.tokenizer.eos_token_id], 3.0]]}  # completions of many lengths
         settings["generation_kwargs"] = {"min_new_tokens": 2, **ends}
         torch.manual_seed(1)

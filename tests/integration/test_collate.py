@@ -11,10 +11,10 @@ import torch
 from tests.conftest import every_family, make_item, write_items
 from video_thinker.config import VideoArguments
 from video_thinker.data.annotations import load_samples
-from video_thinker.data.collate import IGNORE_INDEX, SampleEncoder, SFTCollator, blank_media, build_encoder
+from video_thinker.data.collate import IGNORE_INDEX, SampleEncoder, SFTCollator, blank_media
 from video_thinker.data.conversation import build_target
 from video_thinker.errors import DataError, DecodeError
-from video_thinker.modeling import load_model, load_processor
+from video_thinker.modeling import load_encoder, load_model
 from video_thinker.schema import VideoSample
 
 pytestmark = pytest.mark.integration
@@ -24,7 +24,7 @@ FPS = 4.0  # not 2, where a lost `second_per_grid_ts` would go unnoticed
 @pytest.fixture(scope="module")
 def encoder(tiny_model_dir: Path, media_root: Path) -> SampleEncoder:
     args = VideoArguments(media_root=str(media_root), prompt_style="trace_concise", fps=FPS, max_pixels=64 * 64)
-    return build_encoder(load_processor(str(tiny_model_dir)), args)
+    return load_encoder(str(tiny_model_dir), args)
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def test_each_row_of_a_batch_sees_its_own_video(encoder, samples, tiny_model_dir
 @pytest.mark.parametrize("fps", [1.0, 2.0, 4.0])
 def test_real_timestamps_reach_the_position_ids(tiny_model_dir, media_root, fps):
     args = VideoArguments(media_root=str(media_root), prompt_style="plain", fps=fps, max_pixels=28 * 28)
-    encoder = build_encoder(load_processor(str(tiny_model_dir)), args)
+    encoder = load_encoder(str(tiny_model_dir), args)
     sample = VideoSample("a", "Which?", "free-form", "red", media=load_samples_media("a.mp4"))
     video = encoder.load_video(media_root / "a.mp4", "a")
     prompt = encoder.encode_prompt(sample)
@@ -94,12 +94,12 @@ def load_samples_media(*paths: str):
     return tuple(Media("image" if path.endswith("png") else "video", path) for path in paths)
 
 
-def test_second_per_grid_changes_the_logits(encoder, samples, tiny_model_dir):
+def test_seconds_per_grid_change_the_logits(encoder, samples, tiny_model_dir):
     model = load_model(str(tiny_model_dir), dtype="float32").eval()
     batch = SFTCollator(encoder)(rows(samples[:1]))
     with torch.no_grad():
         right = model(**batch).logits
-        lost = model(**{k: v for k, v in batch.items() if k != "second_per_grid_ts"}).logits
+        lost = model(**{k: v for k, v in batch.items() if k not in ("position_ids", "second_per_grid_ts")}).logits
     assert (right - lost).abs().max() > 1e-3
 
 
@@ -157,9 +157,9 @@ def test_broken_video_is_an_error_and_never_replaced(encoder, tmp_path):
 
 def test_frame_cache_returns_the_same_frames_and_stays_within_its_size(tiny_model_dir, media_root, samples):
     args = VideoArguments(media_root=str(media_root), prompt_style="plain", max_pixels=64 * 64, media_cache_mib=0)
-    uncached = build_encoder(load_processor(str(tiny_model_dir)), args)
+    uncached = load_encoder(str(tiny_model_dir), args)
     args.media_cache_mib = 1
-    cached = build_encoder(load_processor(str(tiny_model_dir)), args)
+    cached = load_encoder(str(tiny_model_dir), args)
     for _ in range(2):
         for sample in samples:
             a, b = uncached.encode_prompt(sample), cached.encode_prompt(sample)

@@ -19,7 +19,6 @@ from tests.conftest import every_family, make_item, write_items
 from video_thinker import cli
 from video_thinker.config import ModelArguments, VideoArguments
 from video_thinker.data.annotations import load_samples
-from video_thinker.data.collate import build_encoder
 from video_thinker.errors import ConfigError, DecodeError
 from video_thinker.evaluation import runner
 from video_thinker.evaluation.backend import GenerationSettings, LocalBackend
@@ -33,14 +32,14 @@ from video_thinker.evaluation.runner import (
     parse_splits,
     predict_batch,
 )
-from video_thinker.modeling import load_processor, vision_token_ids
+from video_thinker.modeling import load_encoder, vision_token_ids
 
 pytestmark = pytest.mark.integration
 
 
 def make_backend(model_dir: Path, media_root: Path, fps: float = 2.0, **settings) -> LocalBackend:
     video_args = VideoArguments(str(media_root), prompt_style="plain", fps=fps)
-    encoder = build_encoder(load_processor(str(model_dir)), video_args)
+    encoder = load_encoder(str(model_dir), video_args)
     settings = GenerationSettings(**{"max_new_tokens": 16, **settings})
     return LocalBackend.load(ModelArguments(str(model_dir)), encoder, settings)
 

@@ -12,12 +12,12 @@ import torch
 
 from tests.conftest import every_family, qwen3_vl_only, write_clip
 from video_thinker.config import VideoArguments
-from video_thinker.data.collate import SampleEncoder, SFTCollator, build_encoder, frame_metadata, merge_media
+from video_thinker.data.collate import SampleEncoder, SFTCollator, frame_metadata, merge_media
 from video_thinker.data.conversation import build_target
 from video_thinker.data.video import SampledVideo
 from video_thinker.errors import ConfigError
 from video_thinker.evaluation.backend import pad_left
-from video_thinker.modeling import load_model, load_processor
+from video_thinker.modeling import load_encoder, load_model
 from video_thinker.schema import Media, VideoSample
 from video_thinker.training.modalities import EqualTowerCalls
 
@@ -58,7 +58,7 @@ def layouts_root(tmp_path_factory: pytest.TempPathFactory, media_root: Path) -> 
 
 def make_encoder(model_dir: Path, root: Path, **overrides) -> SampleEncoder:
     settings = {"prompt_style": "plain", "fps": 3.0, "min_frames": 2, "max_pixels": 6 * 32 * 32, **overrides}
-    return build_encoder(load_processor(str(model_dir)), VideoArguments(media_root=str(root), **settings))
+    return load_encoder(str(model_dir), VideoArguments(media_root=str(root), **settings))
 
 
 @pytest.fixture(scope="module")

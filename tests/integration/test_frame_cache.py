@@ -15,11 +15,11 @@ from tests.conftest import REPO, write_clip
 from video_thinker.config import VideoArguments
 from video_thinker.data import frame_cache
 from video_thinker.data.annotations import load_samples
-from video_thinker.data.collate import SFTCollator, build_encoder
+from video_thinker.data.collate import SFTCollator
 from video_thinker.data.frame_cache import FrameCache
 from video_thinker.data.video import VideoSampling, load_video
 from video_thinker.errors import DecodeError
-from video_thinker.modeling import load_processor
+from video_thinker.modeling import load_encoder
 from video_thinker.training.dataset import build_dataset
 
 pytestmark = pytest.mark.integration
@@ -111,7 +111,7 @@ def test_an_epoch_over_cached_clips_decodes_nothing(tiny_model_dir, media_root, 
     arguments = VideoArguments(str(media_root), fps=4.0, max_pixels=3136, frame_cache_dir=str(tmp_path / "cache"))
     batches = []
     for _ in range(2):
-        encoder = build_encoder(load_processor(str(tiny_model_dir)), arguments)
+        encoder = load_encoder(str(tiny_model_dir), arguments)
         batches.append(SFTCollator(encoder)([{"sample": sample} for sample in load_samples(items_file)]))
     assert len(decoded) == 3  # three files
     for name, value in batches[0].items():
@@ -122,7 +122,7 @@ def test_an_epoch_over_cached_clips_decodes_nothing(tiny_model_dir, media_root, 
 def test_data_workers_run_ahead_and_fill_it(tiny_model_dir, media_root, items_file, tmp_path, decoded):
     """What GRPO reads in its step is on disk already: its rows were built by a worker."""
     arguments = VideoArguments(str(media_root), fps=4.0, max_pixels=3136, frame_cache_dir=str(tmp_path / "cache"))
-    encoder = build_encoder(load_processor(str(tiny_model_dir)), arguments)
+    encoder = load_encoder(str(tiny_model_dir), arguments)
     samples = load_samples(items_file)
     rows = torch.utils.data.DataLoader(
         build_dataset(samples, encoder), batch_size=3, num_workers=1, collate_fn=lambda batch: batch

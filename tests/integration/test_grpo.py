@@ -13,9 +13,9 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from tests.conftest import every_family, make_item, write_items
 from video_thinker.config import VideoArguments
 from video_thinker.data.annotations import load_samples
-from video_thinker.data.collate import blank_media, build_encoder
+from video_thinker.data.collate import blank_media
 from video_thinker.errors import BlindModelError, DataError, DecodeError
-from video_thinker.modeling import freeze, load_model, load_processor, vision_token_ids
+from video_thinker.modeling import freeze, load_encoder, load_model, load_processor, vision_token_ids
 from video_thinker.parts import part_of
 from video_thinker.training.dataset import build_dataset
 from video_thinker.training.grpo import VideoGRPOConfig, VideoGRPOTrainer
@@ -52,7 +52,7 @@ def make_trainer(tiny_model_dir: Path, media_root: Path, items_file: Path, tmp_p
             "model_init_kwargs": {"dtype": "float32", "attn_implementation": "sdpa"},
         }
         video = VideoArguments(media_root=str(media_root), prompt_style="trace_concise", fps=4.0, max_pixels=64 * 64)
-        encoder = build_encoder(load_processor(str(tiny_model_dir)), video)
+        encoder = load_encoder(str(tiny_model_dir), video)
         return VideoGRPOTrainer(
             model=str(tiny_model_dir),
             encoder=encoder,
@@ -77,11 +77,19 @@ def by_hand(model, encoder, sample, completion_ids, temperature: float) -> torch
     return score(model, encoder.encode_prompt(sample), completion_ids, temperature)
 
 
+def forward(model, prompt, completion_ids) -> torch.Tensor:
+    """Logits (L, V) of one row: the positions of the completion go on one by one from the prompt's last."""
+    start = int(prompt.position_ids.max()) + 1
+    following = torch.arange(start, start + len(completion_ids)).expand(3, -1)
+    positions = torch.cat([prompt.position_ids, following], dim=1)[:, None]
+    ids = torch.tensor([[*prompt.input_ids, *completion_ids]])
+    return model(input_ids=ids, position_ids=positions, **prompt.media).logits[0]
+
+
 def score(model, prompt, completion_ids, temperature: float) -> torch.Tensor:
     """Log-probabilities (C,) of a completion of an encoded prompt."""
     ids = torch.tensor([[*prompt.input_ids, *completion_ids]])
-    types = torch.tensor([prompt.mm_token_type_ids + [0] * len(completion_ids)])
-    logits = model(input_ids=ids, mm_token_type_ids=types, **prompt.media).logits[0, -len(completion_ids) - 1 : -1]
+    logits = forward(model, prompt, completion_ids)[-len(completion_ids) - 1 : -1]
     return torch.log_softmax(logits / temperature, dim=-1).gather(1, ids[0, -len(completion_ids) :, None])[:, 0]
 
 
@@ -120,9 +128,7 @@ def test_rollout_sees_the_video_at_the_same_times_as_scoring(make_trainer):
             sample = trainer.train_dataset[row // G]["sample"]
             ids = output["completion_ids"][row][output["completion_mask"][row].bool()].tolist()
             prompt = trainer.encoder.encode_prompt(sample)
-            types = torch.tensor([prompt.mm_token_type_ids + [0] * len(ids)])
-            everything = torch.tensor([prompt.input_ids + ids])
-            logits = trainer.model(input_ids=everything, mm_token_type_ids=types, **prompt.media).logits[0]
+            logits = forward(trainer.model, prompt, ids)
             logits[:, suppressed] = -torch.inf
             assert logits[len(prompt.input_ids) - 1 : -1].argmax(dim=-1).tolist() == ids
             (video,), _ = trainer.encoder.load_media(sample)

@@ -18,12 +18,12 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, Trainer
 from tests.integration.test_grpo import G, by_hand, even_length_reward, rollout
 from video_thinker.config import VideoArguments
 from video_thinker.data.annotations import load_samples
-from video_thinker.data.collate import SampleEncoder, SFTCollator, blank_media, build_encoder
+from video_thinker.data.collate import SampleEncoder, SFTCollator, blank_media
 from video_thinker.errors import BlindModelError, ConfigError
 from video_thinker.evaluation import ask, runner
 from video_thinker.evaluation.predictions import model_fingerprint
 from video_thinker.merge import main as merge
-from video_thinker.modeling import load_model, load_processor
+from video_thinker.modeling import load_encoder, load_model, load_processor
 from video_thinker.parts import count_parameters, is_adapter_weight
 from video_thinker.training import grpo, sft
 
@@ -107,7 +107,7 @@ def grpo_config(config: dict, tmp_path: Path, monkeypatch) -> dict:
 @pytest.fixture(scope="module")
 def encoder(tiny_model_dir: Path, media_root: Path) -> SampleEncoder:
     video = VideoArguments(media_root=str(media_root), prompt_style="trace_concise", fps=4.0, max_pixels=56 * 56)
-    return build_encoder(load_processor(str(tiny_model_dir)), video)
+    return load_encoder(str(tiny_model_dir), video)
 
 
 @pytest.fixture(scope="module")

@@ -272,12 +272,11 @@ def test_the_advice_holds(tmp_path: Path, tiny_model_dir, capsys):
 def test_the_tiny_models_video_has_as_many_tokens_as_planned(tiny_model_dir, media_root, items_file):
     from video_thinker.config import DataArguments
     from video_thinker.data.annotations import load_samples
-    from video_thinker.data.collate import build_encoder
-    from video_thinker.modeling import load_processor
+    from video_thinker.modeling import load_encoder
 
     config = load_shape(str(tiny_model_dir)).config
     factor = vision_factor(config)
     sampling = DataArguments(media_root=str(media_root), max_frames=8, max_pixels=4 * factor**2)
-    prompt = build_encoder(load_processor(str(tiny_model_dir)), sampling).encode_prompt(load_samples(items_file)[0])
+    prompt = load_encoder(str(tiny_model_dir), sampling).encode_prompt(load_samples(items_file)[0])
     planned = video_tokens(config, video_grid(config, sampling.max_frames, sampling.max_pixels))
     assert prompt.mm_token_type_ids.count(2) == planned  # 64 x 64 pixels of video fill the limit

@@ -13,9 +13,9 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from tests.conftest import every_family, make_item, write_items
 from video_thinker.config import VideoArguments
 from video_thinker.data.annotations import load_samples
-from video_thinker.data.collate import SFTCollator, build_encoder
+from video_thinker.data.collate import SFTCollator
 from video_thinker.errors import BlindModelError, ConfigError, DataError, DecodeError
-from video_thinker.modeling import load_model, load_processor
+from video_thinker.modeling import load_encoder, load_model
 from video_thinker.training import sft
 from video_thinker.training.dataset import build_dataset
 from video_thinker.training.sft import VideoSFTConfig, VideoSFTTrainer
@@ -78,7 +78,7 @@ def test_the_command_trains_and_saves_what_plain_transformers_loads(config, tiny
 @every_family
 def test_loss_is_the_mean_over_target_tokens_with_the_video(config, tiny_model_dir, media_root, items_file):
     video = VideoArguments(media_root=str(media_root), prompt_style="trace_concise", fps=4.0, max_pixels=64 * 64)
-    encoder = build_encoder(load_processor(str(tiny_model_dir)), video)
+    encoder = load_encoder(str(tiny_model_dir), video)
     samples = load_samples(items_file)
     model = load_model(str(tiny_model_dir), dtype="float32")
     keys = ("output_dir", "use_cpu", "bf16", "gradient_checkpointing", "report_to", "save_strategy")

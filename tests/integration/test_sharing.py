@@ -53,7 +53,7 @@ def test_tokens_log_probs_loss_entropy_and_every_gradient_are_those_of_trl(make_
     losses, gradients = loss_and_gradients(plain, batches)
     shared_losses, shared_gradients = loss_and_gradients(shared, shared_batches)
     assert losses == pytest.approx(shared_losses, abs=1e-5)
-    assert any(abs(loss) > 1e-3 for loss in losses)
+    assert any(abs(loss) > 1e-4 for loss in losses)
     assert gradients.keys() == shared_gradients.keys() and len(gradients) > 10
     for name, gradient in gradients.items():
         scale = gradient.abs().max().clamp(min=1e-6)
@@ -338,8 +338,7 @@ def test_flex_attention_sees_what_sdpa_sees(make_grpo_trainer):
     ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
     mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1)
     keep = batch["completion_ids"].shape[1]
-    types = trainer._token_types(ids, keep)
-    packed = pack_groups(trainer._backbone, ids, mask, types, keep, batch["row_media"])
+    packed = pack_groups(ids, mask, keep, batch["row_media"])
     sdpa = packed_attention_mask(packed.segments, "sdpa", torch.float32)
     block = packed_attention_mask(packed.segments, "flex_attention", torch.float32)
     rows, length = packed.segments.shape

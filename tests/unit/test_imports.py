@@ -14,7 +14,7 @@ SOURCE = Path(__file__).resolve().parents[2] / "src" / PACKAGE
 LAYERS = [
     ["schema", "errors", "run_info"],
     ["prompts", "trace", "scoring", "grounding", "config", "completions", "chat"],
-    ["data", "rewards", "modeling", "adapters", "parts", "merge", "flops"],
+    ["data", "rewards", "models", "modeling", "adapters", "parts", "merge", "flops"],
     ["training", "evaluation", "synthesis", "toyworld", "planning", "plan", "doctor", "machine"],
     ["cli"],
 ]

@@ -20,11 +20,15 @@ from video_thinker.data.frame_cache import FrameCache
 from video_thinker.data.media import MediaLoader, open_frame_cache, video_sampling
 from video_thinker.data.video import SampledVideo, VideoSampling
 from video_thinker.errors import DataError
+from video_thinker.models.positions import PositionRule, continue_positions, pad_positions
 from video_thinker.schema import VideoSample
 
 IGNORE_INDEX = -100
 MEDIA_FIELDS = ("pixel_values_videos", "video_grid_thw", "second_per_grid_ts", "pixel_values", "image_grid_thw")
 """Model inputs that are indexed by video, image or patch, not by row: they are concatenated, never padded."""
+
+POSITION_FIELDS = ("video_grid_thw", "second_per_grid_ts", "image_grid_thw")
+"""Of these, what the positions of vision tokens are computed from."""
 
 FEATURE_FIELDS = ("video_features", "image_features", "video_deepstack", "image_deepstack")
 """What a frozen vision tower makes of the pixels; see `training/vision_once.py`."""
@@ -36,7 +40,8 @@ PIXEL_FIELDS = frozenset({"pixel_values_videos", "pixel_values"})
 class EncodedPrompt:
     """One prompt as the model sees it.
 
-    `input_ids` and `mm_token_type_ids` (0 text, 1 image, 2 video) have the prompt's length. `media` holds the fields of
+    `input_ids` and `mm_token_type_ids` (0 text, 1 image, 2 video) have the prompt's length P, `position_ids` is (3, P):
+    every forward uses these positions (`models/positions.py`), and no other. `media` holds the fields of
     `MEDIA_FIELDS` this prompt has: `pixel_values_videos` (N, D), `video_grid_thw` (V, 3), `pixel_values` (N, D),
     `image_grid_thw` (I, 3), and for Qwen2.5-VL `second_per_grid_ts` (V,); Qwen3-VL reads the times as text in
     `input_ids`. `duration_s` is that of the only video, else `None`.
@@ -44,6 +49,7 @@ class EncodedPrompt:
 
     input_ids: list[int]
     mm_token_type_ids: list[int]
+    position_ids: torch.Tensor
     media: dict[str, torch.Tensor] = field(default_factory=dict)
     duration_s: float | None = None
 
@@ -100,6 +106,7 @@ class SampleEncoder(MediaLoader):
     Args:
         processor: The model's processor (`AutoProcessor`).
         sampling: Frames and pixels to take of each video.
+        positions: How the checkpoint numbers its tokens (`modeling.load_positions`).
         prompt_style: A key of `PROMPT_STYLES`.
         media_root: Folder that the samples' paths are relative to.
         backend: Video decoder; "auto" picks the first installed one.
@@ -114,6 +121,7 @@ class SampleEncoder(MediaLoader):
         self,
         processor: ProcessorMixin,
         sampling: VideoSampling,
+        positions: PositionRule,
         *,
         prompt_style: str = "trace",
         media_root: str | Path | None = None,
@@ -132,6 +140,7 @@ class SampleEncoder(MediaLoader):
             frame_cache=frame_cache,
         )
         self.processor = processor
+        self.positions = positions
         self.prompt_style = prompt_style
 
     def encode_prompt(self, sample: VideoSample) -> EncodedPrompt:
@@ -150,9 +159,13 @@ class SampleEncoder(MediaLoader):
         text = render_prompt(self.processor, messages)
         features = self.processor(text=[text], return_tensors="pt", **self._media_kwargs(videos, images))
         media = {name: torch.as_tensor(features[name]) for name in MEDIA_FIELDS if name in features}
+        token_types = features["mm_token_type_ids"][0].tolist()
         return EncodedPrompt(
             input_ids=features["input_ids"][0].tolist(),
-            mm_token_type_ids=features["mm_token_type_ids"][0].tolist(),
+            mm_token_type_ids=token_types,
+            position_ids=self.positions.prompt_positions(
+                token_types, **{name: media[name] for name in POSITION_FIELDS if name in media}
+            ),
             media=media,
             duration_s=videos[0].duration_s if len(videos) == 1 else None,
         )
@@ -174,8 +187,8 @@ class SampleEncoder(MediaLoader):
         return kwargs
 
 
-def build_encoder(processor: ProcessorMixin, args: VideoArguments) -> SampleEncoder:
-    """Make the encoder a config asks for.
+def build_encoder(processor: ProcessorMixin, args: VideoArguments, positions: PositionRule) -> SampleEncoder:
+    """Make the encoder a config asks for; `modeling.load_encoder` makes it of a checkpoint.
 
     Raises:
         ConfigError: the sampling cannot be met, or not by this model, or the video backend is not there.
@@ -183,6 +196,7 @@ def build_encoder(processor: ProcessorMixin, args: VideoArguments) -> SampleEnco
     return SampleEncoder(
         processor,
         video_sampling(args),
+        positions,
         prompt_style=args.prompt_style,
         media_root=args.media_root,
         backend=args.video_backend,
@@ -211,8 +225,8 @@ class SFTCollator:
         """Collate rows `{"sample": VideoSample}`.
 
         Returns:
-            `input_ids`, `attention_mask`, `mm_token_type_ids`, `labels`, each (B, L), the media fields, and
-            `sample_ids` (list of B strings, for messages).
+            `input_ids`, `attention_mask`, `mm_token_type_ids`, `labels`, each (B, L), `position_ids` (3, B, L), the
+            media fields, and `sample_ids` (list of B strings, for messages).
 
         Raises:
             DataError: a sample has no trace, or is longer than `max_length`.
@@ -236,6 +250,11 @@ class SFTCollator:
             batch["attention_mask"][row, :end] = 1
             batch["mm_token_type_ids"][row, :start] = torch.tensor(prompt.mm_token_type_ids)
             batch["labels"][row, start:end] = torch.tensor(target)
+        places = [
+            torch.cat([prompt.position_ids, continue_positions(prompt.position_ids, len(target))], dim=1)
+            for prompt, target in zip(prompts, targets, strict=True)
+        ]
+        batch["position_ids"] = pad_positions(places, length, "right")
         sample_ids = [sample.id for sample in samples]
         return {**batch, **merge_media([prompt.media for prompt in prompts]), "sample_ids": sample_ids}
 

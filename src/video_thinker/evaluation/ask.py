@@ -23,13 +23,13 @@ from rich.panel import Panel
 from rich.text import Text
 
 from video_thinker.config import ModelArguments, VideoArguments, check_choice
-from video_thinker.data.collate import SampleEncoder, build_encoder
+from video_thinker.data.collate import SampleEncoder
 from video_thinker.data.video import SampledVideo, load_video
 from video_thinker.errors import ConfigError, DecodeError
 from video_thinker.evaluation.backend import Completion, GenerationSettings, LocalBackend
 from video_thinker.evaluation.controls import load_prompt
 from video_thinker.evaluation.timeline import describe_span, draw_timeline, on_color, segment_color
-from video_thinker.modeling import load_processor
+from video_thinker.modeling import load_encoder
 from video_thinker.prompts import PROMPT_STYLES
 from video_thinker.schema import Media, Trace, VideoSample
 from video_thinker.scoring import extract_choice, option_letters, options_are_lettered
@@ -201,7 +201,7 @@ def main(argv: list[str]) -> int:
     sample = build_sample(args)
     model_args = ModelArguments(args.model, dtype=args.dtype, attn_implementation=args.attn_implementation)
     settings = GenerationSettings(args.max_new_tokens, args.temperature, args.top_p)
-    encoder = build_encoder(load_processor(args.model), video_args)
+    encoder = load_encoder(args.model, video_args)
     prompt = load_prompt(sample, encoder)  # before the model is loaded: an unreadable file shows in a second
     video = prompt.videos[0]
     console = Console(highlight=False)

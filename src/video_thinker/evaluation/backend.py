@@ -13,10 +13,11 @@ import torch
 from transformers import GenerationConfig, PreTrainedModel, set_seed
 
 from video_thinker.config import ModelArguments, VideoArguments
-from video_thinker.data.collate import EncodedPrompt, SampleEncoder, build_encoder, merge_media
+from video_thinker.data.collate import EncodedPrompt, SampleEncoder, merge_media
 from video_thinker.errors import ConfigError
 from video_thinker.evaluation.controls import Prompt, load_prompt
-from video_thinker.modeling import load_model, load_processor, vision_token_ids
+from video_thinker.modeling import load_encoder, load_model, vision_token_ids
+from video_thinker.models.positions import pad_positions
 from video_thinker.schema import VideoSample
 
 
@@ -76,7 +77,7 @@ def make_backend(model_args: ModelArguments, video_args: VideoArguments, args: H
     Raises:
         ConfigError: there is no such model, or an option is unknown or does not fit the model.
     """
-    encoder = build_encoder(load_processor(model_args.model_name_or_path), video_args)
+    encoder = load_encoder(model_args.model_name_or_path, video_args)
     return LocalBackend.load(model_args, encoder, args.generation)
 
 
@@ -159,13 +160,14 @@ def pad_left(prompts: Sequence[EncodedPrompt], pad_token_id: int) -> dict[str, t
     """Pad prompts on the left, so that all completions start at the same position.
 
     Returns:
-        `input_ids`, `attention_mask` and `mm_token_type_ids`, each (B, P).
+        `input_ids`, `attention_mask` and `mm_token_type_ids`, each (B, P), and `position_ids` (3, B, P).
     """
     length = max(len(prompt.input_ids) for prompt in prompts)
     batch = {
         "input_ids": torch.full((len(prompts), length), pad_token_id),
         "attention_mask": torch.zeros(len(prompts), length, dtype=torch.long),
         "mm_token_type_ids": torch.zeros(len(prompts), length, dtype=torch.long),
+        "position_ids": pad_positions([prompt.position_ids for prompt in prompts], length, "left"),
     }
     for row, prompt in enumerate(prompts):
         start = length - len(prompt.input_ids)

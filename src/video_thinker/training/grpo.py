@@ -26,11 +26,11 @@ from video_thinker.data.collate import (
     EncodedPrompt,
     SampleEncoder,
     blank_media,
-    build_encoder,
     merge_media,
 )
 from video_thinker.errors import ConfigError, DataError
-from video_thinker.modeling import check_model_path, load_model, load_processor, prepare_training, vision_token_ids
+from video_thinker.modeling import check_model_path, load_encoder, load_model, prepare_training, vision_token_ids
+from video_thinker.models.positions import continue_positions, pad_positions
 from video_thinker.parts import REFERENCE_ADAPTER
 from video_thinker.rewards import load_reward_funcs
 from video_thinker.run_info import run_config
@@ -182,7 +182,8 @@ class VideoGRPOTrainer(
         with self.telemetry.phase("decode"):
             self._prompts = self.encode_prompts(samples)
         self.watchdog.beat("generating and scoring completions")
-        self._row_media = [prompt.media for prompt in self._prompts]
+        by_prompt = {id(p): {**p.media, "position_ids": p.position_ids} for p in self._prompts}
+        self._row_media = [by_prompt[id(prompt)] for prompt in self._prompts]
         rows = [{**row, "duration_s": p.duration_s} for row, p in zip(inputs, self._prompts, strict=True)]
         output: dict[str, Any] = super()._generate_and_score_completions(rows)
         output["row_media"] = self._row_media
@@ -192,8 +193,11 @@ class VideoGRPOTrainer(
 
     def _tokenize_prompts(self, prompts: list[Any]) -> tuple[list[list[int]], None, dict[str, Any]]:
         """Seam 2: prompts as the encoder made them, with the fields generation needs."""
-        fields: dict[str, Any] = {"mm_token_type_ids": [p.mm_token_type_ids for p in self._prompts]}
+        fields: dict[str, Any] = {}
         if not self.shares_prefill:  # which reads them by itself, without a copy for every row
+            length = max(len(p.input_ids) for p in self._prompts)
+            length += -length % (self.pad_to_multiple_of or 1)
+            fields["position_ids"] = pad_positions([p.position_ids for p in self._prompts], length, "left")
             fields |= merge_media(self._row_media)
         return [p.input_ids for p in self._prompts], None, fields
 
@@ -247,28 +251,23 @@ class VideoGRPOTrainer(
         **kwargs: Any,
     ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
         """Score rows in one forward, packed by prompt or as TRL does."""
-        token_types = self._token_types(input_ids, logits_to_keep)
         if self.shares_prefix and not kwargs.get("compute_aux_loss"):
             compute_entropy = kwargs.get("compute_entropy", False)
-            rows = (input_ids, attention_mask, token_types, logits_to_keep, row_media)
+            rows = (input_ids, attention_mask, logits_to_keep, row_media)
             return *self._score_packed(model, *rows, compute_entropy), None
         media = model_media(merge_media(row_media), input_ids.device, self._uses_features())
-        with_video = functools.partial(model, **media, mm_token_type_ids=token_types)
+        places = [
+            torch.cat([row["position_ids"], continue_positions(row["position_ids"], logits_to_keep)], dim=1)
+            for row in row_media
+        ]
+        position_ids = pad_positions(places, input_ids.shape[1], "left").to(input_ids.device)
+        with_video = functools.partial(model, **media, position_ids=position_ids)
         kwargs["mm_token_type_ids"] = None
         scored: tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]
         scored = super()._get_per_token_logps_and_entropies(
             with_video, input_ids, attention_mask, logits_to_keep, **kwargs
         )
         return scored
-
-    def _token_types(self, input_ids: torch.Tensor, logits_to_keep: int = 0) -> torch.Tensor:
-        """Mark image (1) and video (2) pads of the prompts, (B, L); a completion is text whatever it holds."""
-        processor = self.encoder.processor
-        token_types = torch.zeros_like(input_ids)
-        token_types[input_ids == processor.image_token_id] = 1
-        token_types[input_ids == processor.video_token_id] = 2
-        token_types[:, input_ids.shape[1] - logits_to_keep :] = 0
-        return token_types
 
     def save_extra_state(self, checkpoint: Path) -> None:
         """Save where in the life of its rollouts this process is, and the rollouts that are still to be used."""
@@ -368,7 +367,7 @@ def main(argv: list[str]) -> int:
     if checkpoint is not None and is_finished(checkpoint, args):
         return finish(checkpoint, args)
     reward_funcs = load_reward_funcs(args.reward_funcs, args.reward_params)
-    encoder = build_encoder(load_processor(model_args.model_name_or_path), data_args)
+    encoder = load_encoder(model_args.model_name_or_path, data_args)
     train_samples = load_readable_samples(data_args.train_file, encoder, data_args, args.output_dir)
     eval_samples = (
         load_readable_samples(data_args.eval_file, encoder, data_args, args.output_dir) if data_args.eval_file else None

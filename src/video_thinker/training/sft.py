@@ -11,9 +11,9 @@ from trl import SFTConfig, SFTTrainer
 
 from video_thinker.adapters import check_peft_arguments, lora_config, quantization_config
 from video_thinker.config import DataArguments, ModelArguments, PeftArguments, parse_config
-from video_thinker.data.collate import PIXEL_FIELDS, SFTCollator, blank_media, build_encoder
+from video_thinker.data.collate import PIXEL_FIELDS, SFTCollator, blank_media
 from video_thinker.errors import ConfigError
-from video_thinker.modeling import check_model_path, load_model, load_processor, prepare_training
+from video_thinker.modeling import check_model_path, load_encoder, load_model, prepare_training
 from video_thinker.run_info import run_config
 from video_thinker.training.arguments import RunArguments
 from video_thinker.training.canary import BlindCanary, without_dropout
@@ -91,8 +91,7 @@ def main(argv: list[str]) -> int:
     checkpoint = find_resume_checkpoint(args, config)
     if checkpoint is not None and is_finished(checkpoint, args):
         return finish(checkpoint, args)
-    processor = load_processor(model_args.model_name_or_path)
-    encoder = build_encoder(processor, data_args)
+    encoder = load_encoder(model_args.model_name_or_path, data_args)
     train_samples = load_readable_samples(data_args.train_file, encoder, data_args, args.output_dir)
     eval_samples = (
         load_readable_samples(data_args.eval_file, encoder, data_args, args.output_dir) if data_args.eval_file else None
@@ -111,7 +110,7 @@ def main(argv: list[str]) -> int:
         train_dataset=build_dataset(train_samples, encoder),
         eval_dataset=build_dataset(eval_samples, encoder) if eval_samples else None,
         data_collator=SFTCollator(encoder, args.max_length),
-        processing_class=processor,
+        processing_class=encoder.processor,
         peft_config=lora_config(model, peft_args),
     )
     prepare_training(trainer, model_args.freeze)

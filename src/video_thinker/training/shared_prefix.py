@@ -25,7 +25,8 @@ from typing import Any
 import torch
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from video_thinker.data.collate import MEDIA_FIELDS, PIXEL_FIELDS, merge_media
+from video_thinker.data.collate import merge_media
+from video_thinker.models.positions import continue_positions
 
 Media = dict[str, torch.Tensor]
 
@@ -35,8 +36,6 @@ SHARED_ATTENTION = ("sdpa", "eager", "flex_attention")
 
 MIN_LENGTH_IN_PARTS = 1024
 """Rows below this many tokens go through one call with a mask: several small calls would take longer."""
-
-POSITION_FIELDS = tuple(name for name in MEDIA_FIELDS if name not in PIXEL_FIELDS)
 
 
 @dataclass(frozen=True)
@@ -92,32 +91,19 @@ def group_rows(keys: Sequence[Hashable]) -> list[list[int]]:
     return list(groups.values())
 
 
-def prompt_positions(backbone: Any, prompt_ids: torch.Tensor, token_types: torch.Tensor, media: Media) -> torch.Tensor:
-    """Compute the positions (3, P) of one prompt (P,) as the model would; without media they count up."""
-    if not any(name in media for name in POSITION_FIELDS):
-        return torch.arange(len(prompt_ids), device=prompt_ids.device).expand(3, -1)
-    fields = {name: media[name].to(prompt_ids.device) for name in POSITION_FIELDS if name in media}
-    positions, _ = backbone.get_rope_index(prompt_ids[None], mm_token_type_ids=token_types[None], **fields)
-    return positions[-3:, 0]
-
-
 def pack_groups(
-    backbone: Any,
     input_ids: torch.Tensor,
     attention_mask: torch.Tensor,
-    token_types: torch.Tensor,
     logits_to_keep: int,
     row_media: Sequence[Media],
 ) -> PackedGroups:
     """Pack rows that share a prompt.
 
     Args:
-        backbone: The module with `get_rope_index`.
         input_ids: (B, P + C) prompts padded on the left, completions on the right.
         attention_mask: (B, P + C).
-        token_types: (B, P + C): 1 at image pads, 2 at video pads.
         logits_to_keep: C.
-        row_media: The media of each row; rows of one group share one object.
+        row_media: The media of each row, with its prompt's `position_ids` (3, P); rows of one group share one object.
     """
     device = input_ids.device
     num_rows = len(input_ids)
@@ -130,8 +116,7 @@ def pack_groups(
     for group in groups:
         first = group[0]
         prompt = input_ids[first, :-logits_to_keep][prompt_mask[first]]
-        types = token_types[first, :-logits_to_keep][prompt_mask[first]]
-        positions = prompt_positions(backbone, prompt, types, row_media[first])
+        positions = row_media[first]["position_ids"].to(device)
         ids, places, segments, labels = [prompt[:-1]], [positions[:, :-1]], [torch.zeros_like(prompt[:-1])], []
         labels.append(torch.full_like(prompt[:-1], -100))
         start, offsets = len(prompt) - 1, {}
@@ -141,7 +126,7 @@ def pack_groups(
                 continue
             completion = input_ids[row, -logits_to_keep:][:length]
             ids += [prompt[-1:], completion[:-1]]
-            places.append(positions[:, -1:] + torch.arange(length, device=device))
+            places += [positions[:, -1:], continue_positions(positions, length - 1)]
             segments.append(torch.full_like(completion, number))
             labels.append(completion)
             offsets[row] = start

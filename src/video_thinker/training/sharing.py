@@ -18,6 +18,7 @@ from trl.trainer.utils import pad
 
 from video_thinker.data.collate import merge_media
 from video_thinker.errors import ConfigError
+from video_thinker.models.positions import pad_positions
 from video_thinker.training.feature_cache import FeatureCache
 from video_thinker.training.modalities import find_vision_model
 from video_thinker.training.shared_prefill import sample_groups
@@ -104,8 +105,8 @@ def keep_groups_whole(batches: list[dict[str, Any]]) -> list[dict[str, Any]]:
 class SharingMixin:
     """Shares work over the groups of a `GRPOTrainer`. Put it before the trainer class.
 
-    It reads `_row_media`, the media of the rows at hand, in which rows of one prompt share one object, and tells
-    `telemetry` how rows are packed.
+    It reads `_row_media`, the media of the rows at hand with their prompts' `position_ids`, in which rows of one prompt
+    share one object, and tells `telemetry` how rows are packed.
     """
 
     _row_media: list[Media]
@@ -189,7 +190,7 @@ class SharingMixin:
         for number, group in enumerate(groups):
             row_prompts[group] = number
         device = self.accelerator.device  # type: ignore[attr-defined]
-        inputs = self._prompt_inputs([prompt_ids[row] for row in firsts])
+        inputs = self._prompt_inputs([prompt_ids[row] for row in firsts], [self._row_media[row] for row in firsts])
         sample = functools.partial(sample_groups, row_prompts=row_prompts.to(device))
         media = [self._row_media[row] for row in firsts]
         with self._model_for_generation() as model, torch.no_grad():
@@ -215,27 +216,27 @@ class SharingMixin:
             gradient_checkpointing_kwargs=self.args.gradient_checkpointing_kwargs,  # type: ignore[attr-defined]
         )
 
-    def _prompt_inputs(self, prompts: list[list[int]]) -> dict[str, Any]:
-        """Pad prompts on the left: `input_ids`, `attention_mask` and `mm_token_type_ids`, each (R, P)."""
+    def _prompt_inputs(self, prompts: list[list[int]], media: list[Media]) -> dict[str, Any]:
+        """Pad prompts on the left: `input_ids` and `attention_mask`, each (R, P), and `position_ids` (3, R, P)."""
         device = self.accelerator.device  # type: ignore[attr-defined]
         ids = [torch.tensor(prompt, device=device) for prompt in prompts]
         pad_token_id = self._tokenizer.pad_token_id  # type: ignore[attr-defined]
         padded = pad(ids, padding_value=pad_token_id, padding_side="left")
         mask = pad([torch.ones_like(prompt) for prompt in ids], padding_value=0, padding_side="left")
-        return {"input_ids": padded, "attention_mask": mask, "mm_token_type_ids": self._token_types(padded)}  # type: ignore[attr-defined]
+        positions = pad_positions([row["position_ids"] for row in media], padded.shape[1], "left").to(device)
+        return {"input_ids": padded, "attention_mask": mask, "position_ids": positions}
 
     def _score_packed(
         self,
         model: Any,
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor,
-        token_types: torch.Tensor,
         logits_to_keep: int,
         row_media: list[Media],
         compute_entropy: bool = False,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Score rows, packed by prompt: log-probabilities (B, C), and entropies (B, C) if asked for."""
-        packed = pack_groups(self._backbone, input_ids, attention_mask, token_types, logits_to_keep, row_media)
+        packed = pack_groups(input_ids, attention_mask, logits_to_keep, row_media)
         mask = packed_attention_mask(packed.segments, self._attention, self._backbone.dtype)
         self.telemetry.meter.expect_packed(packed.segments)  # type: ignore[attr-defined]
         with self.accelerator.autocast():  # type: ignore[attr-defined]

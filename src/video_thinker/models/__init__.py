@@ -1,0 +1,1 @@
+"""What the supported model families have in common and where they differ."""
