@@ -205,7 +205,7 @@ def test_lessons_hold_no_tags_and_grade_only_what_can_be_known():
     rng = random.Random(0)
     for _ in range(50):
         clip = sample_clip(rng, "base")
-        for kind in ("walk", "bare_walk", "listing", "direct"):
+        for kind in ("walk", "bare_walk", "finds", "guided", "listing", "direct"):
             lesson = getattr(lessons, kind)(clip, rng)
             assert "<" not in lesson.text
             assert any(piece.graded for piece in lesson.pieces)
