@@ -35,7 +35,7 @@ def rule(processor):
 
 @pytest.fixture
 def writer(processor):
-    return base.LessonWriter(processor, CountingBank(), base.Round(1, (5,), {"finds": 1.0}))
+    return base.LessonWriter(processor, CountingBank(), base.Round(1, (3,), {"finds": 1.0}))
 
 
 def test_a_lesson_is_what_the_chat_template_writes(processor, writer):
