@@ -31,9 +31,13 @@ def test_quickstart_writes_summary_picture_and_checkpoints(tmp_path, monkeypatch
             figures = summary["results"][stage][split]
             low, high = figures["ci95"]
             assert 0 <= low <= figures["accuracy"] <= high <= 1
-            assert {"format_rate", "miou", "num_samples", "num_failed"} <= figures.keys()
+            assert {"format_rate", "miou", "num_samples", "num_failed", "thought_words_known"} <= figures.keys()
+            share = figures["thought_words_known"]
+            assert share is None or 0 <= share <= 1
             assert figures["num_samples"] == 12 and figures["num_failed"] == 0
     assert summary["controls"].keys() == {"blank", "shuffled"}
+    assert all("thought_words_known" in figures for figures in summary["controls"].values())
+    assert summary["chance"] == pytest.approx({"id": 1 / 6, "ood": 1 / 6})
     assert (out / "learning.png").stat().st_size > 10_000
     assert "Quickstart, seed 5" in output
     for stage in ("sft", "grpo"):

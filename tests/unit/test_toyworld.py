@@ -13,10 +13,12 @@ from video_thinker.toyworld import build, lessons
 from video_thinker.toyworld.questions import KINDS, NUM_OPTIONS, OPPOSITE, ask, look, write_trace
 from video_thinker.toyworld.world import (
     CLIP_SECONDS,
+    COLORS,
     FRAME_RATE,
     HELD_OUT_PLACE,
     OOD_CLIP_SECONDS,
     PLACES,
+    QUESTION_COLORS,
     TIMELINE_BUCKETS,
     Clip,
     Span,
@@ -48,7 +50,7 @@ def test_same_seed_same_files_and_other_seed_other_files(tmp_path):
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         build.build_world(tmp_path / name, seed, sizes=sizes, num_processes=1)
     files = sorted(p.relative_to(tmp_path / "a") for p in (tmp_path / "a").rglob("*") if p.is_file())
-    assert len(files) == 2 + 4 + 2
+    assert len(files) == 2 + 4 + 4
     for file in files:
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
     assert (tmp_path / "a/test_id.jsonl").read_text() != (tmp_path / "c/test_id.jsonl").read_text()
@@ -90,17 +92,21 @@ def test_picture_shows_the_blob_where_the_caption_says():
     assert not np.array_equal(frames[4], frames[5])  # jitter and noise
 
 
-def test_options_hold_what_an_inattentive_viewer_could_mean():
+def test_options_are_all_six_colors():
     rng = random.Random(0)
+    clip = sample_clip(rng, "test_id")
     for kind, slot in itertools.product(KINDS, range(NUM_OPTIONS)):
-        question = ask(CLIP, kind, slot, rng)
-        assert question.options[slot] == question.answer == CLIP.spans[question.answer_index].color
-        assert len(set(question.options)) == 4
-        assert set(question.options) <= set(CLIP.timeline)
-        if kind in ("after", "before"):
-            assert set(question.options) == set(CLIP.timeline) - {CLIP.spans[question.anchor].color}
-        else:
-            assert {"white", "green"} <= set(question.options)
+        question = ask(clip, kind, slot, rng)
+        assert question.options[slot] == question.answer == clip.spans[question.answer_index].color
+        assert sorted(question.options) == sorted(QUESTION_COLORS)
+
+
+def test_a_clip_with_other_colors_has_six_options_too():
+    """The base's lessons: a clip with white, say, has it and the clip's other colors among the options."""
+    rng = random.Random(0)
+    for kind in KINDS:
+        options = ask(CLIP, kind, 2, rng).options
+        assert len(set(options)) == 6 and set(CLIP.timeline) < set(options) < set(COLORS)
 
 
 def test_look_goes_where_the_words_say():
@@ -108,23 +114,39 @@ def test_look_goes_where_the_words_say():
     assert [look(kind, None, 5) for kind in ("first", "last")] == [0, 4]
 
 
-def test_positions_of_the_answer_and_kinds_are_balanced(splits):
-    for split, (rows, _) in splits.items():
+def answer_of(row):
+    return row["solution"].removeprefix("<answer>").removesuffix("</answer>")
+
+
+def test_kinds_colors_and_positions_of_the_answer_are_balanced(splits):
+    for split, (rows, clips) in splits.items():
+        assert len(clips) == len(rows)
         if split == "train_sft":
+            assert collections.Counter(row["data_source"] for row in rows) == {f"toyworld/{k}": 102 for k in KINDS}
             continue
-        answers = [row["solution"].removeprefix("<answer>").removesuffix("</answer>") for row in rows]
-        counts = collections.Counter(
-            (row["data_source"], row["options"].index(answer)) for row, answer in zip(rows, answers, strict=True)
-        )
-        assert len(counts) == 16
-        assert set(counts.values()) == {len(rows) // 16}
+        for pick in (answer_of, lambda row: row["options"].index(answer_of(row))):
+            counts = collections.Counter((row["data_source"], pick(row)) for row in rows)
+            assert len(counts) == 24
+            assert set(counts.values()) == {len(rows) // 24}
+        if len(rows) % 144 == 0:
+            both = {(row["data_source"], answer_of(row), row["options"].index(answer_of(row))) for row in rows}
+            assert len(both) == 144
 
 
-def test_frame_order_is_the_only_clue(splits):
-    """Over the questions, no option position and no color is right more often than chance allows."""
-    rows = splits["train_grpo"][0]
-    colors = collections.Counter(row["segments"][-1]["caption"].split()[0] for row in rows)
-    assert max(colors.values()) / len(rows) < 0.2
+def test_a_blind_guess_is_right_in_one_case_of_six(splits):
+    """Whatever color or position someone names for each kind of question, who sees no video."""
+    for split in ("dev_id", "dev_ood", "test_id", "test_ood", "train_grpo"):
+        rows = splits[split][0]
+        for kind in KINDS:
+            asked = [row for row in rows if row["data_source"] == f"toyworld/{kind}"]
+            by_color = collections.Counter(map(answer_of, asked))
+            by_position = collections.Counter(row["options"].index(answer_of(row)) for row in asked)
+            assert {*by_color.values(), *by_position.values()} == {len(asked) / 6}
+
+
+def test_a_few_questions_are_of_all_kinds():
+    plan = build.plan_questions(4)
+    assert {kind for kind, _, _ in plan} == set(KINDS)
 
 
 def test_traces_are_strict_and_consistent_with_their_answer():
@@ -183,7 +205,7 @@ def test_lessons_hold_no_tags_and_grade_only_what_can_be_known():
     rng = random.Random(0)
     for _ in range(50):
         clip = sample_clip(rng, "base")
-        for kind in ("walk", "bare_walk", "listing", "direct"):
+        for kind in ("walk", "bare_walk", "finds", "guided", "listing", "direct"):
             lesson = getattr(lessons, kind)(clip, rng)
             assert "<" not in lesson.text
             assert any(piece.graded for piece in lesson.pieces)

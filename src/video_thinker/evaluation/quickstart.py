@@ -5,6 +5,8 @@
 reads
 
     RUN_DIR/eval/{base,base_plain,sft,grpo}/metrics.json      `base_plain`, the base in its own wording, is optional
+    RUN_DIR/eval/{base,base_plain,sft,grpo}/predictions/      their completions
+    RUN_DIR/data/train_sft.jsonl                              the teacher's traces, for `thought_words_known`
     RUN_DIR/{sft,grpo}/trainer_state.json                     the trainers' logs
     RUN_DIR/seconds.yaml                                      stage: seconds, as scripts/quickstart.sh notes them
 
@@ -23,10 +25,13 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from video_thinker.data.annotations import load_samples
 from video_thinker.errors import DataError
 from video_thinker.evaluation.learning_picture import draw_learning
 from video_thinker.evaluation.predictions import read_json, write_json
+from video_thinker.evaluation.results import read_result
 from video_thinker.evaluation.tables import make_console, percent, with_interval
+from video_thinker.evaluation.thoughts import TeacherWords
 
 STAGES = ("base", "sft", "grpo")
 OPTIONAL_STAGES = ("base_plain",)
@@ -45,10 +50,12 @@ def summarize(run_dir: str | Path, *, seed: int, console: Console | None = None)
         console: Where to print; standard output by default.
 
     Returns:
-        The summary: `results[stage][split]` and `controls[name]` as in `compute_metrics`, `seconds`, `seed`, `chance`.
+        The summary: `results[stage][split]` and `controls[name]` as in `compute_metrics`, each with
+        `thought_words_known` (see `TeacherWords`; `None` where no completion has a thought); `seconds`, `seed`,
+        `chance`.
 
     Raises:
-        DataError: an evaluation's figures or a trainer's log are not there.
+        DataError: an evaluation's figures or completions, the teacher's traces, or a trainer's log are not there.
     """
     run_dir = Path(run_dir)
     seconds = read_seconds(run_dir / "seconds.yaml")
@@ -69,11 +76,12 @@ def build_summary(run_dir: Path, seed: int, seconds: Mapping[str, float]) -> dic
     for stage in OPTIONAL_STAGES:
         if figures := read_json(run_dir / "eval" / stage / "metrics.json"):
             metrics[stage] = figures
+    teacher = read_teacher(run_dir / "data" / "train_sft.jsonl")
     results = {
-        stage: {split: _pick(figures, split, run_dir / "eval" / stage) for split in SPLITS}
+        stage: {split: _pick(figures, split, run_dir / "eval" / stage, teacher) for split in SPLITS}
         for stage, figures in metrics.items()
     }
-    controls = {name: _pick(metrics["grpo"], f"id.{name}", run_dir / "eval" / "grpo") for name in CONTROLS}
+    controls = {name: _pick(metrics["grpo"], f"id.{name}", run_dir / "eval" / "grpo", teacher) for name in CONTROLS}
     chance = {split: metrics["grpo"][split]["chance"] for split in SPLITS}
     return {
         "seed": seed,
@@ -84,10 +92,27 @@ def build_summary(run_dir: Path, seed: int, seconds: Mapping[str, float]) -> dic
     }
 
 
-def _pick(metrics: Mapping[str, Any], key: str, folder: Path) -> dict[str, Any]:
+def read_teacher(path: Path) -> TeacherWords:
+    """Read the words of the run's own teacher off its SFT traces.
+
+    Raises:
+        DataError: the file is missing, or has no traces.
+    """
+    traces = [sample.process for sample in load_samples(path) if sample.process]
+    if not traces:
+        raise DataError(f"{path}: no item has a trace (`process`); it must be the file that SFT was trained on.")
+    return TeacherWords(traces)
+
+
+def _pick(metrics: Mapping[str, Any], key: str, folder: Path, teacher: TeacherWords) -> dict[str, Any]:
     if key not in metrics:
         raise DataError(f"{folder / 'metrics.json'}: has no {key!r}, only {', '.join(metrics)}; run its evaluation.")
-    return {name: metrics[key][name] for name in FIGURES}
+    predictions = read_result(folder, key)
+    if not predictions:
+        raise DataError(f"{folder}/predictions/{key}.jsonl: has no completions; run its evaluation.")
+    answered = [prediction.completion for prediction in predictions.values() if prediction.error is None]
+    figures = {name: metrics[key][name] for name in FIGURES}
+    return {**figures, "thought_words_known": teacher.share_known(answered)}
 
 
 def require_json(path: Path) -> dict[str, Any]:
@@ -119,7 +144,8 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
     sizes = {split: summary["results"]["grpo"][split]["num_samples"] for split in SPLITS}
     caption = (
         f"Percent with 95% intervals; {sizes['id']} test questions in distribution (ID), {sizes['ood']} out of it "
-        f"(OOD). Guessing gives {percent(chance['id'])} and {percent(chance['ood'])}."
+        f"(OOD). Guessing gives {percent(chance['id'])} and {percent(chance['ood'])}. "
+        "words: thoughts made of the teacher's words."
     )
     table = Table(
         title=f"Quickstart, seed {summary['seed']}", caption=caption, title_justify="left", box=box.SIMPLE_HEAD
@@ -127,7 +153,7 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
     table.caption_justify = "left"
     table.add_column("model", no_wrap=True)
     for split in SPLITS:
-        for name in ("accuracy", "format", "mIoU"):
+        for name in ("accuracy", "format", "mIoU", "words"):
             table.add_column(f"{split.upper()}\n{name}", justify="right")
     for stage in (*OPTIONAL_STAGES, *STAGES):
         if stage in summary["results"]:
@@ -139,7 +165,12 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
 
 
 def _cells(figures: Mapping[str, Any]) -> list[str]:
-    return [with_interval(figures), percent(figures["format_rate"]), percent(figures["miou"])]
+    return [
+        with_interval(figures),
+        percent(figures["format_rate"]),
+        percent(figures["miou"]),
+        percent(figures["thought_words_known"]),
+    ]
 
 
 def read_seconds(path: Path) -> dict[str, float]:

@@ -3,14 +3,13 @@
     video-thinker toy base --out data/toy/base --seed 0
 
 1. Clips of the "base" timelines are written as mp4 files and read back through the project's own video path.
-2. The vision tower learns to tell color and place of single seconds, with two throw-away linear heads.
+2. The vision tower learns to tell color and place of single seconds, in the language model's word vectors.
 3. The tower is frozen and its output for every second kept; the language model learns the lessons of `lessons` on
-   endless new clips put together from these seconds, in the rounds of `ROUNDS`.
+   endless new clips put together from these seconds, in the rounds of `ROUNDS`. A throw-away head helps its first layer
+   to tell time (`Clock`).
 4. The trace tags, which no lesson holds, get new random vectors.
 
-About half an hour on one core.
-
-Shapes: S seconds of video (one visual token each), H hidden size, B rows, L tokens.
+Shapes: S seconds of video (one visual token each), H hidden size, B rows, L tokens, N visual tokens of all rows.
 """
 
 from __future__ import annotations
@@ -23,8 +22,9 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -36,6 +36,7 @@ from transformers import (
 )
 
 from video_thinker.data.video import VideoSampling, load_video
+from video_thinker.models.positions import PositionRule
 from video_thinker.prompts import PROMPT_STYLES
 from video_thinker.toyworld import lessons
 from video_thinker.toyworld.lessons import Lesson
@@ -46,6 +47,7 @@ from video_thinker.toyworld.world import COLORS, CORNERS, PLACES, Clip, sample_c
 SAMPLING = VideoSampling(fps=2.0, max_frames=20, min_pixels=28 * 28, max_pixels=28 * 28)
 NO_PLACE = -100  # what cross-entropy ignores
 PATCHES_PER_SECOND = 4  # 28 x 28 pixels are 2 x 2 patches, merged to one token
+MAX_SECONDS = 10  # more than any clip has
 
 
 def build_processor() -> Qwen2_5_VLProcessor:
@@ -55,9 +57,8 @@ def build_processor() -> Qwen2_5_VLProcessor:
         texts += [style.reminder, style.still_reminder, *style.answers.values()]
     for _ in range(400):
         clip = sample_clip(rng, "base")
-        texts += [
-            lesson.text for lesson in (lessons.walk(clip, rng), lessons.guided(clip, rng), lessons.listing(clip, rng))
-        ]
+        kinds = (lessons.walk, lessons.guided, lessons.listing, lessons.finds)
+        texts += [lesson(clip, rng).text for lesson in kinds]
         kind = rng.choice(KINDS)
         texts.append(write_trace(ask(clip, kind, 0, rng), kind)[0])
     texts += ["user assistant system", "user\nassistant\nsystem"] * 50
@@ -155,6 +156,22 @@ def record_seconds(processor: Qwen2_5_VLProcessor, num_clips: int, seed: int) ->
     return Seconds(torch.cat(pixels), torch.tensor(colors), torch.tensor(places))
 
 
+def unclear_seconds(seconds: Seconds, count: int, seed: int) -> torch.Tensor:
+    """Make seconds (S, 4, D) that show nothing to speak of: half are of one flat color, half show two moments at once.
+
+    Some lessons are about such a clip, and go on as if it were clear. A model that has never met one answers blank and
+    shuffled videos with noise, so that those controls would measure its confusion, not its guesses.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    shape = (-1, PATCHES_PER_SECOND, 3, 2, 14 * 14)  # color, frame of the pair, pixels of a patch
+    pixels = seconds.pixels.view(shape)
+    low, high = pixels.amin(), pixels.amax()
+    flat = torch.rand(count // 2, 1, 3, 1, 1, generator=generator) * (high - low) + low
+    first, second = (torch.randint(len(pixels), (count - count // 2,), generator=generator) for _ in range(2))
+    both = torch.stack([pixels[first, :, :, 0], pixels[second, :, :, 1]], dim=3)
+    return torch.cat([flat.expand(-1, *pixels.shape[1:]), both]).reshape(count, *seconds.pixels.shape[1:])
+
+
 def encode_seconds(model: Qwen2_5_VLForConditionalGeneration, pixels: torch.Tensor) -> torch.Tensor:
     """Run the vision tower on seconds (S, 4, D): one visual token each, (S, H). Seconds do not see one another."""
     grid = torch.tensor([[len(pixels), 2, 2]])
@@ -162,21 +179,30 @@ def encode_seconds(model: Qwen2_5_VLForConditionalGeneration, pixels: torch.Tens
 
 
 def train_vision(
-    model: Qwen2_5_VLForConditionalGeneration, seconds: Seconds, steps: int, seed: int, batch_size: int = 128
+    model: Qwen2_5_VLForConditionalGeneration,
+    word_ids: Sequence[list[int]],
+    seconds: Seconds,
+    steps: int,
+    seed: int,
+    batch_size: int = 128,
 ) -> None:
-    """Teach the tower color and place, then bring its output to the scale of the text embeddings."""
+    """Teach the tower color and place, then bring its output to the scale of the text embeddings.
+
+    The output for a second is to point to the vectors of its words, as in CLIP: "red", "left". `word_ids` are the ids
+    of the colors and of the places.
+    """
     generator = torch.Generator().manual_seed(seed)
-    hidden = model.config.text_config.hidden_size
-    heads = nn.ModuleList([nn.Linear(hidden, len(COLORS)), nn.Linear(hidden, len(PLACES))])
-    parameters = [*model.model.visual.parameters(), *heads.parameters()]
+    vectors = model.get_input_embeddings().weight.detach()
+    classes = [4 * nn.functional.normalize(vectors[ids], dim=1) for ids in word_ids]
+    parameters = list(model.model.visual.parameters())
     optimizer = torch.optim.AdamW(parameters, lr=2e-3, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps)
     for step in range(steps):
         rows = torch.randint(len(seconds.pixels), (batch_size,), generator=generator)
         features = encode_seconds(model, seconds.pixels[rows])
         loss = sum(
-            nn.functional.cross_entropy(head(features), labels[rows])
-            for head, labels in zip(heads, (seconds.colors, seconds.places), strict=True)
+            nn.functional.cross_entropy(features @ words.T, labels[rows])
+            for words, labels in zip(classes, (seconds.colors, seconds.places), strict=True)
         )
         optimizer.zero_grad()
         loss.backward()
@@ -198,10 +224,12 @@ def train_vision(
 class SecondsBank:
     """Visual tokens of real seconds by color and place; clips are put together from them."""
 
-    def __init__(self, model: Qwen2_5_VLForConditionalGeneration, seconds: Seconds) -> None:
-        """Encode every second once."""
+    def __init__(self, model: Qwen2_5_VLForConditionalGeneration, seconds: Seconds, seed: int = 0) -> None:
+        """Encode every second once, and some unclear ones."""
+        pixels = torch.cat([seconds.pixels, unclear_seconds(seconds, 1000, seed)])
+        self._unclear = range(len(seconds.pixels), len(pixels))
         with torch.no_grad():
-            self.tokens_SH = torch.cat([encode_seconds(model, part) for part in seconds.pixels.split(512)])
+            self.tokens_SH = torch.cat([encode_seconds(model, part) for part in pixels.split(512)])
         self._rows: dict[tuple[str, str], list[int]] = defaultdict(list)
         for row, (color, place) in enumerate(zip(seconds.colors.tolist(), seconds.places.tolist(), strict=True)):
             if place != NO_PLACE:
@@ -214,6 +242,13 @@ class SecondsBank:
             for span in clip.spans
             for _ in range(span.end_s - span.start_s)
         ]
+
+    def unclear_rows(self, count: int, rng: random.Random) -> list[int]:
+        """Rows of a clip that shows nothing: one flat color throughout, or mixed moments throughout."""
+        half = len(self._unclear) // 2
+        if rng.random() < 0.5:
+            return [rng.choice(self._unclear[:half])] * count
+        return rng.choices(self._unclear[half:], k=count)
 
 
 class WordEncoder:
@@ -238,15 +273,20 @@ class WordEncoder:
 class Row:
     """One lesson as ids, with the weight of each id in the loss.
 
-    `skills` names the graded pieces, `piece_of` says which of them an id belongs to (-1: none), `visual` is the
-    position of the first visual token and the bank's rows for them.
+    `skills` names the graded pieces, `piece_of` says which of them an id belongs to (-1: none). `first_visual` is the
+    place of the first visual token; `seconds` are the bank's rows for them, and `starts` the second in which the
+    segment of each begins. `looks` are the places from which a segment is to be found, each with the second in which
+    that segment begins.
     """
 
     ids: list[int]
     weights: list[float]
     piece_of: list[int]
     skills: list[str]
-    visual: tuple[int, list[int]] | None = None
+    first_visual: int
+    seconds: list[int]
+    starts: list[int]
+    looks: list[tuple[int, int]] = field(default_factory=list)
 
     def add(self, ids: list[int], skill: str = "") -> None:
         """Append ids; those with a skill are graded. The weight of a piece is the square root of its length."""
@@ -259,32 +299,42 @@ class Row:
 class LessonWriter:
     """Draw lessons and write them as token ids in the chat format."""
 
-    def __init__(self, processor: Qwen2_5_VLProcessor, bank: SecondsBank, mix: dict[str, float]) -> None:
-        """Keep what is needed to write; `mix` is the share of each kind of lesson."""
+    def __init__(self, processor: Qwen2_5_VLProcessor, bank: SecondsBank, plan: Round) -> None:
+        """Keep what is needed to write."""
         self.encode = WordEncoder(processor.tokenizer)
         ids = processor.tokenizer.convert_tokens_to_ids
         self.start, self.end, self.pad = ids("<|im_start|>"), ids("<|im_end|>"), ids("<|video_pad|>")
         self.vision = ids("<|vision_start|>"), ids("<|vision_end|>")
-        self.bank, self.mix = bank, mix
+        self.bank, self.plan = bank, plan
 
-    def draw(self, rng: random.Random, split: str = "base") -> Row:
-        """Draw one lesson."""
-        kind = rng.choices(list(self.mix), list(self.mix.values()))[0]
-        return self.write(getattr(lessons, kind)(sample_clip(rng, split), rng), rng)
+    def draw(self, rng: random.Random) -> Row:
+        """Draw one lesson to learn from, now and then about an unclear clip."""
+        row = self.draw_clear(rng, "base")
+        if rng.random() < self.plan.unclear:
+            row.seconds, row.looks = self.bank.unclear_rows(len(row.seconds), rng), []
+        return row
+
+    def draw_clear(self, rng: random.Random, split: str) -> Row:
+        """Draw one lesson about a clear clip."""
+        kind = rng.choices(list(self.plan.mix), list(self.plan.mix.values()))[0]
+        clip = sample_clip(rng, split)
+        clip = replace(clip, spans=clip.spans[: rng.choice(self.plan.num_segments)])
+        return self.write(getattr(lessons, kind)(clip, rng), rng)
 
     def write(self, lesson: Lesson, rng: random.Random) -> Row:
         """Write a lesson in Qwen's chat format, the video first."""
-        row = Row([], [], [], [])
         newline = self.encode("\n")
-        row.add([self.start, *self.encode("user"), *newline])
-        if lesson.clip is not None:
-            seconds = self.bank.rows(lesson.clip, rng)
-            row.visual = (len(row.ids) + 1, seconds)
-            row.add([self.vision[0], *[self.pad] * len(seconds), self.vision[1]])
+        head = [self.start, *self.encode("user"), *newline, self.vision[0]]
+        starts = [span.start_s for span in lesson.clip.spans for _ in range(span.end_s - span.start_s)]
+        row = Row([], [], [], [], len(head), self.bank.rows(lesson.clip, rng), starts)
+        row.add([*head, *[self.pad] * len(starts), self.vision[1]])
         row.add([*self.encode(lesson.user), self.end, *newline, self.start, *self.encode("assistant"), *newline])
         # A piece is cut at a word that begins with a space, as the tokenizer would cut the whole text.
         for i, (ids, skill) in enumerate(self._cut(lesson)):
             is_last = i == len(lesson.pieces) - 1
+            if skill == "find":
+                span = next(span for span in lesson.clip.spans if lessons.write_time(span) == lesson.pieces[i].text)
+                row.looks += [(len(row.ids) - 1 + n, span.start_s) for n in range(len(ids))]
             row.add(ids + [self.end] * (is_last and lesson.ends), skill)
         return row
 
@@ -298,26 +348,33 @@ class LessonWriter:
         return cut
 
 
-def position_ids(row: Row, length: int) -> torch.Tensor:
-    """Positions (3, L) as Qwen2.5-VL gives them: two steps per second of video, one position for its whole width."""
-    if row.visual is None:
-        return torch.arange(length).expand(3, -1)
-    first, seconds = row.visual[0], len(row.visual[1])
-    text_after = torch.arange(length - first - seconds) + first + 1
-    temporal = torch.cat([torch.arange(first), first + 2 * torch.arange(seconds), text_after])
-    spatial = torch.cat([torch.arange(first), torch.full((seconds,), first), text_after])
-    return torch.stack([temporal, spatial, spatial])
+def position_ids(row: Row, length: int, rule: PositionRule) -> torch.Tensor:
+    """Positions (3, L) of a row padded to `length`, which has one video of a pair of frames per second."""
+    types = torch.zeros(length, dtype=torch.long)
+    types[row.first_visual : row.first_visual + len(row.seconds)] = 2
+    return rule.prompt_positions(types, None, torch.tensor([[len(row.seconds), 2, 2]]), torch.tensor([1.0]))
 
 
-def collate(rows: Sequence[Row], pad_id: int) -> dict[str, torch.Tensor]:
-    """Pad on the right. Causal attention needs no mask there, since padding has no weight in the loss."""
+def collate(rows: Sequence[Row], pad_id: int, rule: PositionRule) -> dict[str, torch.Tensor]:
+    """Pad on the right. Causal attention needs no mask there, since padding has no weight in the loss.
+
+    Returns:
+        `ids`, `weights` and `piece_of` (B, L), `positions` (3, B, L); and of the N visual tokens of all rows, one after
+        the other, `visual_row` and `visual_place` in these, `bank_row`, `own_s` and `start_s`.
+    """
     length = max(len(row.ids) for row in rows)
     batch = {
         "ids": torch.full((len(rows), length), pad_id),
         "weights": torch.zeros(len(rows), length),
         "piece_of": torch.full((len(rows), length), -1),
-        "positions": torch.stack([position_ids(row, length) for row in rows], dim=1),
+        "positions": torch.stack([position_ids(row, length, rule) for row in rows], dim=1),
+        "visual_row": torch.tensor([i for i, row in enumerate(rows) for _ in row.seconds]),
+        "own_s": torch.cat([torch.arange(len(row.seconds)) for row in rows]),
+        "start_s": torch.tensor([start_s for row in rows for start_s in row.starts]),
+        "bank_row": torch.tensor([second for row in rows for second in row.seconds]),
     }
+    first = torch.tensor([row.first_visual for row in rows])
+    batch["visual_place"] = first[batch["visual_row"]] + batch["own_s"]
     for i, row in enumerate(rows):
         batch["ids"][i, : len(row.ids)] = torch.tensor(row.ids)
         batch["weights"][i, : len(row.ids)] = torch.tensor(row.weights)
@@ -325,36 +382,69 @@ def collate(rows: Sequence[Row], pad_id: int) -> dict[str, torch.Tensor]:
     return batch
 
 
+class Clock(nn.Module):
+    """A throw-away head: which second a visual token shows, and in which its segment began.
+
+    It reads the visual tokens behind the language model's first layer. Rotary positions are in queries and keys alone,
+    so what a token passes on holds no time unless the first layer has put it there; nothing but "when is red seen?"
+    asks for that, and without this head that question stays at chance for a thousand steps.
+    """
+
+    def __init__(self, hidden_size: int) -> None:
+        """Make the two linear maps."""
+        super().__init__()
+        self.own, self.start = nn.Linear(hidden_size, MAX_SECONDS), nn.Linear(hidden_size, MAX_SECONDS)
+
+    def forward(self, visual_NH: torch.Tensor, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Compute the loss, a mean over the visual tokens (N, H).
+
+        Normed first, as the next layer norms them: else the time grows in them and drowns color and place.
+        """
+        visual_NH = nn.functional.rms_norm(visual_NH, visual_NH.shape[-1:])
+        own = nn.functional.cross_entropy(self.own(visual_NH), batch["own_s"])
+        return own + nn.functional.cross_entropy(self.start(visual_NH), batch["start_s"])
+
+
 def forward(
-    model: Qwen2_5_VLForConditionalGeneration, bank: SecondsBank, rows: Sequence[Row], batch: dict[str, torch.Tensor]
-) -> torch.Tensor:
-    """Compute hidden states (B, L, H) with the visual tokens put in place."""
+    model: Qwen2_5_VLForConditionalGeneration, bank: SecondsBank, batch: dict[str, torch.Tensor], **kwargs: bool
+) -> Any:
+    """Run the language model, with the visual tokens put in place."""
     embeds = model.get_input_embeddings()(batch["ids"])
-    row_index, column, second = [], [], []
+    embeds = embeds.index_put((batch["visual_row"], batch["visual_place"]), bank.tokens_SH[batch["bank_row"]])
+    return model.model.language_model(inputs_embeds=embeds, position_ids=batch["positions"], use_cache=False, **kwargs)
+
+
+def pointing_loss(attention_BLL: torch.Tensor, rows: Sequence[Row]) -> torch.Tensor:
+    """Compute how little of a head's attention goes to the segment that is to be found: mean of -log of its share.
+
+    Left to itself, a model this small takes thousands of steps until some head matches the word of a color with what a
+    second shows.
+    """
+    index, place, wanted = [], [], []
     for i, row in enumerate(rows):
-        if row.visual is not None:
-            first, seconds = row.visual
-            row_index += [i] * len(seconds)
-            column += range(first, first + len(seconds))
-            second += seconds
-    if second:
-        embeds = embeds.index_put((torch.tensor(row_index), torch.tensor(column)), bank.tokens_SH[second])
-    return model.model.language_model(
-        inputs_embeds=embeds, position_ids=batch["positions"], use_cache=False
-    ).last_hidden_state
+        for at, start_s in row.looks:
+            index.append(i)
+            place.append(at)
+            mask = torch.zeros(attention_BLL.shape[2])
+            mask[row.first_visual : row.first_visual + len(row.starts)] = torch.tensor(row.starts) == start_s
+            wanted.append(mask)
+    if not wanted:
+        return attention_BLL.sum() * 0
+    share = (attention_BLL[index, place] * torch.stack(wanted)).sum(-1)
+    return -share.clamp_min(1e-6).log().mean()
 
 
 def score_skills(
     model: Qwen2_5_VLForConditionalGeneration, writer: LessonWriter, num_rows: int, seed: int
 ) -> dict[str, float]:
     """Share of pieces of each skill whose every token is the model's first choice, on timelines kept for tuning."""
-    rng = random.Random(f"toyworld base dev {seed}")
+    rng, rule = random.Random(f"toyworld base dev {seed}"), PositionRule.from_config(model.config)
     hits: dict[str, list[bool]] = defaultdict(list)
     with torch.no_grad():
         for _ in range(num_rows // 64):
-            rows = [writer.draw(rng, "dev_id") for _ in range(64)]
-            batch = collate(rows, writer.end)
-            hidden = forward(model, writer.bank, rows, batch)
+            rows = [writer.draw_clear(rng, "dev_id") for _ in range(64)]
+            batch = collate(rows, writer.end, rule)
+            hidden = forward(model, writer.bank, batch).last_hidden_state
             piece_of, right = batch["piece_of"][:, 1:], model.lm_head(hidden[:, :-1]).argmax(-1) == batch["ids"][:, 1:]
             for i, row in enumerate(rows):
                 for number, skill in enumerate(row.skills):
@@ -364,17 +454,17 @@ def score_skills(
 
 def train_language(
     model: Qwen2_5_VLForConditionalGeneration,
+    clock: Clock,
     writer: LessonWriter,
-    steps: int,
     seed: int,
     *,
-    batch_size: int = 64,
+    batch_size: int = 32,
     learning_rate: float = 2e-3,
-    report_every: int = 200,
+    report_every: int = 100,
 ) -> None:
-    """Teach the language model the lessons."""
-    rng = random.Random(f"toyworld lessons {seed}")
-    parameters = [p for p in model.parameters() if p.requires_grad]
+    """Teach the language model one round of lessons."""
+    rng, steps = random.Random(f"toyworld lessons {seed}"), writer.plan.steps
+    parameters = [p for p in [*model.parameters(), *clock.parameters()] if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=learning_rate, betas=(0.9, 0.95), weight_decay=0.01, fused=True)
     begin = time.monotonic()
     running = 0.0
@@ -383,38 +473,55 @@ def train_language(
         for group in optimizer.param_groups:
             group["lr"] = learning_rate * rate
         rows = sorted((writer.draw(rng) for _ in range(batch_size)), key=lambda row: len(row.ids))
-        total_weight = sum(sum(row.weights) for row in rows)
         optimizer.zero_grad()
-        loss = sum(_backward(model, writer, rows[i : i + 16], total_weight) for i in range(0, batch_size, 16))
+        loss = _backward(model, clock, writer, rows)
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         running = 0.98 * running + 0.02 * loss if step else loss
-        if (step + 1) % report_every == 0:
+        if (step + 1) % report_every == 0 or step == steps - 1:
             scores = " ".join(f"{k}={v:.2f}" for k, v in score_skills(model, writer, 256, seed).items())
             print(f"language {step + 1} {time.monotonic() - begin:.0f}s loss {running:.4f} {scores}", flush=True)  # noqa: T201
 
 
 def _backward(
-    model: Qwen2_5_VLForConditionalGeneration, writer: LessonWriter, rows: Sequence[Row], total_weight: float
+    model: Qwen2_5_VLForConditionalGeneration, clock: Clock, writer: LessonWriter, rows: Sequence[Row], part: int = 16
 ) -> float:
-    """Add the gradients of rows of about equal length; return their part of the loss."""
-    batch = collate(rows, writer.end)
-    hidden = forward(model, writer.bank, rows, batch)
-    graded = batch["weights"][:, 1:] > 0
-    logits = model.lm_head(hidden[:, :-1][graded])
-    losses = nn.functional.cross_entropy(logits, batch["ids"][:, 1:][graded], reduction="none")
-    loss = (losses * batch["weights"][:, 1:][graded]).sum() / total_weight
-    loss.backward()
-    return loss.item()
+    """Add the gradients of rows sorted by length, some at a time; return the loss on their words."""
+    total_weight, total = sum(sum(row.weights) for row in rows), 0.0
+    rule = PositionRule.from_config(model.config)
+    for i in range(0, len(rows), part):
+        batch = collate(rows[i : i + part], writer.end, rule)
+        outputs = forward(model, writer.bank, batch, output_hidden_states=True, output_attentions=True)
+        weights = batch["weights"][:, 1:]
+        graded = weights > 0
+        logits = model.lm_head(outputs.last_hidden_state[:, :-1][graded])
+        losses = nn.functional.cross_entropy(logits, batch["ids"][:, 1:][graded], reduction="none")
+        loss = (losses * weights[graded]).sum() / total_weight
+        help_loss = CLOCK_WEIGHT * clock(outputs.hidden_states[1][batch["visual_row"], batch["visual_place"]], batch)
+        help_loss = help_loss + POINTING_WEIGHT * pointing_loss(outputs.attentions[1][:, 0], rows[i : i + part])
+        (loss + help_loss * len(batch["ids"]) / len(rows)).backward()
+        total += loss.item()
+    return total
 
 
-# Steps, and shares of the lessons. Walks come bare first: among other text from the start, finding is not learned.
-ROUNDS: tuple[tuple[int, dict[str, float]], ...] = (
-    (1500, {"bare_walk": 0.85, "listing": 0.1, "direct": 0.05}),
-    (1200, {"bare_walk": 0.85, "listing": 0.1, "direct": 0.05}),
-    (700, {"walk": 0.85, "listing": 0.1, "direct": 0.05}),
-    (500, {"walk": 0.6, "guided": 0.25, "listing": 0.1, "direct": 0.05}),
+@dataclass(frozen=True)
+class Round:
+    """Steps, of how many segments the clips may be, the share of each kind of lesson, and that of unclear clips."""
+
+    steps: int
+    num_segments: Sequence[int]
+    mix: dict[str, float]
+    unclear: float = 0.0
+
+
+# Walks come bare first: among other text from the start, finding is not learned.
+ROUNDS = (
+    Round(550, (1, 2, 3, 4, 5), {"bare_walk": 0.65, "finds": 0.2, "listing": 0.15}),
+    Round(300, (5,), {"walk": 0.8, "listing": 0.1, "direct": 0.1}, unclear=0.1),
+    Round(350, (5,), {"walk": 0.5, "guided": 0.3, "listing": 0.1, "direct": 0.1}, unclear=0.1),
 )
+CLOCK_WEIGHT = 0.1
+POINTING_WEIGHT = 1.0
 
 
 def renew_tag_vectors(model: Qwen2_5_VLForConditionalGeneration, processor: Qwen2_5_VLProcessor, seed: int) -> None:
@@ -435,18 +542,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="video-thinker toy base", description=__doc__.split("\n")[0])
     parser.add_argument("--out", type=Path, required=True, help="folder for the checkpoint")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--clips", type=int, default=1200, help="mp4 files to learn seeing from (default 1200)")
+    parser.add_argument("--clips", type=int, default=800, help="mp4 files to learn seeing from (default 800)")
     parser.add_argument("--vision-steps", type=int, default=400)
     parser.add_argument("--share", type=float, default=1.0, help="share of the steps of each round (default 1.0)")
     args = parser.parse_args(argv)
     torch.set_num_threads(1)
     processor = build_processor()
     model = init_model(processor, args.seed)
+    model.set_attn_implementation({"text_config": "eager"})  # which gives its attention weights
+    clock = Clock(model.config.text_config.hidden_size)
     seconds = record_seconds(processor, args.clips, args.seed)
-    train_vision(model, seconds, args.vision_steps, args.seed)
-    bank = SecondsBank(model, seconds)
-    for number, (steps, mix) in enumerate(ROUNDS):
-        train_language(model, LessonWriter(processor, bank, mix), round(steps * args.share), args.seed + number)
+    ids = processor.tokenizer.convert_tokens_to_ids
+    words = [ids([f"\u0120{word}" for word in names]) for names in (COLORS, PLACES)]
+    train_vision(model, words, seconds, args.vision_steps, args.seed)
+    bank = SecondsBank(model, seconds, args.seed)
+    for number, plan in enumerate(ROUNDS):
+        plan = replace(plan, steps=max(1, round(plan.steps * args.share)))
+        train_language(model, clock, LessonWriter(processor, bank, plan), args.seed + number)
     renew_tag_vectors(model, processor, args.seed)
     model.requires_grad_(True)
     model.to(torch.bfloat16).save_pretrained(args.out)

@@ -27,28 +27,39 @@ from video_thinker.synthesis.run import synthesize
 from video_thinker.toyworld.questions import KINDS, NUM_OPTIONS, OPPOSITE, Question, ask, to_item
 from video_thinker.toyworld.teacher import ToyTeacher
 from video_thinker.toyworld.teacher_server import MODEL, TeacherServer
-from video_thinker.toyworld.world import Clip, sample_clip, write_mp4
+from video_thinker.toyworld.world import QUESTION_COLORS, Clip, sample_clip, write_mp4
 
-# Questions per split. Two questions of different kinds share a clip everywhere but in the SFT data.
-SPLIT_SIZES = {"train_sft": 400, "train_grpo": 608, "dev_id": 160, "dev_ood": 80, "test_id": 320, "test_ood": 160}
+# Questions per split, each about a clip of its own. Multiples of 24, so that what `plan_questions` balances is even.
+SPLIT_SIZES = {"train_sft": 408, "train_grpo": 600, "dev_id": 144, "dev_ood": 72, "test_id": 432, "test_ood": 144}
+
+
+def plan_questions(num_questions: int) -> list[tuple[str, str, int]]:
+    """Plan kind, color of the answer and its position among the options, for each question.
+
+    Every 24 questions, each kind meets each color once, and each position once; every 144, all three in every
+    combination. So who sees no video, whatever color or position they name for a kind of question, is right in one case
+    of six.
+    """
+    plan = [
+        (kind, color, (number + shift) % NUM_OPTIONS)
+        for shift in range(NUM_OPTIONS)
+        for number, color in enumerate(QUESTION_COLORS)
+        for kind in KINDS
+    ]
+    return [plan[i % len(plan)] for i in range(num_questions)]
 
 
 def sample_questions(split: str, num_questions: int, seed: int) -> list[tuple[str, Question]]:
-    """Draw the questions of a split with the name of each one's clip.
-
-    Kinds and positions of the answer are balanced: every kind meets every position equally often.
-    """
+    """Draw the questions of a split, as planned and in random order, with the name of each one's clip."""
     rng = random.Random(f"toyworld {split} {seed}")
-    pairs = [(kind, slot) for slot in range(NUM_OPTIONS) for kind in KINDS]  # a few questions are of all kinds
-    plan = [pairs[i % len(pairs)] for i in range(num_questions)]
+    plan = plan_questions(num_questions)
     rng.shuffle(plan)
-    per_clip = 1 if split == "train_sft" else 2
-    questions: list[tuple[str, Question]] = []
-    clip: Clip | None = None
-    for i, (kind, slot) in enumerate(plan):
-        if clip is None or i % per_clip == 0:
-            clip = sample_clip(rng, split)
-        questions.append((f"{split}-{i // per_clip:04d}", ask(clip, kind, slot, rng)))
+    questions = []
+    for i, (kind, color, slot) in enumerate(plan):
+        question = ask(sample_clip(rng, split), kind, slot, rng)
+        while question.answer != color:
+            question = ask(sample_clip(rng, split), kind, slot, rng)
+        questions.append((f"{split}-{i:04d}", question))
     return questions
 
 

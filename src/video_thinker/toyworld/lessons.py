@@ -70,6 +70,15 @@ def _take_walk(clip: Clip, rng: random.Random, asked: int | None = None, num_ste
     return tuple(pieces)
 
 
+def finds(clip: Clip, rng: random.Random) -> Lesson:
+    """Say when each color is seen, twice and in random order: finding, and nothing else."""
+    pieces: list[Piece] = []
+    for span in [span for _ in range(2) for span in rng.sample(clip.spans, len(clip.spans))]:
+        opening = rng.choice(("I look for ", "")) + span.color + rng.choice((". ", " "))
+        pieces += [Piece(opening), Piece(write_time(span), "find"), Piece(rng.choice((", ", ". ")))]
+    return Lesson("Find each color.", tuple(pieces), clip, ends=False)
+
+
 def guided(clip: Clip, rng: random.Random) -> Lesson:
     """Look for what a question asks, in plain words and without answering: what is asked decides where to look.
 

@@ -3,7 +3,7 @@
 One item of the SFT split, as `build` writes it (the schema of `video_thinker.schema`):
 
     {"problem_id": "train_sft-0007", "problem": "Which color comes right after red?", "data_type": "video",
-     "problem_type": "multiple choice", "options": ["white", "blue", "green", "cyan"],
+     "problem_type": "multiple choice", "options": ["purple", "blue", "green", "red", "orange", "cyan"],
      "solution": "<answer>blue</answer>", "path": "media/train_sft-0007.mp4", "data_source": "toyworld/after",
      "segments": [{"start_s": 1, "end_s": 3, "caption": "red on the left"},
                   {"start_s": 3, "end_s": 4, "caption": "blue at the top"}],
@@ -11,9 +11,8 @@ One item of the SFT split, as `build` writes it (the schema of `video_thinker.sc
      after it</think> <time>00:03-00:04</time> <caption>blue at the top</caption> <think>this is what comes right
      after red</think> So blue."}
 
-The answer is the word of an option: a model this small reads letters off a list badly. The options hold every color an
-inattentive viewer could mean: for "right after red" the four other colors of the clip. A viewer who sees the frames in
-random order can therefore do no better than chance.
+The answer is the word of an option: a model this small reads letters off a list badly. The options are all six colors,
+in random order, so that picking an option and naming any color without reading the options are the same guess: 1/6.
 """
 
 from __future__ import annotations
@@ -21,10 +20,10 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from video_thinker.toyworld.world import Clip, Span
+from video_thinker.toyworld.world import COLORS, QUESTION_COLORS, Clip, Span
 from video_thinker.trace import format_time
 
-NUM_OPTIONS = 4
+NUM_OPTIONS = len(QUESTION_COLORS)
 KINDS = ("after", "before", "first", "last")
 OPPOSITE = {"after": "before", "before": "after", "first": "last", "last": "first"}
 PROBLEMS = {
@@ -73,18 +72,22 @@ def ask(clip: Clip, kind: str, slot: int, rng: random.Random) -> Question:
 
     Anchors are never the first or last segment, so that both directions lead somewhere.
     """
-    count = len(clip.spans)
-    if kind in ("after", "before"):
-        anchor = rng.randrange(1, count - 1)
-        others = [i for i in range(count) if i != anchor]
-    else:
-        anchor = None
-        others = [0, count - 1, *rng.sample(range(1, count - 1), 2)]
-    answer = look(kind, anchor, count)
-    wrong = [clip.spans[i].color for i in others if i != answer]
-    rng.shuffle(wrong)
-    wrong.insert(slot, clip.spans[answer].color)
-    return Question(kind, clip, anchor, tuple(wrong))
+    anchor = rng.randrange(1, len(clip.spans) - 1) if kind in ("after", "before") else None
+    answer = clip.spans[look(kind, anchor, len(clip.spans))].color
+    options = [color for color in option_colors(clip, rng) if color != answer]
+    rng.shuffle(options)
+    options.insert(slot, answer)
+    return Question(kind, clip, anchor, tuple(options))
+
+
+def option_colors(clip: Clip, rng: random.Random) -> tuple[str, ...]:
+    """Choose the six colors of a question: those of the clip and one other.
+
+    For a clip of `QUESTION_COLORS` these are all six. The base's clips have yellow and white too.
+    """
+    known = QUESTION_COLORS if set(clip.timeline) <= set(QUESTION_COLORS) else tuple(COLORS)
+    others = [color for color in known if color not in clip.timeline]
+    return (*clip.timeline, *rng.sample(others, NUM_OPTIONS - len(clip.timeline)))
 
 
 def write_trace(question: Question, looks: str) -> tuple[str, str]:
