@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from video_thinker.data.frame_cache import FrameCache
+from video_thinker.data.cache import FrameCache
 from video_thinker.data.readers import open_reader
 from video_thinker.data.video import VideoSampling, choose_frames, load_video
 

@@ -30,16 +30,16 @@ import yaml
 from transformers import AutoModelForImageTextToText
 
 from metering import MeteredGRPOTrainer, MeteredSFTTrainer, measure
-from video_thinker.adapters import lora_config
 from video_thinker.config import DataArguments, ModelArguments, PeftArguments, parse_config
 from video_thinker.data.annotations import load_samples
 from video_thinker.data.collate import SampleEncoder, SFTCollator
-from video_thinker.modeling import freeze, load_encoder, load_model
-from video_thinker.planning.memory import GIB, predict
-from video_thinker.planning.resolve import Request, read_values, resolve
-from video_thinker.planning.shapes import load_shape, with_depth
+from video_thinker.diagnostics.memory import GIB, predict
+from video_thinker.diagnostics.resolve import Request, read_values, resolve
+from video_thinker.diagnostics.shapes import load_shape, with_depth
+from video_thinker.models.adapters import lora_config
+from video_thinker.models.loading import freeze, load_encoder, load_model
 from video_thinker.rewards import load_reward_funcs
-from video_thinker.run_info import package_versions
+from video_thinker.runs.record import package_versions
 from video_thinker.toyworld.tokenizer import make_processor, train_tokenizer
 from video_thinker.training.dataset import build_dataset
 from video_thinker.training.grpo import VideoGRPOConfig

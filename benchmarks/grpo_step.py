@@ -157,7 +157,7 @@ def make_trainer(case: Case, device: str, folder: Path) -> Any:
 
     from video_thinker.config import VideoArguments
     from video_thinker.data.annotations import load_samples
-    from video_thinker.modeling import freeze, load_encoder, load_model
+    from video_thinker.models.loading import freeze, load_encoder, load_model
     from video_thinker.training.dataset import build_dataset
     from video_thinker.training.grpo import VideoGRPOConfig, VideoGRPOTrainer
 
@@ -268,7 +268,7 @@ def run_step(trainer: Any, variant: str, device: str) -> dict[str, float]:
 
 def count_work(trainer: Any, variant: str, device: str) -> dict[str, dict[str, float]]:
     """Take one step that is not timed; give tokens, FLOPs and decoding's bytes by phase, as telemetry counts them."""
-    from video_thinker.flops import Work
+    from video_thinker.models.flops import Work
 
     telemetry = trainer.telemetry
     counted: dict[str, dict[bool, Work]] = {}

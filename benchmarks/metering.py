@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from transformers import TrainerCallback
 
-from video_thinker.planning.activations import LiveBytes
+from video_thinker.diagnostics.activations import LiveBytes
 from video_thinker.training.grpo import VideoGRPOTrainer
 from video_thinker.training.sft import VideoSFTTrainer
 

@@ -18,22 +18,31 @@ COMMANDS = {
     ),
     "score": ("video_thinker.evaluation.score", "RUN …: score stored predictions again, without a model"),
     "compare": ("video_thinker.evaluation.compare", "RUN RUN …: evaluations side by side, with paired tests"),
-    "report": ("video_thinker.evaluation.report.command", "RUN … --out FILE: one page about evaluations and training"),
-    "prepare": ("video_thinker.evaluation.prepare", "NAME --raw FILE --out FILE: turn a benchmark's file into items"),
+    "report": ("video_thinker.report.command", "RUN … --out FILE: one page about evaluations and training"),
+    "prepare": ("video_thinker.datasets.prepare", "NAME --raw FILE --out FILE: turn a benchmark's file into items"),
     "ask": ("video_thinker.evaluation.ask", 'VIDEO "question" --model DIR: print the trace, draw the timeline'),
     "synthesize": ("video_thinker.synthesis.run", "CONFIG [key=value …]: raw annotations -> items with curated traces"),
     "difficulty": ("video_thinker.evaluation.difficulty", "CONFIG [key=value …]: keep items answered right sometimes"),
-    "completions": ("video_thinker.completions", "FILE [--step N] [--sample ID] [--wrong]: read what GRPO sampled"),
-    "merge": ("video_thinker.merge", "ADAPTER OUT: merge a LoRA adapter into its base, a plain checkpoint"),
-    "plan": ("video_thinker.plan", "CONFIG --gpus N --gpu-memory GIB: will it fit, and what to change if not"),
-    "doctor": ("video_thinker.doctor", "check this machine: packages, GPUs, decoders, positions, patch embedding"),
+    "completions": (
+        "video_thinker.runs.completions",
+        "FILE [--step N] [--sample ID] [--wrong]: read what GRPO sampled",
+    ),
+    "merge": ("video_thinker.models.merge", "ADAPTER OUT: merge a LoRA adapter into its base, a plain checkpoint"),
+    "plan": (
+        "video_thinker.diagnostics.plan",
+        "CONFIG --gpus N --gpu-memory GIB: will it fit, and what to change if not",
+    ),
+    "doctor": (
+        "video_thinker.diagnostics.doctor",
+        "check this machine: packages, GPUs, decoders, positions, patch embedding",
+    ),
     "validate": ("video_thinker.data.validate", "FILE … --media-root DIR: check every row and every media file"),
     "toy teacher": (
         "video_thinker.toyworld.teacher_server",
         "--seed S --port P: the toy world as an OpenAI-like server",
     ),
     "toy build": ("video_thinker.toyworld.build", "--out DIR --seed S: make the clips and items of the toy world"),
-    "toy summary": ("video_thinker.evaluation.quickstart", "RUN_DIR --seed S: the quickstart's table and picture"),
+    "toy summary": ("video_thinker.toyworld.summary", "RUN_DIR --seed S: the quickstart's table and picture"),
     "toy base": ("video_thinker.toyworld.base", "--out DIR: train the toy world's base checkpoint from scratch"),
 }
 

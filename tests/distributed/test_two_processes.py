@@ -18,7 +18,7 @@ import yaml
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from tests.conftest import REPO, make_item, write_items
-from video_thinker.training.watchdog import EXIT_STUCK
+from video_thinker.training.loop.watchdog import EXIT_STUCK
 
 pytestmark = [pytest.mark.integration, pytest.mark.distributed]
 DEEPSPEED = REPO / "configs" / "deepspeed"

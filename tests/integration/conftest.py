@@ -12,7 +12,7 @@ from tests.conftest import make_item, write_items
 from tests.rollouts import G, spread_reward
 from video_thinker.config import VideoArguments
 from video_thinker.data.annotations import load_samples
-from video_thinker.modeling import freeze, load_encoder, load_model
+from video_thinker.models.loading import freeze, load_encoder, load_model
 from video_thinker.training.dataset import build_dataset
 from video_thinker.training.grpo import VideoGRPOConfig, VideoGRPOTrainer
 

@@ -11,7 +11,7 @@ from PIL import Image
 from tests.conftest import every_family
 from video_thinker import cli
 from video_thinker.evaluation.ask import main
-from video_thinker.evaluation.backend import Completion, LocalBackend
+from video_thinker.generation.backend import Completion, LocalBackend
 
 pytestmark = pytest.mark.integration
 

@@ -14,7 +14,7 @@ from video_thinker.data.annotations import load_samples
 from video_thinker.data.collate import IGNORE_INDEX, SampleEncoder, SFTCollator, blank_media
 from video_thinker.data.conversation import build_target
 from video_thinker.errors import DataError, DecodeError
-from video_thinker.modeling import load_encoder, load_model
+from video_thinker.models.loading import load_encoder, load_model
 from video_thinker.schema import VideoSample
 
 pytestmark = pytest.mark.integration

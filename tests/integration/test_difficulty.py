@@ -14,7 +14,7 @@ from video_thinker import cli
 from video_thinker.data.annotations import load_samples
 from video_thinker.errors import ConfigError
 from video_thinker.evaluation import difficulty, results
-from video_thinker.evaluation.backend import Completion, LocalBackend
+from video_thinker.generation.backend import Completion, LocalBackend
 
 pytestmark = pytest.mark.integration
 

@@ -20,19 +20,13 @@ from video_thinker import cli
 from video_thinker.config import ModelArguments, VideoArguments
 from video_thinker.data.annotations import load_samples
 from video_thinker.errors import ConfigError, DecodeError
-from video_thinker.evaluation import runner
-from video_thinker.evaluation.backend import GenerationSettings, LocalBackend
-from video_thinker.evaluation.controls import CONTROLS, apply_control
-from video_thinker.evaluation.predictions import PredictionFile
+from video_thinker.evaluation import run as runner
 from video_thinker.evaluation.results import exit_code, result_key
-from video_thinker.evaluation.runner import (
-    EvalArguments,
-    batch_seed,
-    evaluate_split,
-    parse_splits,
-    predict_batch,
-)
-from video_thinker.modeling import load_encoder, vision_token_ids
+from video_thinker.evaluation.run import EvalArguments, batch_seed, evaluate_split, parse_splits, predict_batch
+from video_thinker.generation.backend import GenerationSettings, LocalBackend
+from video_thinker.generation.controls import CONTROLS, apply_control
+from video_thinker.models.loading import load_encoder, vision_token_ids
+from video_thinker.runs.predictions import PredictionFile
 
 pytestmark = pytest.mark.integration
 

@@ -21,8 +21,9 @@ from tests.conftest import REPO, make_item, write_items
 from video_thinker.config import VideoArguments
 from video_thinker.data import media
 from video_thinker.errors import ConfigError
-from video_thinker.evaluation import runner, score
-from video_thinker.evaluation.batching import plan_chains
+from video_thinker.evaluation import run as runner
+from video_thinker.evaluation import score
+from video_thinker.evaluation.schedule import plan_chains
 from video_thinker.prompts import PROMPT_STYLES
 
 pytestmark = pytest.mark.integration
@@ -90,7 +91,7 @@ def test_killed_five_times_at_random_moments(config_of, undisturbed, tmp_path):
     config, draw = config_of(tmp_path), random.Random()
     out = tmp_path / "out"
     forks = multiprocessing.get_context("forkserver")  # imports once; the run itself is a process of its own each time
-    forks.set_forkserver_preload(["video_thinker.evaluation.runner"])
+    forks.set_forkserver_preload(["video_thinker.evaluation.run"])
     for kill in range(5):
         process = forks.Process(target=runner.main, args=([str(config)],))
         process.start()

@@ -16,10 +16,10 @@ from video_thinker.data.collate import SampleEncoder, SFTCollator, frame_metadat
 from video_thinker.data.conversation import build_target
 from video_thinker.data.video import SampledVideo
 from video_thinker.errors import ConfigError
-from video_thinker.evaluation.backend import pad_left
-from video_thinker.modeling import load_encoder, load_model
+from video_thinker.generation.backend import pad_left
+from video_thinker.models.loading import load_encoder, load_model
+from video_thinker.models.tower_calls import EqualTowerCalls
 from video_thinker.schema import Media, VideoSample
-from video_thinker.training.modalities import EqualTowerCalls
 
 pytestmark = pytest.mark.integration
 

@@ -13,13 +13,13 @@ import torch
 
 from tests.conftest import REPO, write_clip
 from video_thinker.config import VideoArguments
-from video_thinker.data import frame_cache
+from video_thinker.data import cache as frame_cache
 from video_thinker.data.annotations import load_samples
+from video_thinker.data.cache import FrameCache
 from video_thinker.data.collate import SFTCollator
-from video_thinker.data.frame_cache import FrameCache
 from video_thinker.data.video import VideoSampling, load_video
 from video_thinker.errors import DecodeError
-from video_thinker.modeling import load_encoder
+from video_thinker.models.loading import load_encoder
 from video_thinker.training.dataset import build_dataset
 
 pytestmark = pytest.mark.integration
@@ -135,7 +135,7 @@ def test_data_workers_run_ahead_and_fill_it(tiny_model_dir, media_root, items_fi
 
 def test_processes_share_it(media_root, tmp_path):
     code = (
-        "import sys; from pathlib import Path; from video_thinker.data.frame_cache import FrameCache\n"
+        "import sys; from pathlib import Path; from video_thinker.data.cache import FrameCache\n"
         "from video_thinker.data.video import VideoSampling\n"
         "cache = FrameCache(sys.argv[1], 1)\n"
         "for name in ('a', 'b', 'c') * 3:\n"

@@ -15,8 +15,8 @@ from video_thinker.config import VideoArguments
 from video_thinker.data.annotations import load_samples
 from video_thinker.data.collate import blank_media
 from video_thinker.errors import BlindModelError, DataError, DecodeError
-from video_thinker.modeling import freeze, load_encoder, load_model, load_processor, vision_token_ids
-from video_thinker.parts import part_of
+from video_thinker.models.loading import freeze, load_encoder, load_model, load_processor, vision_token_ids
+from video_thinker.models.parts import part_of
 from video_thinker.training.dataset import build_dataset
 from video_thinker.training.grpo import VideoGRPOConfig, VideoGRPOTrainer
 

@@ -29,8 +29,9 @@ from video_thinker.data.decoding import videos
 from video_thinker.data.validate import main as validate
 from video_thinker.data.video import VideoSampling, load_video
 from video_thinker.errors import DecodeError
-from video_thinker.evaluation import ask, difficulty, runner
-from video_thinker.evaluation.report.command import main as report
+from video_thinker.evaluation import ask, difficulty
+from video_thinker.evaluation import run as runner
+from video_thinker.report.command import main as report
 from video_thinker.synthesis import run as synthesis
 from video_thinker.synthesis.frames import FrameSet, VideoFile, VideoFolder
 from video_thinker.training import sft

@@ -23,9 +23,9 @@ from video_thinker import cli
 from video_thinker.config import ServerArguments, VideoArguments
 from video_thinker.data.video import VideoSampling, load_video
 from video_thinker.errors import ConfigError
-from video_thinker.evaluation import runner
-from video_thinker.evaluation.controls import shuffled_order
-from video_thinker.evaluation.openai_backend import OPENAI_CLIP_MEAN
+from video_thinker.evaluation import run as runner
+from video_thinker.generation.controls import shuffled_order
+from video_thinker.generation.openai import OPENAI_CLIP_MEAN
 
 KEY = "sk-secret-4711"
 
@@ -415,7 +415,7 @@ def test_other_settings_are_not_mixed_in(evaluate, change):
 
 def test_the_wording_of_times_is_part_of_the_prompts_hash(monkeypatch):
     from video_thinker.config import ModelArguments
-    from video_thinker.evaluation import openai_backend
+    from video_thinker.generation import openai as openai_backend
 
     args = ServerArguments(backend="openai", base_url="http://h/v1")
 

@@ -20,11 +20,12 @@ from video_thinker.config import VideoArguments
 from video_thinker.data.annotations import load_samples
 from video_thinker.data.collate import SampleEncoder, SFTCollator, blank_media
 from video_thinker.errors import BlindModelError, ConfigError
-from video_thinker.evaluation import ask, runner
-from video_thinker.evaluation.predictions import model_fingerprint
-from video_thinker.merge import main as merge
-from video_thinker.modeling import load_encoder, load_model, load_processor
-from video_thinker.parts import count_parameters, is_adapter_weight
+from video_thinker.evaluation import ask
+from video_thinker.evaluation import run as runner
+from video_thinker.models.loading import load_encoder, load_model, load_processor
+from video_thinker.models.merge import main as merge
+from video_thinker.models.parts import count_parameters, is_adapter_weight
+from video_thinker.runs.predictions import model_fingerprint
 from video_thinker.training import grpo, sft
 
 pytestmark = pytest.mark.integration
@@ -461,7 +462,7 @@ def test_qlora_trains_the_adapter_on_a_4_bit_language_model(config, tmp_path):
 
 def test_reference_adapter_has_the_type_of_the_policy(grpo_config, sft_dir, monkeypatch):
     """Under ZeRO-3 an adapter has its base's type, and DeepSpeed does not gather weights of two types."""
-    monkeypatch.setattr("video_thinker.adapters.is_deepspeed_zero3_enabled", lambda: True)
+    monkeypatch.setattr("video_thinker.models.adapters.is_deepspeed_zero3_enabled", lambda: True)
     trainer = train(grpo, grpo_config, model_name_or_path=str(sft_dir), dtype="bfloat16", bf16=True, max_steps=1)
     assert {p.dtype for p in trainer.model.parameters()} == {torch.bfloat16}
 

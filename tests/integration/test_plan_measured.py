@@ -13,14 +13,14 @@ import yaml
 from transformers import AutoModelForImageTextToText, DynamicCache, PretrainedConfig, Qwen2_5_VLConfig, Qwen3VLConfig
 
 from tests.conftest import every_family
-from video_thinker.adapters import lora_config
 from video_thinker.cli import main as cli
 from video_thinker.config import PeftArguments
-from video_thinker.modeling import freeze
-from video_thinker.planning.activations import Batch, LiveBytes, trace_inference, trace_training
-from video_thinker.planning.memory import GIB, predict
-from video_thinker.planning.run import Policy, Run
-from video_thinker.planning.shapes import Adapter, ModelShape, load_shape, video_grid, video_tokens, vision_factor
+from video_thinker.diagnostics.activations import Batch, LiveBytes, trace_inference, trace_training
+from video_thinker.diagnostics.memory import GIB, predict
+from video_thinker.diagnostics.planned_run import Policy, Run
+from video_thinker.diagnostics.shapes import Adapter, ModelShape, load_shape, video_grid, video_tokens, vision_factor
+from video_thinker.models.adapters import lora_config
+from video_thinker.models.loading import freeze
 
 pytestmark = pytest.mark.integration
 
@@ -272,7 +272,7 @@ def test_the_advice_holds(tmp_path: Path, tiny_model_dir, capsys):
 def test_the_tiny_models_video_has_as_many_tokens_as_planned(tiny_model_dir, media_root, items_file):
     from video_thinker.config import DataArguments
     from video_thinker.data.annotations import load_samples
-    from video_thinker.modeling import load_encoder
+    from video_thinker.models.loading import load_encoder
 
     config = load_shape(str(tiny_model_dir)).config
     factor = vision_factor(config)

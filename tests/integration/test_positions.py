@@ -15,9 +15,9 @@ from video_thinker.config import ModelArguments, VideoArguments
 from video_thinker.data.collate import SFTCollator
 from video_thinker.data.video import SampledVideo
 from video_thinker.errors import ConfigError
-from video_thinker.evaluation.backend import GenerationSettings, LocalBackend, pad_left
-from video_thinker.evaluation.controls import Prompt
-from video_thinker.modeling import load_encoder, load_model, load_positions, vision_token_ids
+from video_thinker.generation.backend import GenerationSettings, LocalBackend, pad_left
+from video_thinker.generation.controls import Prompt
+from video_thinker.models.loading import load_encoder, load_model, load_positions, vision_token_ids
 from video_thinker.models.positions import use_released_positions
 from video_thinker.schema import Media, VideoSample
 

@@ -20,9 +20,9 @@ from video_thinker.config import ModelArguments, VideoArguments
 from video_thinker.data.annotations import load_samples
 from video_thinker.data.collate import IGNORE_INDEX, SFTCollator
 from video_thinker.data.video import SampledVideo
-from video_thinker.evaluation.backend import GenerationSettings, LocalBackend
-from video_thinker.evaluation.controls import Prompt
-from video_thinker.modeling import load_encoder, vision_token_ids
+from video_thinker.generation.backend import GenerationSettings, LocalBackend
+from video_thinker.generation.controls import Prompt
+from video_thinker.models.loading import load_encoder, vision_token_ids
 from video_thinker.trace import parse_trace, render_trace
 
 pytestmark = pytest.mark.integration

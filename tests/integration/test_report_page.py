@@ -13,11 +13,11 @@ import yaml
 
 from tests.conftest import make_item, write_items
 from tests.report_helpers import RIGHT, prediction, write_eval_run, write_example
-from video_thinker.evaluation import runner
-from video_thinker.evaluation.report import command
-from video_thinker.evaluation.report.command import write_report
-from video_thinker.evaluation.report.strips import Strip
+from video_thinker.evaluation import run as runner
 from video_thinker.evaluation.tables import percent, with_interval
+from video_thinker.report import command
+from video_thinker.report.command import write_report
+from video_thinker.report.strips import Strip
 
 pytestmark = [pytest.mark.integration, pytest.mark.browser]
 

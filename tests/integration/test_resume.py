@@ -21,8 +21,8 @@ from tests.conftest import REPO, every_family, write_items
 from video_thinker import cli
 from video_thinker.errors import CheckpointError, ConfigError
 from video_thinker.training import grpo, sft
-from video_thinker.training.checkpoints import MANIFEST, STAGING, write_manifest
-from video_thinker.training.resume import EXIT_SIGTERM
+from video_thinker.training.loop.checkpoints import MANIFEST, STAGING, write_manifest
+from video_thinker.training.loop.resume import EXIT_SIGTERM
 
 pytestmark = pytest.mark.integration
 STAGES = {"sft": sft, "grpo": grpo}
@@ -241,7 +241,7 @@ def test_loading_the_best_model_finds_it_where_it_was_moved(config, items_file, 
 
 def test_the_run_is_watched_while_it_trains(config, monkeypatch):
     """Beats come with the ids of the step's samples."""
-    from video_thinker.training.watchdog import Watchdog
+    from video_thinker.training.loop.watchdog import Watchdog
 
     beats = []
     monkeypatch.setattr(Watchdog, "beat", lambda self, doing, ids=None: beats.append((time.monotonic(), doing, ids)))

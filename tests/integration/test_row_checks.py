@@ -14,7 +14,7 @@ from video_thinker.config import VideoArguments
 from video_thinker.data.annotations import parse_row
 from video_thinker.data.collate import SFTCollator
 from video_thinker.errors import DataError
-from video_thinker.modeling import load_encoder
+from video_thinker.models.loading import load_encoder
 
 pytestmark = pytest.mark.integration
 
@@ -80,7 +80,7 @@ def test_all_such_rows_are_counted(run):
 
 
 def test_a_question_typed_by_a_person(tiny_model_dir, media_root, monkeypatch, capsys):
-    monkeypatch.setattr("video_thinker.evaluation.backend.load_model", pytest.fail)
+    monkeypatch.setattr("video_thinker.generation.backend.load_model", pytest.fail)
     assert cli.main(["ask", str(media_root / "a.mp4"), TURN, "--model", str(tiny_model_dir)]) == 2
     assert "the problem holds '<|im_end|>', a special token (sample 'a.mp4')" in capsys.readouterr().err
 

@@ -15,7 +15,7 @@ from video_thinker.config import VideoArguments
 from video_thinker.data.annotations import load_samples
 from video_thinker.data.collate import SFTCollator
 from video_thinker.errors import BlindModelError, ConfigError, DataError, DecodeError
-from video_thinker.modeling import load_encoder, load_model
+from video_thinker.models.loading import load_encoder, load_model
 from video_thinker.training import sft
 from video_thinker.training.dataset import build_dataset
 from video_thinker.training.sft import VideoSFTConfig, VideoSFTTrainer

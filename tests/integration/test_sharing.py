@@ -9,11 +9,11 @@ from tests.conftest import every_family
 from tests.rollouts import OFF, G, loss_and_gradients, rollout
 from video_thinker.data.collate import blank_media
 from video_thinker.errors import BlindModelError, ConfigError
-from video_thinker.modeling import vision_token_ids
-from video_thinker.training import shared_prefix
-from video_thinker.training.feature_cache import FeatureCache
-from video_thinker.training.shared_prefill import sample_groups
-from video_thinker.training.shared_prefix import PackedRow, pack_groups, packed_attention_mask
+from video_thinker.generation.local import sample_groups
+from video_thinker.models.feature_cache import FeatureCache
+from video_thinker.models.loading import vision_token_ids
+from video_thinker.training import packing as shared_prefix
+from video_thinker.training.packing import PackedRow, pack_groups, packed_attention_mask
 from video_thinker.training.sharing import keep_groups_whole
 
 pytestmark = pytest.mark.integration
@@ -321,7 +321,7 @@ def test_greedy_rollouts_are_the_same_tokens_and_ended_rows_leave(make_grpo_trai
 
 def test_tokens_are_drawn_as_multinomial_draws_them():
     """The variates of ended rows are drawn, too, so that running rows get those that TRL's path gives them."""
-    from video_thinker.training.shared_prefill import _choose
+    from video_thinker.generation.local import _choose
 
     scores = torch.randn(6, 50)
     torch.manual_seed(0)

@@ -34,7 +34,7 @@ from tests.synthesis_helpers import (
 )
 from video_thinker.data.annotations import load_samples
 from video_thinker.errors import ConfigError, TeacherError
-from video_thinker.evaluation.report.command import write_report
+from video_thinker.report.command import write_report
 from video_thinker.synthesis.outputs import read_results
 from video_thinker.synthesis.pipeline import WINDOW
 from video_thinker.synthesis.prompts import prompt_version

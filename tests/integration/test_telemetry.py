@@ -20,15 +20,16 @@ from transformers import GenerationMixin
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VisionTransformerPretrainedModel
 
 from tests.conftest import REPO
-from video_thinker.completions import read_rows
 from video_thinker.data.collate import SampleEncoder
 from video_thinker.errors import ConfigError
-from video_thinker.flops import Work, causal_pairs, text_work, vision_work
-from video_thinker.training import grpo, sft, timeline
+from video_thinker.models.flops import Work, causal_pairs, text_work, vision_work
+from video_thinker.runs.completions import read_rows
+from video_thinker.training import grpo, sft
 from video_thinker.training.grpo import VideoGRPOConfig, VideoGRPOTrainer
+from video_thinker.training.logging import timeline
+from video_thinker.training.logging.performance import PHASES, WorkMeter
 from video_thinker.training.sft import VideoSFTConfig
 from video_thinker.training.sharing import SharingMixin
-from video_thinker.training.telemetry import PHASES, WorkMeter
 
 pytestmark = pytest.mark.integration
 STAGES = {"sft": sft, "grpo": grpo}
@@ -118,7 +119,7 @@ def run(tiny_model_dir: Path, media_root: Path, items_file: Path, tmp_path: Path
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_every_metric_is_logged_and_phases_add_up_to_the_step(run, stage):
-    from video_thinker.training.metric_names import is_documented
+    from video_thinker.training.logging.metric_names import is_documented
 
     entries = run(stage, peak_tflops=0.5)
     assert len(entries) == 2

@@ -14,8 +14,8 @@ from transformers.utils.import_utils import is_serve_available
 from tests.conftest import REPO
 from video_thinker.data.annotations import load_samples
 from video_thinker.data.video import VideoSampling, load_video
-from video_thinker.evaluation import runner
-from video_thinker.modeling import load_model, load_processor
+from video_thinker.evaluation import run as runner
+from video_thinker.models.loading import load_model, load_processor
 from video_thinker.prompts import frame_label, render_question
 from video_thinker.trace import format_time
 

@@ -7,9 +7,16 @@ import asyncio
 import pytest
 from openai.types.chat import ChatCompletion
 
-from video_thinker.chat import BrokenReplyError, check_completion, clean_text, connect, count_tokens, describe_failure
 from video_thinker.config import ServerArguments
 from video_thinker.errors import ConfigError
+from video_thinker.generation.chat import (
+    BrokenReplyError,
+    check_completion,
+    clean_text,
+    connect,
+    count_tokens,
+    describe_failure,
+)
 from video_thinker.synthesis.arguments import Endpoint
 from video_thinker.synthesis.client import ChatClient, Limits
 

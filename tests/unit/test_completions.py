@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from video_thinker import cli
-from video_thinker.completions import append_rows, keep_until, main, read_rows
 from video_thinker.errors import DataError
-from video_thinker.training.completion_log import CompletionLog
+from video_thinker.runs.completions import append_rows, keep_until, main, read_rows
+from video_thinker.training.logging.completions import CompletionLog
 
 
 def make_row(step: int, name: str, accuracy: float | None = 1.0, **fields: object) -> dict:

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from video_thinker.training.console import SHOWN, format_logs
+from video_thinker.training.logging.console import SHOWN, format_logs
 
 GRPO = {
     "loss": -1.234e-05,

@@ -15,13 +15,13 @@ import torch
 from packaging.requirements import Requirement
 from transformers import GenerationMixin
 
-from video_thinker import doctor
 from video_thinker.cli import main as cli
 from video_thinker.data import readers, video
 from video_thinker.data.decoding import videos
+from video_thinker.diagnostics import decoders as media
+from video_thinker.diagnostics import doctor, hardware, positions, software
+from video_thinker.diagnostics.finding import Finding, try_import
 from video_thinker.errors import DecodeError
-from video_thinker.machine import hardware, media, positions, software
-from video_thinker.machine.finding import Finding, try_import
 from video_thinker.models import positions as released
 
 REPO = Path(__file__).parents[2]

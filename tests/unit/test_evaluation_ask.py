@@ -18,7 +18,7 @@ from video_thinker.evaluation.ask import (
     resolve_video_arguments,
     trace_view,
 )
-from video_thinker.evaluation.backend import Completion
+from video_thinker.generation.backend import Completion
 from video_thinker.trace import parse_trace
 
 TRACE = (

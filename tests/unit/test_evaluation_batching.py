@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from video_thinker.evaluation.batching import deal, plan_chains, prompt_length
+from video_thinker.evaluation.schedule import deal, plan_chains, prompt_length
 from video_thinker.schema import Media, Segment, VideoSample
 
 

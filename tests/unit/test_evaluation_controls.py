@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from video_thinker.data.video import SampledVideo
-from video_thinker.evaluation.controls import Prompt, apply_control, shuffled_order
+from video_thinker.generation.controls import Prompt, apply_control, shuffled_order
 from video_thinker.schema import Media, VideoSample
 
 MEAN_COLOR = (0.48145466, 0.4578275, 0.40821073)

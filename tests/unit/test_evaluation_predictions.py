@@ -7,13 +7,7 @@ import pytest
 
 from video_thinker.errors import ConfigError, DataError
 from video_thinker.evaluation.metrics import Prediction, grade
-from video_thinker.evaluation.predictions import (
-    PredictionFile,
-    model_fingerprint,
-    open_output_dir,
-    read_json,
-    write_json,
-)
+from video_thinker.runs.predictions import PredictionFile, model_fingerprint, open_output_dir, read_json, write_json
 from video_thinker.schema import VideoSample
 
 SETTINGS = {"model_sha256": "aa", "fps": 2.0, "prompt_style": "trace"}

@@ -15,22 +15,12 @@ from tests.report_helpers import LOST, RIGHT, UGLY, prediction, write_eval_run, 
 from video_thinker import cli
 from video_thinker.errors import ConfigError, DataError
 from video_thinker.evaluation.metrics import grade
-from video_thinker.evaluation.report.command import parse_items, write_report
-from video_thinker.evaluation.report.curves import MAX_POINTS, make_line, make_panels
-from video_thinker.evaluation.report.runs import (
-    TrainingRun,
-    load_items,
-    make_labels,
-    read_predictions,
-    read_runs,
-)
-from video_thinker.evaluation.report.samples import (
-    axis_duration,
-    choose_samples,
-    describe_prediction,
-)
-from video_thinker.evaluation.report.scored import score_runs
-from video_thinker.evaluation.report.strips import Strip, make_strip
+from video_thinker.evaluation.scored import score_runs
+from video_thinker.report.command import parse_items, write_report
+from video_thinker.report.curves import MAX_POINTS, make_line, make_panels
+from video_thinker.report.samples import axis_duration, choose_samples, describe_prediction
+from video_thinker.report.strips import Strip, make_strip
+from video_thinker.runs.reading import TrainingRun, load_items, make_labels, read_predictions, read_runs
 from video_thinker.schema import Media, Segment, VideoSample
 
 

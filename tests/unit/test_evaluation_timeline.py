@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from video_thinker.data.video import SampledVideo
-from video_thinker.evaluation.timeline import (
+from video_thinker.report.timeline import (
     SEGMENT_COLORS,
     assign_lanes,
     describe_span,

@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 from transformers.vision_utils import get_vision_window_index
 
-from video_thinker.flops import (
+from video_thinker.models.flops import (
     Work,
     causal_pairs,
     decoding_work,

@@ -21,7 +21,7 @@ from video_thinker.evaluation.metrics import (
     majority_letter,
     mean,
 )
-from video_thinker.evaluation.report.runs import read_predictions
+from video_thinker.runs.reading import read_predictions
 from video_thinker.schema import Segment, VideoSample
 from video_thinker.scoring import score_answer
 

@@ -12,11 +12,11 @@ from transformers import (
 )
 from transformers.quantizers.quantizers_utils import should_convert_module
 
-from video_thinker.adapters import lora_config, quantization_config
 from video_thinker.config import PeftArguments
 from video_thinker.errors import ConfigError
-from video_thinker.modeling import freeze
-from video_thinker.parts import count_parameters, is_adapter_weight, parameter_table, part_of
+from video_thinker.models.adapters import lora_config, quantization_config
+from video_thinker.models.loading import freeze
+from video_thinker.models.parts import count_parameters, is_adapter_weight, parameter_table, part_of
 
 
 def build(kind: str, *, tied: bool = False) -> torch.nn.Module:

@@ -10,13 +10,12 @@ import yaml
 from transformers import AutoConfig
 
 from video_thinker.cli import main as cli
-from video_thinker.errors import ConfigError
-from video_thinker.plan import needed, possible_changes
-from video_thinker.planning.activations import LiveBytes
-from video_thinker.planning.memory import GIB, predict
-from video_thinker.planning.resolve import Request, find_stage, read_values, read_zero, resolve
-from video_thinker.planning.run import Policy, Run, Zero
-from video_thinker.planning.shapes import (
+from video_thinker.diagnostics.activations import LiveBytes
+from video_thinker.diagnostics.memory import GIB, predict
+from video_thinker.diagnostics.plan import needed, possible_changes
+from video_thinker.diagnostics.planned_run import Policy, Run, Zero
+from video_thinker.diagnostics.resolve import Request, find_stage, read_values, read_zero, resolve
+from video_thinker.diagnostics.shapes import (
     Adapter,
     build_meta_model,
     count_parameters,
@@ -26,6 +25,7 @@ from video_thinker.planning.shapes import (
     video_tokens,
     with_depth,
 )
+from video_thinker.errors import ConfigError
 
 REPO = Path(__file__).parents[2]
 

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from video_thinker.evaluation.published import IN_DOMAIN, NUM_ITEMS, OUT_OF_DOMAIN, PUBLISHED, published_table
+from video_thinker.datasets.published import IN_DOMAIN, NUM_ITEMS, OUT_OF_DOMAIN, PUBLISHED, published_table
 
 
 def test_a_table_by_frames():

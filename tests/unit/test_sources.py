@@ -5,8 +5,8 @@ from collections import Counter
 
 import pytest
 
-from video_thinker.data.sources import SOURCES
-from video_thinker.data.sources.base import CaptionedVideo, Note
+from video_thinker.datasets.sources import SOURCES
+from video_thinker.datasets.sources.base import CaptionedVideo, Note
 from video_thinker.errors import DataError
 from video_thinker.schema import Segment, VideoSample
 

@@ -5,8 +5,8 @@ import time
 import pytest
 import torch
 
-from video_thinker.training import timeline as module
-from video_thinker.training.timeline import Timeline
+from video_thinker.training.logging import timeline as module
+from video_thinker.training.logging.timeline import Timeline
 
 
 @pytest.fixture

@@ -9,13 +9,7 @@ import pytest
 
 from tests.conftest import write_clip
 from video_thinker.data.readers import resolve_backend
-from video_thinker.data.video import (
-    VideoSampling,
-    choose_frames,
-    load_video,
-    num_sampled,
-    probe_video,
-)
+from video_thinker.data.video import VideoSampling, choose_frames, load_video, num_sampled, probe_video
 from video_thinker.errors import ConfigError, DecodeError
 
 BACKENDS = [

@@ -15,8 +15,8 @@ from transformers import ProcessorMixin, Qwen3VLProcessor
 from transformers.video_utils import VideoMetadata
 
 from video_thinker.config import DEFAULT_MEDIA_TIMEOUT_S, VideoArguments
+from video_thinker.data.cache import FrameCache
 from video_thinker.data.conversation import Message, build_messages, build_target
-from video_thinker.data.frame_cache import FrameCache
 from video_thinker.data.media import MediaLoader, open_frame_cache, video_sampling
 from video_thinker.data.texts import SpecialTokens, check_texts
 from video_thinker.data.video import SampledVideo, VideoSampling

@@ -8,8 +8,8 @@ import torch
 from cachetools import LRUCache
 
 from video_thinker.config import DEFAULT_MEDIA_TIMEOUT_S, VideoArguments
+from video_thinker.data.cache import FrameCache
 from video_thinker.data.conversation import media_path
-from video_thinker.data.frame_cache import FrameCache
 from video_thinker.data.images import load_image
 from video_thinker.data.readers import resolve_backend
 from video_thinker.data.video import SampledVideo, VideoSampling, load_video

@@ -25,13 +25,7 @@ from av.video.stream import VideoStream
 
 from video_thinker.data.mp4_index import read_tables
 from video_thinker.data.pixels import displayed_size, is_wide, to_rgb, turn_of
-from video_thinker.data.video_index import (
-    NO_TIME,
-    FrameIndex,
-    index_by_decoding,
-    index_by_packets,
-    read_packets,
-)
+from video_thinker.data.video_index import NO_TIME, FrameIndex, index_by_decoding, index_by_packets, read_packets
 from video_thinker.errors import DecodeError
 
 NOT_A_VIDEO = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image

@@ -219,7 +219,7 @@ def read_model(keys: ValidateArguments) -> ModelTraits:
     if not keys.model_name_or_path:
         return ModelTraits()
     from video_thinker.data.row_rules import RowRules
-    from video_thinker.modeling import load_encoder
+    from video_thinker.models.loading import load_encoder
 
     encoder = load_encoder(keys.model_name_or_path, keys)
 

@@ -22,23 +22,17 @@ from rich.padding import Padding
 from rich.panel import Panel
 from rich.text import Text
 
-from video_thinker.config import (
-    SAMPLING_KEYS,
-    ModelArguments,
-    VideoArguments,
-    add_video_flags,
-    check_choice,
-)
+from video_thinker.config import SAMPLING_KEYS, ModelArguments, VideoArguments, add_video_flags, check_choice
 from video_thinker.data.collate import SampleEncoder
 from video_thinker.data.decoding.failures import check_file
 from video_thinker.data.texts import check_texts
 from video_thinker.data.video import SampledVideo, load_video
 from video_thinker.errors import ConfigError
-from video_thinker.evaluation.backend import Completion, GenerationSettings, LocalBackend
-from video_thinker.evaluation.controls import load_prompt
-from video_thinker.evaluation.timeline import describe_span, draw_timeline, on_color, segment_color
-from video_thinker.modeling import load_encoder
+from video_thinker.generation.backend import Completion, GenerationSettings, LocalBackend
+from video_thinker.generation.controls import load_prompt
+from video_thinker.models.loading import load_encoder
 from video_thinker.prompts import PROMPT_STYLES
+from video_thinker.report.timeline import describe_span, draw_timeline, on_color, segment_color
 from video_thinker.schema import Media, Trace, VideoSample
 from video_thinker.scoring import extract_choice, option_letters, options_are_lettered
 from video_thinker.trace import format_violations, parse_trace

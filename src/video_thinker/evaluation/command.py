@@ -16,6 +16,6 @@ def main(argv: list[str]) -> int:
         from video_thinker.evaluation import suite
 
         return suite.main(argv)
-    from video_thinker.evaluation import runner
+    from video_thinker.evaluation import run as runner
 
     return runner.main(argv)

@@ -24,16 +24,16 @@ from typing import Any
 
 from video_thinker.errors import ConfigError
 from video_thinker.evaluation.metrics import CONFIDENCE, Graded
-from video_thinker.evaluation.predictions import write_json
-from video_thinker.evaluation.report.runs import EvalRun, load_items, parse_items, read_runs, split_of, variant_of
-from video_thinker.evaluation.report.scored import Result, score_runs
+from video_thinker.evaluation.scored import Result, score_runs
 from video_thinker.evaluation.tables import print_comparison
+from video_thinker.runs.predictions import write_json
+from video_thinker.runs.reading import EvalRun, load_items, parse_items, read_runs, split_of, variant_of
 
 NOT_COMPARED = ("model_sha256", "model", "base_url", "dtype", "attn_implementation", "video_backend", "seed")
 """Settings that may differ: the model, how it is computed, and the draw. They are noted; all others must agree."""
 
 NUM_RESAMPLES = 10_000
-PUBLISHED_MODULE = "video_thinker.evaluation.published"
+PUBLISHED_MODULE = "video_thinker.datasets.published"
 
 
 @dataclass(frozen=True)

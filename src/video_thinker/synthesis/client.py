@@ -22,7 +22,9 @@ import openai
 from aiolimiter import AsyncLimiter
 from openai import AsyncOpenAI
 
-from video_thinker.chat import (
+from video_thinker.data.decoding.process import end_decoding
+from video_thinker.errors import ConfigError, TeacherError
+from video_thinker.generation.chat import (
     RETRIED,
     check_completion,
     clean_text,
@@ -33,8 +35,6 @@ from video_thinker.chat import (
     is_transient,
     make_retrying,
 )
-from video_thinker.data.decoding.process import end_decoding
-from video_thinker.errors import ConfigError, TeacherError
 from video_thinker.synthesis.arguments import Endpoint
 from video_thinker.synthesis.frames import FrameSet
 

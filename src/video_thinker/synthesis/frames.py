@@ -12,10 +12,10 @@ from typing import Any
 
 import diskcache
 
-from video_thinker.chat import JPEG_QUALITY, image_part
 from video_thinker.config import DEFAULT_MEDIA_TIMEOUT_S
 from video_thinker.data.decoding.threads import map_files
 from video_thinker.errors import ConfigError, DecodeError
+from video_thinker.generation.chat import JPEG_QUALITY, image_part
 from video_thinker.prompts import frame_label
 from video_thinker.trace import format_time
 

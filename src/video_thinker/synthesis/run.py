@@ -19,21 +19,13 @@ from tqdm import tqdm
 
 from video_thinker.config import parse_config
 from video_thinker.errors import ConfigError
-from video_thinker.run_info import run_config, write_run_info
+from video_thinker.runs.record import run_config, write_run_info
 from video_thinker.synthesis.arguments import Endpoint, SynthesisArguments
 from video_thinker.synthesis.card import Card, make_card, render_card, unbalanced_letters
 from video_thinker.synthesis.card_plots import draw_plots
 from video_thinker.synthesis.client import ChatClient, Limits
 from video_thinker.synthesis.frames import VideoFolder
-from video_thinker.synthesis.outputs import (
-    RESULTS,
-    read_results,
-    replacing,
-    select,
-    to_line,
-    write_items,
-    write_lines,
-)
+from video_thinker.synthesis.outputs import RESULTS, read_results, replacing, select, to_line, write_items, write_lines
 from video_thinker.synthesis.pipeline import UNFINISHED, run_tasks
 from video_thinker.synthesis.tasks import Dropped, Plan, Task, count_dropped, plan_tasks
 

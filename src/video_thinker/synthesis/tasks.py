@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from video_thinker.data.checks import check_sample
-from video_thinker.data.sources import SOURCES
-from video_thinker.data.sources.base import Annotation, CaptionedVideo, Note
+from video_thinker.datasets.sources import SOURCES
+from video_thinker.datasets.sources.base import Annotation, CaptionedVideo, Note
 from video_thinker.errors import DataError, DecodeError
 from video_thinker.schema import VideoSample
 from video_thinker.scoring import options_are_lettered

@@ -20,40 +20,34 @@ import torch
 from accelerate.utils import is_peft_model
 from trl import GRPOConfig, GRPOTrainer
 
-from video_thinker.adapters import check_peft_arguments, lora_config, quantization_config
 from video_thinker.config import DataArguments, ModelArguments, PeftArguments, parse_config
-from video_thinker.data.collate import (
-    PIXEL_FIELDS,
-    EncodedPrompt,
-    SampleEncoder,
-    blank_media,
-    merge_media,
-)
+from video_thinker.data.collate import PIXEL_FIELDS, EncodedPrompt, SampleEncoder, blank_media, merge_media
 from video_thinker.data.golds import check_golds
 from video_thinker.data.row_rules import RowRules
 from video_thinker.errors import ConfigError, DataError
-from video_thinker.modeling import check_model_path, load_encoder, load_model, prepare_training, vision_token_ids
+from video_thinker.models.adapters import check_peft_arguments, lora_config, quantization_config
+from video_thinker.models.loading import check_model_path, load_encoder, load_model, prepare_training, vision_token_ids
+from video_thinker.models.parts import REFERENCE_ADAPTER
 from video_thinker.models.positions import continue_positions, pad_positions
-from video_thinker.parts import REFERENCE_ADAPTER
+from video_thinker.models.tower_calls import equalize_tower_calls
+from video_thinker.models.vision import model_media
 from video_thinker.rewards import load_reward_funcs
 from video_thinker.rewards.finite import finite_rewards
-from video_thinker.run_info import run_config
+from video_thinker.runs.record import run_config
 from video_thinker.schema import VideoSample
 from video_thinker.training.arguments import RunArguments, launched_world_size
-from video_thinker.training.canary import BlindCanary, without_dropout
-from video_thinker.training.checkpoints import CheckpointMixin, read_state
-from video_thinker.training.completion_log import CompletionLogMixin
-from video_thinker.training.console import use_console
 from video_thinker.training.dataset import build_dataset, load_readable_samples
-from video_thinker.training.distributed import join_process_group
 from video_thinker.training.dynamic_sampling import DynamicSamplingArguments, DynamicSamplingMixin
-from video_thinker.training.modalities import equalize_tower_calls
-from video_thinker.training.resume import find_resume_checkpoint, finish, is_finished, run_training
+from video_thinker.training.logging.completions import CompletionLogMixin
+from video_thinker.training.logging.console import use_console
+from video_thinker.training.logging.performance import GRPOTelemetryMixin
+from video_thinker.training.loop.canary import BlindCanary, without_dropout
+from video_thinker.training.loop.checkpoints import CheckpointMixin, read_state
+from video_thinker.training.loop.process_group import join_process_group
+from video_thinker.training.loop.resume import find_resume_checkpoint, finish, is_finished, run_training
+from video_thinker.training.loop.watchdog import WatchedMixin
 from video_thinker.training.sharing import SharingArguments, SharingMixin
-from video_thinker.training.telemetry import GRPOTelemetryMixin
 from video_thinker.training.token_budget import TokenBudgetArguments, TokenBudgetMixin
-from video_thinker.training.vision_once import model_media
-from video_thinker.training.watchdog import WatchedMixin
 
 logger = logging.getLogger(__name__)
 

@@ -9,23 +9,23 @@ from typing import Any
 import torch
 from trl import SFTConfig, SFTTrainer
 
-from video_thinker.adapters import check_peft_arguments, lora_config, quantization_config
 from video_thinker.config import DataArguments, ModelArguments, PeftArguments, parse_config
 from video_thinker.data.collate import PIXEL_FIELDS, SFTCollator, blank_media
 from video_thinker.data.row_rules import RowRules
 from video_thinker.errors import ConfigError
-from video_thinker.modeling import check_model_path, load_encoder, load_model, prepare_training
-from video_thinker.run_info import run_config
+from video_thinker.models.adapters import check_peft_arguments, lora_config, quantization_config
+from video_thinker.models.loading import check_model_path, load_encoder, load_model, prepare_training
+from video_thinker.models.tower_calls import equalize_tower_calls
+from video_thinker.runs.record import run_config
 from video_thinker.training.arguments import RunArguments
-from video_thinker.training.canary import BlindCanary, without_dropout
-from video_thinker.training.checkpoints import CheckpointMixin
-from video_thinker.training.console import use_console
 from video_thinker.training.dataset import build_dataset, load_readable_samples
-from video_thinker.training.distributed import join_process_group
-from video_thinker.training.modalities import equalize_tower_calls
-from video_thinker.training.resume import find_resume_checkpoint, finish, is_finished, run_training
-from video_thinker.training.telemetry import TelemetryMixin
-from video_thinker.training.watchdog import WatchedMixin
+from video_thinker.training.logging.console import use_console
+from video_thinker.training.logging.performance import TelemetryMixin
+from video_thinker.training.loop.canary import BlindCanary, without_dropout
+from video_thinker.training.loop.checkpoints import CheckpointMixin
+from video_thinker.training.loop.process_group import join_process_group
+from video_thinker.training.loop.resume import find_resume_checkpoint, finish, is_finished, run_training
+from video_thinker.training.loop.watchdog import WatchedMixin
 
 logger = logging.getLogger(__name__)
 

@@ -18,19 +18,19 @@ from trl.trainer.utils import pad
 
 from video_thinker.data.collate import merge_media
 from video_thinker.errors import ConfigError
+from video_thinker.generation.local import sample_groups
+from video_thinker.models.feature_cache import FeatureCache
 from video_thinker.models.layers import SHARE_PREFILL_LAYERS, SHARE_PREFIX_LAYERS, unshared_causes
 from video_thinker.models.positions import pad_positions
-from video_thinker.training.feature_cache import FeatureCache
-from video_thinker.training.modalities import find_vision_model
-from video_thinker.training.shared_prefill import sample_groups
-from video_thinker.training.shared_prefix import (
+from video_thinker.models.tower_calls import find_vision_model
+from video_thinker.models.vision import add_features, is_tower_frozen, model_media
+from video_thinker.training.packing import (
     SHARED_ATTENTION,
     group_rows,
     pack_groups,
     packed_attention,
     packed_attention_mask,
 )
-from video_thinker.training.vision_once import add_features, is_tower_frozen, model_media
 
 logger = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ import torch
 from accelerate.utils import DistributedType
 
 from video_thinker.errors import ConfigError
-from video_thinker.training.shared_prefix import group_rows
+from video_thinker.training.packing import group_rows
 
 Scored = tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]
 

@@ -1,0 +1,53 @@
+"""Benchmarks by name: official annotation files -> items in the project's schema. They run without torch.
+
+Adding one: write `benchmarks/<name>.py` with a `BENCHMARK` (see `benchmarks/base.py`), add a line to `BENCHMARKS`, and
+a fixture in the official schema under `tests/fixtures/benchmarks/`, from which `tests/unit/test_benchmarks.py` tests
+it.
+"""
+
+from __future__ import annotations
+
+from video_thinker.datasets import (
+    activitynet,
+    activitynet_captions,
+    cg_bench,
+    charades_sta,
+    longvideo_reason,
+    longvideobench,
+    lvbench,
+    mlvu,
+    mmvu,
+    mvbench,
+    scalelong,
+    star,
+    tempcompass,
+    tvgbench,
+    video_holmes,
+    video_mme,
+    video_r1,
+    vrbench,
+    youcook2,
+)
+from video_thinker.datasets.base import Benchmark
+
+BENCHMARKS: dict[str, Benchmark] = {
+    "video_holmes": video_holmes.BENCHMARK,
+    "cg_bench": cg_bench.BENCHMARK,
+    "vrbench": vrbench.BENCHMARK,
+    "activitynet": activitynet.BENCHMARK,
+    "star": star.BENCHMARK,
+    "scalelong": scalelong.BENCHMARK,
+    "youcook2": youcook2.BENCHMARK,
+    "lvbench": lvbench.BENCHMARK,
+    "longvideo_reason": longvideo_reason.BENCHMARK,
+    "longvideobench": longvideobench.BENCHMARK,
+    "mlvu": mlvu.BENCHMARK,
+    "video_mme": video_mme.BENCHMARK,
+    "mvbench": mvbench.BENCHMARK,
+    "tempcompass": tempcompass.BENCHMARK,
+    "mmvu": mmvu.BENCHMARK,
+    "charades_sta": charades_sta.BENCHMARK,
+    "tvgbench": tvgbench.BENCHMARK,
+    "activitynet_captions": activitynet_captions.BENCHMARK,
+    "video_r1": video_r1.BENCHMARK,
+}

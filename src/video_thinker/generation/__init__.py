@@ -1,0 +1,1 @@
+"""Sampling completions: in this process, or from a server."""

@@ -1,1 +1,0 @@
-"""Checks of a machine, for `video-thinker doctor`. Each tries the thing itself."""

@@ -1,0 +1,74 @@
+"""Vision features of a frozen tower, computed once per video and used by rollout, policy, old policy and reference.
+
+A tower without gradients gives the same features in every pass, so they travel with the rows' media beside the pixels:
+`video_features` and `image_features` (n, D), for Qwen3-VL also `video_deepstack` and `image_deepstack` (n, layers, D).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import nn
+
+from video_thinker.data.collate import MEDIA_FIELDS
+from video_thinker.models.feature_cache import FeatureCache
+
+Media = dict[str, torch.Tensor]
+
+KINDS = {"video": ("pixel_values_videos", "video_grid_thw"), "image": ("pixel_values", "image_grid_thw")}
+
+
+def is_tower_frozen(backbone: nn.Module) -> bool:
+    """Tell whether nothing of the vision tower (with its merger) is trained."""
+    tower: nn.Module = backbone.visual  # type: ignore[assignment]
+    return not any(parameter.requires_grad for parameter in tower.parameters())
+
+
+@torch.no_grad()
+def add_features(
+    backbone: Any, media: Sequence[Media], device: torch.device, cache: FeatureCache | None = None
+) -> None:
+    """Add the features of the pixels of several prompts, from the cache or from the tower.
+
+    Each prompt is encoded by itself: its features do not depend, to the last bit, on what else is in the batch.
+    """
+    for row in media:
+        for kind, (pixels, grid) in KINDS.items():
+            if pixels not in row or f"{kind}_features" in row:
+                continue
+            found = cache.read(backbone.visual, row[pixels], row[grid]) if cache else None
+            if found is None:
+                found = _encode(backbone, kind, row[pixels].to(device), row[grid].to(device))
+                if cache:
+                    cache.write(backbone.visual, row[pixels], row[grid], found)
+            row.update({f"{kind}_{name}": tensor.to(device) for name, tensor in found.items()})
+
+
+def _encode(backbone: Any, kind: str, pixels: torch.Tensor, grid_thw: torch.Tensor) -> Media:
+    """Encode pixels: `features` (n, D), and for Qwen3-VL `deepstack` (n, layers, D)."""
+    encode = backbone.get_video_features if kind == "video" else backbone.get_image_features
+    output = encode(pixels, grid_thw, return_dict=True)
+    encoded = {"features": torch.cat(tuple(output.pooler_output))}
+    layers = getattr(output, "deepstack_features", None)
+    if layers:
+        encoded["deepstack"] = torch.stack([torch.cat(tuple(layer)) for layer in layers], dim=1)
+    return encoded
+
+
+def model_media(media: Media, device: torch.device, use_features: bool) -> dict[str, Any]:
+    """Write a batch's media as arguments of the model's forward: features in place of pixels, or pixels alone."""
+    moved = {name: value.to(device) for name, value in media.items() if use_features or name in MEDIA_FIELDS}
+    if not use_features:
+        return moved
+    encoded = {}
+    for kind, (pixels, _) in KINDS.items():
+        if moved.pop(pixels, None) is not None:
+            deepstack = moved.pop(f"{kind}_deepstack", None)
+            encoded[kind] = SimpleNamespace(
+                pooler_output=[moved.pop(f"{kind}_features")],
+                deepstack_features=None if deepstack is None else [(layer,) for layer in deepstack.unbind(1)],
+            )
+    return {**moved, "mm_encoder_outputs": encoded}

@@ -1,0 +1,1 @@
+"""Every byte of a run folder: records, atomic files, predictions."""

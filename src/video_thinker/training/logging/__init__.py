@@ -1,0 +1,1 @@
+"""What a training says: console, performance, completions."""

@@ -1,0 +1,119 @@
+"""Sampled completions of a GRPO run, written to `completions.jsonl` for people to read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.utils import gather_object
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from video_thinker.rewards.completions import completion_text
+from video_thinker.runs.completions import CompletionRow, append_rows, keep_until
+from video_thinker.schema import VideoSample
+
+FILE_NAME = "completions.jsonl"
+
+
+class CompletionLog(TrainerCallback):
+    """Writes the first completions of a batch every so many steps, on the first process.
+
+    Args:
+        path: The file.
+        every: Steps from one sampling that is logged to the next, from step 1 on; 0 logs none.
+        num_rows: Completions per sampling; a multiple of the group's size shows whole groups.
+        steps_per_sampling: Optimizer steps that one sampling serves.
+    """
+
+    def __init__(self, path: Path, every: int, num_rows: int, steps_per_sampling: int) -> None:
+        """See the class."""
+        self.path, self.every, self.num_rows = path, every, num_rows
+        self.steps_per_sampling = steps_per_sampling
+        self._last_step = 0
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Forget the steps that come again."""
+        self._last_step = state.global_step
+        if self.every and state.is_world_process_zero:
+            keep_until(self.path, state.global_step)
+
+    def is_due(self, step: int) -> bool:
+        """Tell whether this sampling is logged: that of step 1, and the first one that serves a multiple of `every`.
+
+        Every sampling asks once, with the step (from 1) it is for. The answer depends on the steps alone, so that all
+        ranks agree, and a run that was continued logs what it would have.
+        """
+        if not self.every or step <= self._last_step:
+            return False
+        self._last_step = step
+        return step == 1 or -step % self.every < self.steps_per_sampling
+
+    def write(self, rows: Sequence[CompletionRow]) -> None:
+        """Write the first of the rows of all ranks; to be called on the first process."""
+        append_rows(self.path, rows[: self.num_rows])
+
+
+class CompletionLogMixin:
+    """Gives a `GRPOTrainer` its completion log. Put it before the trainer class."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Build the trainer, then its log."""
+        super().__init__(*args, **kwargs)
+        args = self.args
+        steps = math.ceil(args.steps_per_generation * args.num_iterations / args.gradient_accumulation_steps)
+        path = Path(args.output_dir) / FILE_NAME
+        self.completion_log = CompletionLog(path, args.log_completions_steps, args.num_logged_completions, steps)
+        self.add_callback(self.completion_log)
+
+    def _calculate_rewards(
+        self, inputs: list[dict[str, Any]], prompts: Any, completions: Any, completion_ids_list: list[list[int]]
+    ) -> torch.Tensor:
+        """TRL's rewards of all ranks, (B of all ranks, number of rewards); what they are for is kept for the log."""
+        rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
+        self._graded = completions, completion_ids_list, rewards
+        return rewards
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        output = super()._generate_and_score_completions(inputs)
+        step = self.state.global_step + 1
+        if self.model.training and self.completion_log.is_due(step):
+            samples = [row["sample"] for row in inputs]
+            rows = gather_object(self._completion_rows(step, samples, output["advantages"].tolist()))
+            if self.accelerator.is_main_process:
+                self.completion_log.write(rows)
+        return output
+
+    def _completion_rows(
+        self, step: int, samples: Sequence[VideoSample], advantages: Sequence[float]
+    ) -> list[CompletionRow]:
+        """Describe the completions of this rank."""
+        completions, ids, rewards = self._graded
+        first = self.accelerator.process_index * len(samples)
+        local_rewards = rewards[first : first + len(samples)].tolist()
+        ends = {*self.eos_token_ids, self._tokenizer.pad_token_id}
+        return [
+            CompletionRow(
+                step=step,
+                problem_id=sample.id,
+                path=paths[0] if len(paths := [media.path for media in sample.media]) == 1 else paths,
+                question=sample.problem,
+                options=list(sample.options),
+                gold=sample.answer,
+                completion=completion_text(completion),
+                rewards={
+                    name: None if math.isnan(value) else value
+                    for name, value in zip(self.reward_func_names, values, strict=True)
+                },
+                advantage=advantage,
+                num_tokens=len(completion_ids),
+                truncated=completion_ids[-1] not in ends,
+            )
+            for sample, completion, completion_ids, values, advantage in zip(
+                samples, completions, ids, local_rewards, advantages, strict=True
+            )
+        ]

@@ -1,0 +1,1 @@
+"""What keeps a training running: checkpoints, resume, watchdog, canary, process group."""
