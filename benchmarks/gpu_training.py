@@ -32,7 +32,8 @@ from transformers import AutoModelForImageTextToText
 from metering import MeteredGRPOTrainer, MeteredSFTTrainer, measure
 from video_thinker.config import DataArguments, ModelArguments, PeftArguments, parse_config
 from video_thinker.data.annotations import load_samples
-from video_thinker.data.collate import SampleEncoder, SFTCollator
+from video_thinker.data.collate import SFTCollator
+from video_thinker.data.encode import SampleEncoder
 from video_thinker.diagnostics.memory import GIB, predict
 from video_thinker.diagnostics.resolve import Request, read_values, resolve
 from video_thinker.diagnostics.shapes import load_shape, with_depth

@@ -247,7 +247,8 @@ def run_step(trainer: Any, variant: str, device: str) -> dict[str, float]:
     switches = VARIANTS[variant]
     for name, value in switches.items():
         setattr(trainer.args, name, value)
-    trainer.shares_prefix, trainer.shares_prefill = switches["share_prefix"], switches["share_prefill"]
+    trainer.scorer.shares_prefix, trainer.engine.share_prompts = switches["share_prefix"], switches["share_prefill"]
+    trainer.features.enabled = switches["share_vision"] and switches["share_prefill"]
     names = {"_generate_single_turn": "generation", "_get_per_token_logps_and_entropies": "scoring"}
     for name, phase in names.items():
         setattr(trainer, name, watch.around(phase, getattr(type(trainer), name).__get__(trainer)))
@@ -270,15 +271,15 @@ def count_work(trainer: Any, variant: str, device: str) -> dict[str, dict[str, f
     """Take one step that is not timed; give tokens, FLOPs and decoding's bytes by phase, as telemetry counts them."""
     from video_thinker.models.flops import Work
 
-    telemetry = trainer.telemetry
+    performance = trainer.performance
     counted: dict[str, dict[bool, Work]] = {}
 
     def counting(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
         def counted_call(*args: Any, **kwargs: Any) -> Any:
-            telemetry.meter.take()
+            performance.meter.take()
             result = call(*args, **kwargs)
             total = counted.setdefault(name, {False: Work(), True: Work()})
-            for training, work in telemetry.meter.take().items():
+            for training, work in performance.meter.take().items():
                 total[training].update(work)
             return result
 
@@ -289,11 +290,11 @@ def count_work(trainer: Any, variant: str, device: str) -> dict[str, dict[str, f
     for name, phase in names.items():
         setattr(type(trainer), name, counting_method(originals[name], phase, counting))
     try:
-        with telemetry.watching(trainer.model, trainer.ref_model):
-            telemetry.begin_step()
+        with performance.watching(trainer):
+            performance.begin_step()
             run_step(trainer, variant, device)
-            telemetry.timeline.stop()
-            cost = telemetry.cost
+            performance.timeline.stop()
+            cost = performance.cost
     finally:
         for name, original in originals.items():
             setattr(type(trainer), name, original)

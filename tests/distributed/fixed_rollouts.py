@@ -13,6 +13,8 @@ from pathlib import Path
 import torch
 
 from video_thinker.training import grpo
+from video_thinker.training.loop import resume
+from video_thinker.training.scoring import Scorer
 
 
 def fixed_completion(prompt_ids: list[int], row: int, words: list[int], end: int) -> list[int]:
@@ -21,12 +23,29 @@ def fixed_completion(prompt_ids: list[int], row: int, words: list[int], end: int
     return [*rng.choices(words, k=rng.randint(3, 9)), end]
 
 
+class SpyScorer(Scorer):
+    """Keeps every log-probability that it computes."""
+
+    trainer: FixedRollouts
+
+    def forward(self, model, rows, plain, **kwargs):
+        result = super().forward(model, rows, plain, **kwargs)
+        who = "reference" if model is self.trainer.ref_model else "policy"
+        for ids, mask, logps in zip(rows.input_ids, rows.attention_mask, result[0], strict=True):
+            length = int(mask[-rows.completion_length :].sum())
+            key = (self.trainer.state.global_step, who, tuple(ids[mask.bool()].tolist()))
+            # The first is TRL's, or the canary's with the video.
+            self.trainer.seen.setdefault(key, logps[:length].detach().clone())
+        return result
+
+
 class FixedRollouts(grpo.VideoGRPOTrainer):
     """Samples for real, so that generation runs under sharding, and then goes on with fixed completions."""
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
         self.seen: dict = {}
+        self.scorer.__class__, self.scorer.trainer = SpyScorer, self
 
     def _generate_single_turn(self, prompt_ids, *args, **kwargs):
         sampled, logprobs, *rest = super()._generate_single_turn(prompt_ids, *args, **kwargs)
@@ -39,22 +58,14 @@ class FixedRollouts(grpo.VideoGRPOTrainer):
         ]
         return fixed, logprobs, *rest
 
-    def _score(self, model, input_ids, attention_mask, logits_to_keep, row_media, **kwargs):
-        result = super()._score(model, input_ids, attention_mask, logits_to_keep, row_media, **kwargs)
-        who = "reference" if model is self.ref_model else "policy"
-        for ids, mask, logps in zip(input_ids, attention_mask, result[0], strict=True):
-            length = int(mask[-logits_to_keep:].sum())
-            key = (self.state.global_step, who, tuple(ids[mask.bool()].tolist()))
-            self.seen.setdefault(
-                key, logps[:length].detach().clone()
-            )  # the first is TRL's or the canary's with the video
-        return result
 
-    def save_result(self):
-        super().save_result()
-        torch.save(self.seen, Path(self.args.output_dir) / f"logps_{self.args.process_index}.pt")
+def save_seen(trainer: FixedRollouts) -> None:
+    """Write the result, and what was seen beside it."""
+    save_result(trainer)
+    torch.save(trainer.seen, Path(trainer.args.output_dir) / f"logps_{trainer.args.process_index}.pt")
 
 
 if __name__ == "__main__":
     grpo.VideoGRPOTrainer = FixedRollouts
+    save_result, resume.save_result = resume.save_result, save_seen
     sys.exit(grpo.main(sys.argv[1:]))

@@ -11,8 +11,9 @@ import torch
 from tests.conftest import every_family, make_item, write_items
 from video_thinker.config import VideoArguments
 from video_thinker.data.annotations import load_samples
-from video_thinker.data.collate import IGNORE_INDEX, SampleEncoder, SFTCollator, blank_media
+from video_thinker.data.collate import IGNORE_INDEX, SFTCollator
 from video_thinker.data.conversation import build_target
+from video_thinker.data.encode import SampleEncoder, blank_media
 from video_thinker.errors import DataError, DecodeError
 from video_thinker.models.loading import load_encoder, load_model
 from video_thinker.schema import VideoSample

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.rollouts import G, loss_and_gradients, rollout
+from tests.rollouts import G, log_probs, loss_and_gradients, micro_batches, rollout, sample_ids
 from video_thinker.errors import ConfigError, DataError
+from video_thinker.training.arguments import VideoGRPOConfig
 from video_thinker.training.dynamic_sampling import draw_prompts, equal_groups, group_outcomes, replace_groups
-from video_thinker.training.grpo import VideoGRPOConfig
 
 pytestmark = pytest.mark.integration
 NAN = float("nan")
@@ -46,7 +46,8 @@ def test_rows_are_put_in_place_with_their_padding():
             "prompt_ids": rows[:, None].expand(4, prompt).contiguous(),
             "completion_mask": torch.ones(4, completion, dtype=torch.long),
             "advantages": rows.float(),
-            "row_media": [{"m": row} for row in rows],
+            "prompt_index": rows - start,
+            "names": [str(int(row)) for row in rows],
             "num_items_in_batch": torch.tensor(4 * completion),
             "none": None,
         }
@@ -56,8 +57,8 @@ def test_rows_are_put_in_place_with_their_padding():
     assert merged["prompt_ids"].tolist() == [[9, 9, 10, 10], [9, 9, 11, 11], [20] * 4, [21] * 4]
     assert merged["completion_mask"].tolist() == [[1, 1, 1], [1, 1, 1], [1, 0, 0], [1, 0, 0]]
     assert merged["advantages"].tolist() == [10, 11, 20, 21]
-    assert merged["row_media"] == [*ours["row_media"][:2], *theirs["row_media"][:2]]
-    assert ours["advantages"].tolist() == [10, 11, 12, 13] and len(ours["row_media"]) == 4
+    assert merged["names"] == ["10", "11", "20", "21"] and merged["prompt_index"].tolist() == [0, 1, 0, 1]
+    assert ours["advantages"].tolist() == [10, 11, 12, 13] and len(ours["names"]) == 4
 
 
 def reward_of(dull: set[str]):
@@ -67,8 +68,8 @@ def reward_of(dull: set[str]):
     return reward
 
 
-def ids_of(batches) -> list[str]:
-    return [name for batch in batches for name in batch["row_ids"]]
+def ids_of(trainer, batches) -> list[str]:
+    return [name for batch in batches for name in sample_ids(trainer, batch)]
 
 
 def roll_out(trainer, *names: str):
@@ -77,15 +78,14 @@ def roll_out(trainer, *names: str):
     trainer._step, trainer._buffered_inputs = 0, None
     by_id = {row["sample"].id: row for row in trainer.train_dataset}
     torch.manual_seed(7)
-    trainer._prepare_inputs([by_id[name] for name in names for _ in range(G)])
-    return trainer._buffered_inputs
+    return micro_batches(trainer, [by_id[name] for name in names for _ in range(G)])
 
 
 def test_groups_of_equal_rewards_are_replaced_and_scored_like_any_other(make_grpo_trainer):
     options = {"per_device_train_batch_size": 3 * G, "num_iterations": 2, "reward": reward_of({"text", "video"})}
     trainer = make_grpo_trainer(dynamic_sampling_rounds=2, **options)
     (batch,) = roll_out(trainer, "text", "two", "video")
-    names = ids_of([batch])
+    names = ids_of(trainer, [batch])
     assert sorted(set(names)) == ["both", "image", "two"] and all(names.count(name) == G for name in names)
     assert batch["advantages"].view(-1, G).abs().amax(dim=1).min() > 0.1
     assert batch["num_items_in_batch"] == batch["completion_mask"].sum()
@@ -97,13 +97,8 @@ def test_groups_of_equal_rewards_are_replaced_and_scored_like_any_other(make_grp
     assert len(metrics["reward"]) == 1 and metrics["frac_reward_zero_std"] == [pytest.approx(2 / 3)]
     # A fresh look at the merged rows: their own media, their own log-probabilities, their own advantages.
     losses, _ = loss_and_gradients(trainer, [batch])
-    ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
-    mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1)
-    keep = batch["completion_ids"].shape[1]
-    trainer._row_media = batch["row_media"]
     for name, model in {"old_per_token_logps": trainer.model, "ref_per_token_logps": trainer.ref_model}.items():
-        with torch.no_grad():
-            logps, *_ = trainer._get_per_token_logps_and_entropies(model, ids, mask, keep)
+        logps = log_probs(trainer, model, batch)
         torch.testing.assert_close(
             logps * batch["completion_mask"], batch[name] * batch["completion_mask"], atol=1e-5, rtol=0
         )
@@ -148,7 +143,7 @@ def test_rounds_are_capped_and_what_is_left_is_logged(make_grpo_trainer):
     options = {"per_device_train_batch_size": 2 * G, "reward": reward_of({"text", "video", "image", "two", "both"})}
     trainer = make_grpo_trainer(dynamic_sampling_rounds=3, **options)
     batches = roll_out(trainer, "text", "two")
-    assert set(ids_of(batches)) == {"text", "two"} and batches[0]["advantages"].abs().max() == 0
+    assert set(ids_of(trainer, batches)) == {"text", "two"} and batches[0]["advantages"].abs().max() == 0
     assert trainer._metrics["train"]["groups/drawn_again"] == [3.0]
     assert trainer._metrics["train"]["groups/equal_left"] == [1.0]
 

@@ -23,8 +23,9 @@ from video_thinker.errors import ConfigError, DecodeError
 from video_thinker.evaluation import run as runner
 from video_thinker.evaluation.results import exit_code, result_key
 from video_thinker.evaluation.run import EvalArguments, batch_seed, evaluate_split, parse_splits, predict_batch
-from video_thinker.generation.backend import GenerationSettings, LocalBackend
+from video_thinker.generation.backend import LocalBackend
 from video_thinker.generation.controls import CONTROLS, apply_control
+from video_thinker.generation.engine import Sampling
 from video_thinker.models.loading import load_encoder, vision_token_ids
 from video_thinker.runs.predictions import PredictionFile
 
@@ -34,7 +35,7 @@ pytestmark = pytest.mark.integration
 def make_backend(model_dir: Path, media_root: Path, fps: float = 2.0, **settings) -> LocalBackend:
     video_args = VideoArguments(str(media_root), prompt_style="plain", fps=fps)
     encoder = load_encoder(str(model_dir), video_args)
-    settings = GenerationSettings(**{"max_new_tokens": 16, **settings})
+    settings = Sampling(**{"max_new_tokens": 16, **settings})
     return LocalBackend.load(ModelArguments(str(model_dir)), encoder, settings)
 
 
@@ -110,7 +111,7 @@ def test_answers_are_those_of_a_forward_made_by_hand(tiny_model_dir, media_root,
             logits = backend.model(**inputs, **prompt.media).logits[0, -1]
             logits[vision_token_ids(backend.encoder.processor)] = -torch.inf
             ids, kinds = [*ids, int(logits.argmax())], [*kinds, 0]
-        expected = backend._completion(ids[len(prompt.input_ids) :])
+        expected = backend._completion(backend.engine.until_end(ids[len(prompt.input_ids) :]))
         (given,) = backend.generate([backend.load_prompt(sample)], seed=0)
         assert given == expected
 
@@ -172,18 +173,18 @@ def test_sampling_follows_its_seed(tiny_model_dir, media_root, mixed_samples):
 
 
 def test_a_completion_ends_at_its_end_of_turn(backend):
-    tokenizer = backend.tokenizer
+    tokenizer = backend.engine.tokenizer
     ids = tokenizer("red", add_special_tokens=False).input_ids
-    ended = backend._completion([*ids, tokenizer.eos_token_id, tokenizer.pad_token_id, *ids])
+    ended = backend._completion(backend.engine.until_end([*ids, tokenizer.eos_token_id, tokenizer.pad_token_id, *ids]))
     assert (ended.text, ended.num_tokens, ended.finished) == ("red", len(ids) + 1, True)
-    cut = backend._completion(ids)
+    cut = backend._completion(backend.engine.until_end(ids))
     assert (cut.text, cut.num_tokens, cut.finished) == ("red", len(ids), False)
 
 
 @pytest.mark.parametrize("settings", [{"max_new_tokens": 0}, {"temperature": -1.0}, {"top_p": 0.0}, {"top_p": 1.5}])
 def test_settings_that_mean_nothing_are_refused(settings):
     with pytest.raises(ConfigError, match=next(iter(settings))):
-        GenerationSettings(**settings)
+        Sampling(**settings)
 
 
 # The run

@@ -12,11 +12,12 @@ import torch
 
 from tests.conftest import every_family, qwen3_vl_only, write_clip
 from video_thinker.config import VideoArguments
-from video_thinker.data.collate import SampleEncoder, SFTCollator, frame_metadata, merge_media
+from video_thinker.data.collate import SFTCollator
 from video_thinker.data.conversation import build_target
+from video_thinker.data.encode import SampleEncoder, frame_metadata, merge_media
 from video_thinker.data.video import SampledVideo
 from video_thinker.errors import ConfigError
-from video_thinker.generation.backend import pad_left
+from video_thinker.generation.local import pad_prompts
 from video_thinker.models.loading import load_encoder, load_model
 from video_thinker.models.tower_calls import EqualTowerCalls
 from video_thinker.schema import Media, VideoSample
@@ -211,7 +212,7 @@ def forward(model, prompt, target: list[int] | None = None) -> torch.Tensor:
 @pytest.mark.parametrize("order", [list(LAYOUTS), list(LAYOUTS)[::-1]], ids=["forth", "back"])
 def test_a_batch_of_all_layouts_equals_its_rows_alone(encoder, model, order):
     prompts = [encoder.encode_prompt(make_sample(*LAYOUTS[name])) for name in order]
-    inputs = pad_left(prompts, encoder.processor.tokenizer.pad_token_id)
+    inputs = pad_prompts(prompts, encoder.processor.tokenizer.pad_token_id)
     with torch.no_grad():
         together = model(**inputs, **merge_media([prompt.media for prompt in prompts])).logits
         for row, prompt in zip(together, prompts, strict=True):

@@ -11,14 +11,17 @@ import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from tests.conftest import every_family, make_item, write_items
+from tests.rollouts import log_probs, media_of
 from video_thinker.config import VideoArguments
 from video_thinker.data.annotations import load_samples
-from video_thinker.data.collate import blank_media
+from video_thinker.data.encode import blank_media
 from video_thinker.errors import BlindModelError, DataError, DecodeError
 from video_thinker.models.loading import freeze, load_encoder, load_model, load_processor, vision_token_ids
 from video_thinker.models.parts import part_of
+from video_thinker.training.arguments import VideoGRPOConfig
 from video_thinker.training.dataset import build_dataset
-from video_thinker.training.grpo import VideoGRPOConfig, VideoGRPOTrainer
+from video_thinker.training.rollout import unfold_rows
+from video_thinker.training.trainer import VideoGRPOTrainer
 
 pytestmark = pytest.mark.integration
 G = 4
@@ -69,7 +72,7 @@ def rollout(trainer: VideoGRPOTrainer, num_prompts: int = 2) -> dict:
     """One generation batch: each of the first prompts `G` times."""
     trainer.model.train()
     rows = [trainer.train_dataset[i] for i in range(num_prompts) for _ in range(G)]
-    return trainer._generate_and_score_completions(rows)
+    return unfold_rows(trainer._generate_and_score_completions(rows))
 
 
 def by_hand(model, encoder, sample, completion_ids, temperature: float) -> torch.Tensor:
@@ -100,10 +103,7 @@ def test_log_probs_of_policy_and_reference_equal_a_forward_by_hand(make_trainer,
         for parameter in trainer.model.parameters():
             parameter.add_(0.01 * torch.randn_like(parameter))
         output = rollout(trainer)
-        input_ids = torch.cat([output["prompt_ids"], output["completion_ids"]], dim=1)
-        mask = torch.cat([output["prompt_mask"], output["completion_mask"]], dim=1)
-        trainer._row_media = output["row_media"]
-        policy, *_ = trainer._get_per_token_logps_and_entropies(trainer.model, input_ids, mask, 12, batch_size=3)
+        policy = log_probs(trainer, trainer.model, output, batch_size=3)
         reference = load_model(str(tiny_model_dir), dtype="float32").eval()
         for row in range(2 * G):
             sample = trainer.train_dataset[row // G]["sample"]
@@ -111,8 +111,8 @@ def test_log_probs_of_policy_and_reference_equal_a_forward_by_hand(make_trainer,
             for model, logps in ((trainer.model, policy[row]), (reference, output["ref_per_token_logps"][row])):
                 expected = by_hand(model, trainer.encoder, sample, ids, trainer.temperature)
                 torch.testing.assert_close(logps[: len(ids)], expected, atol=1e-5, rtol=0)
-        trainer._row_media = [blank_media(media) for media in trainer._row_media]
-        blind, *_ = trainer._get_per_token_logps_and_entropies(trainer.model, input_ids, mask, 12)
+        blank = [replace(prompt, media=blank_media(prompt.media)) for prompt in trainer._rollouts[True].prompts]
+        blind = log_probs(trainer, trainer.model, output, blank)
         blind_gap = (blind - policy).abs().max()
     assert blind_gap > 1e-2
 
@@ -148,7 +148,8 @@ def test_rows_keep_their_video_through_shuffle_and_split(make_trainer):
     seen = []
     for trainer._step in range(2):
         micro = trainer._prepare_inputs(rows)
-        for ids, prompt_mask, media in zip(micro["prompt_ids"], micro["prompt_mask"], micro["row_media"], strict=True):
+        media_of_rows = media_of(trainer, micro)
+        for ids, prompt_mask, media in zip(micro["prompt_ids"], micro["prompt_mask"], media_of_rows, strict=True):
             prompt = ids[prompt_mask.bool()].tolist()
             owner = [s for s in samples.values() if trainer.encoder.encode_prompt(s).input_ids == prompt]
             assert len(owner) == 1
@@ -163,7 +164,7 @@ def test_each_distinct_video_is_encoded_once_per_rollout(make_trainer, monkeypat
     trainer = make_trainer()
     calls = []
     original = trainer.encoder.encode_prompt
-    monkeypatch.setattr(trainer.encoder, "encode_prompt", lambda s: calls.append(s.id) or original(s))
+    monkeypatch.setattr(trainer.encoder, "encode_prompt", lambda s, *a: calls.append(s.id) or original(s, *a))
     rollout(trainer)
     assert calls == ["q0", "q1"]
 
@@ -228,11 +229,10 @@ def test_blind_canary_stops_a_blind_run(make_trainer, monkeypatch):
     original = VideoGRPOTrainer._get_per_token_logps_and_entropies
 
     def score_blind(self, *args, **kwargs):
-        media = self._row_media
-        self._row_media = [blank_media(row) for row in media]
-        scored = original(self, *args, **kwargs)
-        self._row_media = media
-        return scored
+        prompts, index = self._at_hand
+        blank = [replace(prompt, media=blank_media(prompt.media)) for prompt in prompts]
+        with self._scoring(blank, index):
+            return original(self, *args, **kwargs)
 
     monkeypatch.setattr(VideoGRPOTrainer, "_get_per_token_logps_and_entropies", score_blind)
     with pytest.raises(BlindModelError, match="does not see the video"):

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from tests.conftest import TINY_VISION, make_tiny_qwen2_5_vl, make_tiny_qwen3_vl, tiny_config
-from tests.rollouts import OFF, rollout
+from tests.rollouts import OFF, log_probs, rollout, sample_ids
 from video_thinker.toyworld.tokenizer import train_tokenizer
+from video_thinker.training.packing import use_packed_attention
 
 pytestmark = pytest.mark.integration
 
@@ -76,18 +77,13 @@ REASONS = {
 
 def score(trainer, batch) -> torch.Tensor:
     """Log-probabilities (B, C) of a micro-batch by the trainer's own path."""
-    ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
-    mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1)
-    trainer._row_media = batch["row_media"]
-    with torch.no_grad():
-        scored = trainer._get_per_token_logps_and_entropies(trainer.model, ids, mask, batch["completion_ids"].shape[1])
-    return scored[0] * batch["completion_mask"]
+    return log_probs(trainer, trainer.model, batch) * batch["completion_mask"]
 
 
 def by_hand(trainer, batch) -> torch.Tensor:
     """The same from one plain forward for each row, without padding."""
     expected = torch.zeros(batch["completion_ids"].shape)
-    for row, sample_id in enumerate(batch["row_ids"]):
+    for row, sample_id in enumerate(sample_ids(trainer, batch)):
         sample = next(r["sample"] for r in trainer.train_dataset if r["sample"].id == sample_id)
         prompt = trainer.encoder.encode_prompt(sample)
         completion = batch["completion_ids"][row][batch["completion_mask"][row].bool()].tolist()
@@ -107,7 +103,7 @@ def test_what_layers_cannot_share_is_off_and_said(make_grpo_trainer, caplog, req
     """Packed, such a model gives other log-probabilities without an error: this test shows it."""
     trainer = make_grpo_trainer(generation_kwargs={})
     reasons = REASONS[request.node.callspec.params["tiny_model_dir"]]
-    assert not trainer.shares_prefix and trainer.shares_prefill == ("share_prefill" not in reasons)
+    assert not trainer.scorer.shares_prefix and trainer.engine.share_prompts == ("share_prefill" not in reasons)
     for switch, reason in reasons.items():
         said = [record for record in caplog.records if record.getMessage().startswith(f"{switch} is off")]
         assert len(said) == 1 and said[0].levelname == "WARNING" and reason in said[0].getMessage()
@@ -117,5 +113,6 @@ def test_what_layers_cannot_share_is_off_and_said(make_grpo_trainer, caplog, req
     trainer.model.eval()
     expected = by_hand(trainer, batch)
     torch.testing.assert_close(score(trainer, batch), expected, atol=1e-4, rtol=0)
-    trainer.shares_prefix = True
+    trainer.scorer.shares_prefix = True
+    use_packed_attention(trainer.model)
     assert (score(trainer, batch) - expected).abs().max() > 1e-3

@@ -16,9 +16,11 @@ from peft import PeftModel
 from transformers import AutoModelForImageTextToText, AutoProcessor, Trainer
 
 from tests.integration.test_grpo import G, by_hand, even_length_reward, rollout
+from tests.rollouts import log_probs
 from video_thinker.config import VideoArguments
 from video_thinker.data.annotations import load_samples
-from video_thinker.data.collate import SampleEncoder, SFTCollator, blank_media
+from video_thinker.data.collate import SFTCollator
+from video_thinker.data.encode import SampleEncoder, blank_media
 from video_thinker.errors import BlindModelError, ConfigError
 from video_thinker.evaluation import ask
 from video_thinker.evaluation import run as runner
@@ -218,11 +220,7 @@ def assert_reference_is(trainer: grpo.VideoGRPOTrainer, model: torch.nn.Module) 
     model.eval()
     with torch.no_grad():
         output = rollout(trainer)
-        input_ids = torch.cat([output["prompt_ids"], output["completion_ids"]], dim=1)
-        mask = torch.cat([output["prompt_mask"], output["completion_mask"]], dim=1)
-        trainer._row_media = output["row_media"]
-        length = output["completion_ids"].shape[1]
-        policy, *_ = trainer._get_per_token_logps_and_entropies(trainer.model, input_ids, mask, length)
+        policy = log_probs(trainer, trainer.model, output)
         for row in (0, G):
             ids = output["completion_ids"][row][output["completion_mask"][row].bool()].tolist()
             sample = trainer.train_dataset[row // G]["sample"]

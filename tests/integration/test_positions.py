@@ -10,13 +10,15 @@ import torch
 
 from tests.conftest import every_family
 from tests.hand_positions import hand_positions
-from tests.rollouts import OFF, rollout
+from tests.rollouts import OFF, rollout, sample_ids
 from video_thinker.config import ModelArguments, VideoArguments
 from video_thinker.data.collate import SFTCollator
 from video_thinker.data.video import SampledVideo
-from video_thinker.errors import ConfigError
-from video_thinker.generation.backend import GenerationSettings, LocalBackend, pad_left
+from video_thinker.errors import CheckpointError
+from video_thinker.generation.backend import LocalBackend
 from video_thinker.generation.controls import Prompt
+from video_thinker.generation.engine import Sampling
+from video_thinker.generation.local import pad_prompts
 from video_thinker.models.loading import load_encoder, load_model, load_positions, vision_token_ids
 from video_thinker.models.positions import use_released_positions
 from video_thinker.schema import Media, VideoSample
@@ -62,7 +64,7 @@ def make_prompts(factor: int) -> dict[str, Prompt]:
 @pytest.fixture(scope="module")
 def backend(tiny_model_dir: Path) -> LocalBackend:
     encoder = load_encoder(str(tiny_model_dir), VideoArguments(prompt_style="plain"))
-    settings = GenerationSettings(max_new_tokens=8)
+    settings = Sampling(max_new_tokens=8)
     return LocalBackend.load(ModelArguments(str(tiny_model_dir), dtype="float32"), encoder, settings)
 
 
@@ -93,7 +95,10 @@ def test_the_question_about_a_long_video_stands_behind_its_time(backend, prompts
 def test_a_padded_batch_and_a_loaded_model_have_the_positions_of_the_prompts(backend, prompts):
     """A call that brings no positions gets the same ones from a model loaded here, on either side of the padding."""
     encoded = [encode(backend.encoder, prompt) for prompt in prompts.values()]
-    inputs = pad_left(encoded, 0)
+    inputs = pad_prompts(encoded, 0)
+    width = inputs["input_ids"].shape[1]
+    types = [[0] * (width - len(prompt.input_ids)) + prompt.mm_token_type_ids for prompt in encoded]
+    inputs["mm_token_type_ids"] = torch.tensor(types)
     media = {}
     for name in ("video_grid_thw", "image_grid_thw", "second_per_grid_ts"):
         parts = [prompt.media[name] for prompt in encoded if name in prompt.media]
@@ -138,7 +143,7 @@ def test_greedy_answers_with_a_cache_are_those_without(backend, prompts):
                 ).logits[0, -1]
             logits[suppressed] = -torch.inf
             ids.append(int(logits.argmax()))
-        assert backend._completion(ids[len(encoded.input_ids) :]) == completion
+        assert backend._completion(backend.engine.until_end(ids[len(encoded.input_ids) :])) == completion
         everything = hand_positions(encoded, len(seen) - 1)[:, 0]
         assert torch.equal(seen[0][:, row, -len(encoded.input_ids) :], everything[:, : len(encoded.input_ids)])
         for step, positions in enumerate(seen[1:]):
@@ -172,14 +177,14 @@ def test_a_rollout_and_its_scores_stand_at_positions_counted_by_hand(make_grpo_t
     prompts = {row["sample"].id: trainer.encoder.encode_prompt(row["sample"]) for row in trainer.train_dataset}
     prefill = seen[0]
     for number, prompt in enumerate(prompts.values()):
-        row = number if trainer.shares_prefill else 4 * number
+        row = number if trainer.engine.share_prompts else 4 * number
         expected = hand_positions(prompt)[:, 0]
         assert torch.equal(prefill[:, row, -expected.shape[1] :], expected)
     first_steps = seen[1][..., 0].T.tolist()
     lasts = [[int(hand_positions(prompt).max()) + 1] * 3 for prompt in prompts.values() for _ in range(4)]
     assert first_steps == lasts
     with torch.no_grad():
-        for row, sample_id in enumerate(batch["row_ids"]):
+        for row, sample_id in enumerate(sample_ids(trainer, batch)):
             prompt = prompts[sample_id]
             ids = batch["completion_ids"][row][batch["completion_mask"][row].bool()].tolist()
             logits = trainer.model(
@@ -235,11 +240,11 @@ def test_rollouts_of_a_version_without_positions_are_refused(make_grpo_trainer, 
     from transformers import TrainerState
 
     trainer = make_grpo_trainer()
-    for media in rollout(trainer)[0]["row_media"]:
-        media.pop("position_ids", None)
     checkpoint = tmp_path / "checkpoint-1"
     checkpoint.mkdir()
     TrainerState().save_to_json(str(checkpoint / "trainer_state.json"))
-    torch.save({"step": 1, "rollouts": trainer._buffered_inputs}, checkpoint / "rollouts_0.pt")
-    with pytest.raises(ConfigError, match=r"checkpoint-1: its rollouts hold no positions.*start the run anew"):
+    torch.save({"step": 1, "rollouts": [{"row_media": []}]}, checkpoint / "rollouts_0.pt")
+    with pytest.raises(
+        CheckpointError, match=r"checkpoint-1: its rollouts are those of an earlier.*start the run anew"
+    ):
         trainer.train(resume_from_checkpoint=str(checkpoint))

@@ -20,8 +20,9 @@ from video_thinker.config import ModelArguments, VideoArguments
 from video_thinker.data.annotations import load_samples
 from video_thinker.data.collate import IGNORE_INDEX, SFTCollator
 from video_thinker.data.video import SampledVideo
-from video_thinker.generation.backend import GenerationSettings, LocalBackend
+from video_thinker.generation.backend import LocalBackend
 from video_thinker.generation.controls import Prompt
+from video_thinker.generation.engine import Sampling
 from video_thinker.models.loading import load_encoder, vision_token_ids
 from video_thinker.trace import parse_trace, render_trace
 
@@ -76,7 +77,7 @@ def release(request, releases) -> Path:
 @pytest.fixture(scope="module")
 def backend(release) -> LocalBackend:
     encoder = load_encoder(str(release), VideoArguments(prompt_style="trace", num_frames=16))
-    settings = GenerationSettings(max_new_tokens=6)
+    settings = Sampling(max_new_tokens=6)
     return LocalBackend.load(ModelArguments(str(release), dtype="float32"), encoder, settings)
 
 

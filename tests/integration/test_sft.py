@@ -101,10 +101,10 @@ def test_loss_is_the_mean_over_target_tokens_with_the_video(config, tiny_model_d
 @every_family
 def test_blind_canary_stops_a_blind_run(config, tmp_path, monkeypatch):
     """A collator that loses the pixels (here: replaces them by the mean color) must not train."""
-    from video_thinker.data import collate
+    from video_thinker.data.encode import blank_media
 
     original = SFTCollator.__call__
-    monkeypatch.setattr(SFTCollator, "__call__", lambda self, rows: collate.blank_media(original(self, rows)))
+    monkeypatch.setattr(SFTCollator, "__call__", lambda self, rows: blank_media(original(self, rows)))
     with pytest.raises(BlindModelError, match="does not see the video"):
         sft.main([write_config(config, tmp_path)])
 

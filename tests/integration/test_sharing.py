@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from tests.conftest import every_family
-from tests.rollouts import OFF, G, loss_and_gradients, rollout
-from video_thinker.data.collate import blank_media
+from tests.rollouts import OFF, G, log_probs, loss_and_gradients, media_of, rollout, sample_ids
+from video_thinker.data.encode import blank_media
 from video_thinker.errors import BlindModelError, ConfigError
 from video_thinker.generation.local import sample_groups
 from video_thinker.models.feature_cache import FeatureCache
 from video_thinker.models.loading import vision_token_ids
+from video_thinker.models.tower_calls import find_vision_model
 from video_thinker.training import packing as shared_prefix
 from video_thinker.training.packing import PackedRow, pack_groups, packed_attention_mask
-from video_thinker.training.sharing import keep_groups_whole
+from video_thinker.training.rollout import chunk_size, fold_rows, unfold_rows
 
 pytestmark = pytest.mark.integration
 COMBINATIONS = {
@@ -36,19 +39,19 @@ COMBINATIONS = {
 @pytest.mark.parametrize("options", COMBINATIONS.values(), ids=COMBINATIONS)
 def test_tokens_log_probs_loss_entropy_and_every_gradient_are_those_of_trl(make_grpo_trainer, options):
     plain, shared = make_grpo_trainer(**options, **OFF), make_grpo_trainer(**options)
-    assert shared.shares_prefix and not plain.shares_prefix
+    assert shared.scorer.shares_prefix and not plain.scorer.shares_prefix
     batches, shared_batches = rollout(plain), rollout(shared)
     assert len({int(n) for b in batches for n in b["completion_mask"].sum(dim=1)}) > 2  # ragged
     for one, other in zip(batches, shared_batches, strict=True):
         assert torch.equal(one["completion_ids"], other["completion_ids"])
-        assert one["row_ids"] == other["row_ids"]
+        assert sample_ids(plain, one) == sample_ids(shared, other)
         for name in ("old_per_token_logps", "ref_per_token_logps"):
             assert (one.get(name) is None) == (other.get(name) is None)
             if one.get(name) is not None:
                 mask = one["completion_mask"]
                 torch.testing.assert_close(one[name] * mask, other[name] * mask, atol=1e-5, rtol=0)
-        media = one["row_media"]
-        assert (options.get("frozen") is True) == any("video_features" in row for row in other["row_media"])
+        media = media_of(plain, one)
+        assert (options.get("frozen") is True) == any("video_features" in row for row in media_of(shared, other))
         assert not any("video_features" in row for row in media)
     losses, gradients = loss_and_gradients(plain, batches)
     shared_losses, shared_gradients = loss_and_gradients(shared, shared_batches)
@@ -66,13 +69,7 @@ def test_tokens_log_probs_loss_entropy_and_every_gradient_are_those_of_trl(make_
 @every_family
 def test_in_bfloat16_sharing_is_as_close_to_float32_as_trls_path(make_grpo_trainer):
     def score(trainer, batch):
-        ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
-        mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1)
-        trainer._row_media = batch["row_media"]
-        with torch.no_grad():
-            logps, *_ = trainer._get_per_token_logps_and_entropies(
-                trainer.model, ids, mask, batch["completion_ids"].shape[1]
-            )
+        logps = log_probs(trainer, trainer.model, batch, exact._rollouts[True].prompts)
         return logps.float()[batch["completion_mask"].bool()]
 
     exact = make_grpo_trainer()
@@ -173,11 +170,11 @@ def test_a_cache_that_fails_slows_down_and_says_so(make_grpo_trainer, tmp_path, 
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(trainer._feature_cache._store, "set", full)
+        patch.setattr(trainer.features.cache._store, "set", full)
         assert torch.equal(rollout(trainer)[0]["ref_per_token_logps"], expected)
     assert "features are not kept ([Errno 28] No space left on device)" in caplog.text
     rollout(trainer)
-    store = trainer._feature_cache._store
+    store = trainer.features.cache._store
     for key in list(store):
         store[key] = b"damaged"
     assert torch.equal(rollout(trainer)[0]["ref_per_token_logps"], expected)
@@ -186,11 +183,12 @@ def test_a_cache_that_fails_slows_down_and_says_so(make_grpo_trainer, tmp_path, 
 
 def test_features_are_made_in_the_precision_of_a_forward(make_grpo_trainer, tmp_path):
     cache = {"frozen": True, "feature_cache_dir": str(tmp_path / "features")}
-    exact = rollout(make_grpo_trainer(**cache))[0]["row_media"][0]["video_features"]
+    first = make_grpo_trainer(**cache)
+    exact = media_of(first, rollout(first)[0])[0]["video_features"]
     trainer = make_grpo_trainer(bf16=True, **cache)
-    (row, *_) = rollout(trainer)[0]["row_media"]
+    (row, *_) = media_of(trainer, rollout(trainer)[0])
     with trainer.accelerator.autocast(), torch.no_grad():
-        output = trainer._backbone.get_video_features(row["pixel_values_videos"], row["video_grid_thw"])
+        output = find_vision_model(trainer.model).get_video_features(row["pixel_values_videos"], row["video_grid_thw"])
     expected = torch.cat(tuple(output.pooler_output))
     assert row["video_features"].dtype == expected.dtype and torch.equal(row["video_features"], expected)
     assert not torch.equal(exact.float(), expected.float())  # and an entry of another precision is not taken
@@ -209,9 +207,9 @@ def test_the_canary_looks_at_the_path_that_trains(make_grpo_trainer):
     trainer.compute_loss(trainer.model, batch)  # sees the video
     (gap,) = trainer._metrics["train"]["canary/log_prob_gap"]
     assert gap > 1e-6
-    blank = {id(row): blank_media(row) for row in batch["row_media"]}
-    trainer._add_features(trainer.model, list(blank.values()))
-    batch["row_media"] = [blank[id(row)] for row in batch["row_media"]]
+    seen = trainer._rollouts[True]
+    seen.prompts = [replace(prompt, media=blank_media(prompt.media)) for prompt in seen.prompts]
+    trainer.features.add(trainer.model, [prompt.media for prompt in seen.prompts])
     trainer.canary._last_due = -1
     with pytest.raises(BlindModelError):
         trainer.compute_loss(trainer.model, batch)
@@ -232,18 +230,20 @@ def test_generation_that_changes_the_rows_is_not_shared(make_grpo_trainer, optio
     (name,) = option
     fields = option if name in ("repetition_penalty", "cache_implementation") else {"generation_kwargs": option}
     plain, shared = make_grpo_trainer(**fields, **OFF), make_grpo_trainer(**fields)
-    assert f"share_prefill is off: generation_kwargs has {name}=" in caplog.text and not shared.shares_prefill
+    assert f"share_prefill is off: generation_kwargs has {name}=" in caplog.text and not shared.engine.share_prompts
     assert torch.equal(rollout(plain)[0]["completion_ids"], rollout(shared)[0]["completion_ids"])
 
 
 def test_neutral_settings_are_shared(make_grpo_trainer):
-    assert make_grpo_trainer(repetition_penalty=1.0, generation_kwargs={"num_beams": 1}).shares_prefill
-    assert make_grpo_trainer(ds3_gather_for_generation=False).shares_prefill  # which means nothing without ZeRO-3
+    assert make_grpo_trainer(repetition_penalty=1.0, generation_kwargs={"num_beams": 1}).engine.share_prompts
+    assert make_grpo_trainer(ds3_gather_for_generation=False).engine.share_prompts  # which means nothing without ZeRO-3
 
 
 def test_own_suppressed_tokens_come_beside_the_vision_tokens(make_grpo_trainer):
     trainer = make_grpo_trainer(generation_kwargs={"suppress_tokens": [5]})
-    assert {5, *vision_token_ids(trainer.encoder.processor)} == set(trainer.generation_config.suppress_tokens)
+    assert {5, *vision_token_ids(trainer.encoder.processor)} == set(
+        trainer.engine.generation_config(trainer.sampling).suppress_tokens
+    )
 
 
 @pytest.mark.parametrize("min_length", [0, 10**6], ids=["in parts", "one mask"])
@@ -254,7 +254,7 @@ def test_a_group_without_a_token_to_learn_from(make_grpo_trainer, monkeypatch, m
     for switches in (OFF, {}):
         trainer = make_grpo_trainer(**switches)
         (batch,) = rollout(trainer)
-        first = [media is batch["row_media"][0] for media in batch["row_media"]]
+        first = (batch["prompt_index"] == batch["prompt_index"][0]).tolist()
         assert sum(first) == G
         batch["completion_mask"][torch.tensor(first)] = 0
         results.append(loss_and_gradients(trainer, [batch]))
@@ -338,7 +338,7 @@ def test_flex_attention_sees_what_sdpa_sees(make_grpo_trainer):
     ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
     mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1)
     keep = batch["completion_ids"].shape[1]
-    packed = pack_groups(ids, mask, keep, batch["row_media"])
+    packed = pack_groups(ids, mask, keep, trainer._rollouts[True].prompts, batch["prompt_index"].tolist())
     sdpa = packed_attention_mask(packed.segments, "sdpa", torch.float32)
     block = packed_attention_mask(packed.segments, "flex_attention", torch.float32)
     rows, length = packed.segments.shape
@@ -347,29 +347,32 @@ def test_flex_attention_sees_what_sdpa_sees(make_grpo_trainer):
     assert torch.equal(dense, sdpa[:, 0])
 
 
-def test_groups_stay_whole_through_the_shuffle():
-    media = [{"m": torch.zeros(1)} for _ in range(3)]
-    order = [2, 0, 1, 0, 2, 1]
-    rows = {"x": torch.tensor(order), "row_media": [media[i] for i in order], "row_ids": [str(i) for i in order]}
-    rows["row_number"] = [5, 4, 3, 2, 1, 0]
-    batches = [
-        {**{k: v[i : i + 2] for k, v in rows.items()}, "num_items_in_batch": torch.tensor(6), "old": None}
-        for i in (0, 2, 4)
-    ]
-    whole = keep_groups_whole(batches)
-    assert [batch["x"].tolist() for batch in whole] == [[2, 2], [0, 0], [1, 1]]
-    assert [batch["row_number"] for batch in whole] == [[1, 5], [2, 4], [0, 3]]
-    assert [batch["row_ids"] for batch in whole] == [["2", "2"], ["0", "0"], ["1", "1"]]
-    assert all(batch["row_media"][0] is batch["row_media"][1] for batch in whole)
-    assert all(batch["num_items_in_batch"] == 6 and batch["old"] is None for batch in whole)
+def test_groups_stay_whole_through_the_shuffle(make_grpo_trainer):
+    """TRL shuffles and splits chunks of rows of one prompt; nothing puts rows back."""
+    rows = {
+        "x": torch.arange(12).view(6, 2),
+        "names": list("abcdef"),
+        "num_items_in_batch": torch.tensor(6),
+        "old": None,
+    }
+    folded = fold_rows(rows, 2)
+    assert folded["x"].shape == (3, 2, 2) and folded["names"] == [["a", "b"], ["c", "d"], ["e", "f"]]
+    again = unfold_rows(folded)
+    assert torch.equal(again["x"], rows["x"]) and again["names"] == rows["names"] and again["old"] is None
+    assert (chunk_size(8, 4), chunk_size(2, 4), chunk_size(6, 4)) == (4, 2, 2)
+    trainer = make_grpo_trainer(per_device_train_batch_size=G, gradient_accumulation_steps=5)
+    groups = [sample_ids(trainer, batch) for batch in rollout(trainer)]
+    assert all(len(set(group)) == 1 for group in groups) and len({group[0] for group in groups}) == 5
+    order = [row["sample"].id for row in trainer.train_dataset]
+    assert [group[0] for group in groups] != order  # TRL did shuffle
 
 
 def test_an_attention_without_block_masks_falls_back_and_says_so(make_grpo_trainer, caplog, monkeypatch):
-    from video_thinker.training import sharing
+    from video_thinker.training import scoring
 
-    monkeypatch.setattr(sharing, "SHARED_ATTENTION", ("flex_attention",))
+    monkeypatch.setattr(scoring, "SHARED_ATTENTION", ("flex_attention",))
     trainer = make_grpo_trainer()
-    assert not trainer.shares_prefix and "share_prefix is off: attention 'sdpa'" in caplog.text
+    assert not trainer.scorer.shares_prefix and "share_prefix is off: attention 'sdpa'" in caplog.text
     loss_and_gradients(trainer, rollout(trainer))
 
 
@@ -389,13 +392,13 @@ def test_generation_is_the_models_own_at_every_step(make_grpo_trainer):
 
         return sample_groups(model, *args, **{**kwargs, "logits_processor": note})
 
-    from video_thinker.training import sharing
+    from video_thinker.generation import local
 
-    original, sharing.sample_groups = sharing.sample_groups, watched
+    original, local.sample_groups = local.sample_groups, watched
     try:
         rollout(trainer)
     finally:
-        sharing.sample_groups = original
+        local.sample_groups = original
     sample = trainer.train_dataset[0]["sample"]
     prompt = trainer.encoder.encode_prompt(sample)
     checked = 0

@@ -18,18 +18,20 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import GenerationMixin
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VisionTransformerPretrainedModel
+from trl import GRPOTrainer
 
 from tests.conftest import REPO
-from video_thinker.data.collate import SampleEncoder
+from video_thinker.data.encode import SampleEncoder
 from video_thinker.errors import ConfigError
 from video_thinker.models.flops import Work, causal_pairs, text_work, vision_work
 from video_thinker.runs.completions import read_rows
 from video_thinker.training import grpo, sft
-from video_thinker.training.grpo import VideoGRPOConfig, VideoGRPOTrainer
+from video_thinker.training.arguments import VideoGRPOConfig
 from video_thinker.training.logging import timeline
 from video_thinker.training.logging.performance import PHASES, WorkMeter
+from video_thinker.training.scoring import Scorer
 from video_thinker.training.sft import VideoSFTConfig
-from video_thinker.training.sharing import SharingMixin
+from video_thinker.training.trainer import VideoGRPOTrainer
 
 pytestmark = pytest.mark.integration
 STAGES = {"sft": sft, "grpo": grpo}
@@ -187,9 +189,9 @@ SEAMS = {
     "decode": (SampleEncoder, "load_video"),
     "vision": (Qwen2_5_VisionTransformerPretrainedModel, "forward"),
     "generation": (GenerationMixin, "generate"),
-    "scoring": (SharingMixin, "_score_packed"),
-    "reward": (grpo.GRPOTrainer, "_calculate_rewards"),
-    "forward": (grpo.GRPOTrainer, "_compute_loss"),
+    "scoring": (Scorer, "forward"),
+    "reward": (GRPOTrainer, "_calculate_rewards"),
+    "forward": (GRPOTrainer, "_compute_loss"),
     "backward": (torch.Tensor, "backward"),
     "optimizer": (torch.optim.AdamW, "step"),
 }
@@ -215,7 +217,7 @@ def test_workers_that_are_slow_show_as_waiting(run, monkeypatch):
 
 
 def test_the_canary_is_not_measured_as_training(run, monkeypatch, clock):
-    slow(monkeypatch, SharingMixin, "_score_packed", 0.3, clock)
+    slow(monkeypatch, Scorer, "forward", 0.3, clock)
     options = {"max_steps": 1, "gradient_accumulation_steps": 1, "beta": 0.0}
     (without,) = run("grpo", "without", **options, canary_steps=0)
     (entry,) = run("grpo", "with", **options, canary_steps=1)
@@ -236,10 +238,10 @@ def test_sft_counts_the_tokens_trl_counts(run):
 def test_grpo_counts_the_work_of_every_pass(run, monkeypatch, tmp_path, shared):
     """One step of one group: prefill and decoding, old policy and reference, and the policy that is trained."""
     taken, prompts = [], []
-    take, encode = WorkMeter.take, VideoGRPOTrainer.encode_prompts
+    take, encode = WorkMeter.take, VideoGRPOTrainer._encode
     monkeypatch.setattr(WorkMeter, "take", lambda self: taken.append(take(self)) or taken[-1])
     monkeypatch.setattr(
-        VideoGRPOTrainer, "encode_prompts", lambda self, samples: prompts.extend(p := encode(self, samples)) or p
+        VideoGRPOTrainer, "_encode", lambda self, row: prompts.append(prompt := encode(self, row)) or prompt
     )
     options = {"steps_per_generation": 1, "num_iterations": 2, "gradient_accumulation_steps": 1, "max_steps": 1}
     if shared == "nothing":
@@ -278,7 +280,7 @@ def test_grpo_counts_the_work_of_every_pass(run, monkeypatch, tmp_path, shared):
 
 def test_completions_are_what_trl_rewards(run, monkeypatch, tmp_path):
     logged, sampled = [], []
-    log, generate = grpo.GRPOTrainer.log, SharingMixin._generate_single_turn
+    log, generate = GRPOTrainer.log, VideoGRPOTrainer._generate_single_turn
 
     def spy_log(self, logs, *args):
         log(self, logs, *args)
@@ -290,8 +292,8 @@ def test_completions_are_what_trl_rewards(run, monkeypatch, tmp_path):
         sampled.append((self.encoder.processor.tokenizer, result[0]))
         return result
 
-    monkeypatch.setattr(grpo.GRPOTrainer, "log", spy_log)
-    monkeypatch.setattr(SharingMixin, "_generate_single_turn", spy_generate)
+    monkeypatch.setattr(GRPOTrainer, "log", spy_log)
+    monkeypatch.setattr(VideoGRPOTrainer, "_generate_single_turn", spy_generate)
     run("grpo", max_steps=3, log_completions_steps=2, num_logged_completions=6)
     rows = list(read_rows(tmp_path / "run" / "completions.jsonl"))
     assert [row["step"] for row in rows] == [1] * 6 + [2] * 6

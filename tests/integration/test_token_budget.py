@@ -19,7 +19,7 @@ UNPACKED = RowLengths(LENGTHS.prompts, LENGTHS.completions, LENGTHS.keys, packed
 
 def test_costs_count_each_prompt_once_when_packed_and_padding_always():
     assert LENGTHS.cost([0, 1]) == 130 and LENGTHS.cost([0, 1, 2, 3]) == 2 * 130
-    assert UNPACKED.cost([0, 1]) == 240 and UNPACKED.cost([0, 4]) == 2 * 301
+    assert UNPACKED.cost([0, 1]) == 240 and UNPACKED.cost([0, 4]) == 2 * 310
 
 
 @pytest.mark.parametrize(
@@ -105,9 +105,9 @@ def test_no_forward_is_above_the_budget_and_length_order_computes_less_padding(m
         loss_and_gradients(trainer, batches)
         return sizes
 
-    whole, ordered = tokens(), tokens(max_tokens_per_forward=300, length_order=True)
-    assert len(whole) == 1 and max(ordered) <= 300 and len(ordered) > 1
-    assert sum(ordered) < sum(tokens(max_tokens_per_forward=300)) < whole[0]
+    whole, ordered = tokens(), tokens(max_tokens_per_forward=450, length_order=True)
+    assert len(whole) == 1 and max(ordered) <= 450 and len(ordered) > 1
+    assert sum(ordered) < sum(tokens(max_tokens_per_forward=450)) < whole[0]
 
 
 def test_what_needs_all_rows_at_once_is_refused(make_grpo_trainer):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from video_thinker.data.collate import SampleEncoder, render_prompt
 from video_thinker.data.conversation import build_messages, build_target
+from video_thinker.data.encode import SampleEncoder, render_prompt
 from video_thinker.data.texts import check_texts
 from video_thinker.errors import DataError
 from video_thinker.prompts import render_question, render_system

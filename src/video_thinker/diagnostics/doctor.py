@@ -1,6 +1,6 @@
 """`video-thinker doctor`: will this machine train? One page, exit code 1 if something that training needs is broken.
 
-Nothing is downloaded. The checks lie in `video_thinker.machine`.
+Nothing is downloaded. The checks lie in this folder.
 """
 
 from __future__ import annotations

@@ -8,12 +8,12 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
-from typing import Any
 
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from video_thinker.diagnostics.finding import Finding, Status, installed_version, num_gpus, try_import
+from video_thinker.models.compat import missing_private_names
 
 DISTRIBUTION = "video-thinker"
 OPTIONAL = ("torchcodec", "flash-attn", "bitsandbytes", "wandb", "trackio")
@@ -86,25 +86,14 @@ def check_packages() -> Iterator[Finding]:
 
 def check_trainers() -> Iterator[Finding]:
     """Import both stages, and look for the methods of TRL that they override."""
-    from trl import GRPOTrainer, SFTTrainer
-
     importlib.import_module("video_thinker.training.sft")
-    grpo: Any = importlib.import_module("video_thinker.training.grpo")
-    seams = [
-        name
-        for name in ("_generate_and_score_completions", "_tokenize_prompts", "_compute_loss")
-        + ("_get_per_token_logps_and_entropies", "_calculate_rewards")
-        if name not in vars(GRPOTrainer) and name in vars(grpo.VideoGRPOTrainer)
-    ]
-    if seams or "compute_loss" not in vars(SFTTrainer):
-        yield Finding(
-            "trainers",
-            "bad",
-            f"TRL has no {', '.join(seams) or 'compute_loss'} to override",
-            "the TRL of pyproject.toml",
-        )
+    importlib.import_module("video_thinker.training.grpo")
+    missing = missing_private_names()
+    if missing:
+        found = f"the installed versions have no {', '.join(missing)} (video_thinker/models/compat.py)"
+        yield Finding("trainers", "bad", found, "the versions of pyproject.toml and constraints.txt")
     else:
-        yield Finding("trainers", "ok", "SFT and GRPO import, and TRL has every method they override")
+        yield Finding("trainers", "ok", "SFT and GRPO import, and every private name that they touch is there")
 
 
 def check_deepspeed() -> Iterator[Finding]:

@@ -23,13 +23,14 @@ from rich.panel import Panel
 from rich.text import Text
 
 from video_thinker.config import SAMPLING_KEYS, ModelArguments, VideoArguments, add_video_flags, check_choice
-from video_thinker.data.collate import SampleEncoder
 from video_thinker.data.decoding.failures import check_file
+from video_thinker.data.encode import SampleEncoder
 from video_thinker.data.texts import check_texts
 from video_thinker.data.video import SampledVideo, load_video
 from video_thinker.errors import ConfigError
-from video_thinker.generation.backend import Completion, GenerationSettings, LocalBackend
+from video_thinker.generation.backend import Completion, LocalBackend
 from video_thinker.generation.controls import load_prompt
+from video_thinker.generation.engine import Sampling
 from video_thinker.models.loading import load_encoder
 from video_thinker.prompts import PROMPT_STYLES
 from video_thinker.report.timeline import describe_span, draw_timeline, on_color, segment_color
@@ -199,7 +200,7 @@ def main(argv: list[str]) -> int:
     video_args, origin = resolve_video_arguments(args)
     sample = build_sample(args)
     model_args = ModelArguments(args.model, dtype=args.dtype, attn_implementation=args.attn_implementation)
-    settings = GenerationSettings(args.max_new_tokens, args.temperature, args.top_p)
+    settings = Sampling(args.max_new_tokens, args.temperature, args.top_p)
     encoder = load_encoder(args.model, video_args)
     check_texts(sample, encoder.special_tokens)
     prompt = load_prompt(sample, encoder)  # before the model is loaded: an unreadable file shows in a second

@@ -34,7 +34,8 @@ from video_thinker.errors import ConfigError, DataError
 from video_thinker.evaluation.metrics import Graded
 from video_thinker.evaluation.results import run_lock
 from video_thinker.evaluation.run import evaluate_split
-from video_thinker.generation.backend import Backend, GenerationSettings, make_backend
+from video_thinker.generation.backend import Backend, make_backend
+from video_thinker.generation.engine import Sampling
 from video_thinker.models.loading import check_model_path, load_special_tokens
 from video_thinker.prompts import PROMPT_STYLES
 from video_thinker.runs.predictions import PredictionFile, file_sha256, model_fingerprint, open_output_dir
@@ -75,7 +76,7 @@ class DifficultyArguments:
             raise ConfigError(
                 f"num_generations={self.num_generations}, batch_size={self.batch_size}: must be at least 1."
             )
-        self.generation = GenerationSettings(self.max_new_tokens, self.temperature, self.top_p)
+        self.generation = Sampling(self.max_new_tokens, self.temperature, self.top_p)
         if self.temperature == 0 and self.num_generations > 1:
             raise ConfigError(f"temperature=0: all {self.num_generations} completions would be the same; raise it.")
 
@@ -148,7 +149,7 @@ def describe_settings(
         **{name: getattr(video_args, name) for name in sampling},
         "prompt_sha256": hashlib.sha256(repr(PROMPT_STYLES[video_args.prompt_style]).encode()).hexdigest(),
         "video_backend": resolve_backend(video_args.video_backend),
-        **dataclasses.asdict(args.generation),
+        **{name: getattr(args, name) for name in ("max_new_tokens", "temperature", "top_p")},
         "seed": args.seed,
         # A batch shares one stream of random numbers, so its size decides what is sampled.
         "batch_size": args.batch_size,

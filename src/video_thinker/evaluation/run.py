@@ -47,8 +47,9 @@ from video_thinker.evaluation.results import (
 )
 from video_thinker.evaluation.schedule import Chain, deal, plan_chains
 from video_thinker.evaluation.tables import print_metrics
-from video_thinker.generation.backend import Backend, GenerationSettings, make_backend
+from video_thinker.generation.backend import Backend, make_backend
 from video_thinker.generation.controls import CONTROLS, apply_control
+from video_thinker.generation.engine import Sampling
 from video_thinker.models.loading import check_model_path, load_special_tokens, resolve_attn_implementation
 from video_thinker.prompts import PROMPT_STYLES
 from video_thinker.runs.predictions import PredictionFile, file_sha256, has_answers, model_fingerprint, open_output_dir
@@ -104,7 +105,7 @@ class EvalArguments(ServerArguments):
                 f"process={self.process}, num_processes={self.num_processes}, overwrite={self.overwrite}: a process is "
                 "one of 0 to num_processes - 1, and must not remove what the others have written."
             )
-        self.generation = GenerationSettings(self.max_new_tokens, self.temperature, self.top_p)
+        self.generation = Sampling(self.max_new_tokens, self.temperature, self.top_p)
 
 
 def parse_splits(splits: dict[str, Any] | str | None) -> dict[str, str]:
@@ -137,7 +138,7 @@ def describe_settings(model_args: ModelArguments, video_args: VideoArguments, ar
         "video_backend": resolve_backend(video_args.video_backend),
         "prompt_style": video_args.prompt_style,
         "prompt_sha256": hashlib.sha256(repr(style).encode()).hexdigest(),
-        **dataclasses.asdict(args.generation),
+        **{name: getattr(args, name) for name in ("max_new_tokens", "temperature", "top_p")},
         "seed": args.seed,
     }
     if args.backend == "openai":

@@ -30,7 +30,7 @@ from video_thinker.data.conversation import media_path
 from video_thinker.data.media import MediaLoader, open_frame_cache, video_sampling
 from video_thinker.data.video import SampledVideo, probe_video
 from video_thinker.errors import ConfigError
-from video_thinker.generation.backend import Completion, GenerationSettings
+from video_thinker.generation.backend import Completion
 from video_thinker.generation.chat import (
     RETRIED,
     BrokenReplyError,
@@ -45,6 +45,7 @@ from video_thinker.generation.chat import (
     make_retrying,
 )
 from video_thinker.generation.controls import Prompt, load_prompt
+from video_thinker.generation.engine import Sampling
 from video_thinker.prompts import PROMPT_STYLES, frame_label, render_question, render_system
 from video_thinker.schema import VideoSample
 from video_thinker.trace import format_time
@@ -80,7 +81,7 @@ class OpenAIBackend:
         model: str,
         loader: MediaLoader,
         args: ServerArguments,
-        settings: GenerationSettings,
+        settings: Sampling,
         prompt_style: str,
         *,
         answered: bool = False,
@@ -98,7 +99,7 @@ class OpenAIBackend:
         model_args: ModelArguments,
         video_args: VideoArguments,
         args: ServerArguments,
-        settings: GenerationSettings,
+        settings: Sampling,
         *,
         answered: bool = False,
     ) -> OpenAIBackend:

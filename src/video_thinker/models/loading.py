@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
-from video_thinker.data.collate import SampleEncoder, build_encoder
+from video_thinker.data.encode import SampleEncoder, build_encoder
 from video_thinker.data.texts import SpecialTokens
 from video_thinker.errors import ConfigError
 from video_thinker.models.adapters import adapter_base, load_adapter

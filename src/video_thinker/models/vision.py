@@ -6,19 +6,60 @@ A tower without gradients gives the same features in every pass, so they travel 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import nn
 
-from video_thinker.data.collate import MEDIA_FIELDS
+from video_thinker.data.encode import MEDIA_FIELDS
 from video_thinker.models.feature_cache import FeatureCache
+from video_thinker.models.tower_calls import find_vision_model
 
 Media = dict[str, torch.Tensor]
 
 KINDS = {"video": ("pixel_values_videos", "video_grid_thw"), "image": ("pixel_values", "image_grid_thw")}
+
+
+class FrozenFeatures:
+    """Computes the features of a frozen tower once per prompt, in the precision of a forward.
+
+    Args:
+        backbone: The module with `.visual`, of the model that is trained.
+        autocast: The context of a forward.
+        cache: Features on disk.
+        enabled: False where features are not shared, whatever is frozen.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        autocast: Callable[[], AbstractContextManager[Any]],
+        *,
+        cache: FeatureCache | None = None,
+        enabled: bool = True,
+    ) -> None:
+        """See the class."""
+        self._backbone, self._autocast, self.cache, self.enabled = backbone, autocast, cache, enabled
+
+    @property
+    def is_used(self) -> bool:
+        """Whether rows are run from features: the same on all ranks, whatever their rows hold."""
+        return self.enabled and self._is_frozen
+
+    @functools.cached_property
+    def _is_frozen(self) -> bool:
+        """Asked once, when parts have been frozen: adapters that are switched off for a reference look frozen, too."""
+        return is_tower_frozen(self._backbone)
+
+    def add(self, model: nn.Module, media: Sequence[Media]) -> None:
+        """Add the features of the pixels of some prompts, computed by `model`, whose weights are whole."""
+        backbone: Any = find_vision_model(model)
+        with self._autocast():
+            add_features(backbone, media, backbone.visual.device, self.cache)
 
 
 def is_tower_frozen(backbone: nn.Module) -> bool:

@@ -1,8 +1,9 @@
-"""What both stages' configs have beyond TRL's."""
+"""The configs of both stages: TRL's, and what they have beyond it."""
 
 from __future__ import annotations
 
 import importlib.util
+import math
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
+from trl import GRPOConfig, SFTConfig
 
 from video_thinker.errors import ConfigError
 
@@ -85,3 +87,112 @@ class RunArguments:
 def launched_world_size() -> int:
     """Number of processes the launcher started, before any process group is there."""
     return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+@dataclass
+class VideoSFTConfig(RunArguments, SFTConfig):
+    """TRL's `SFTConfig` with the defaults video needs."""
+
+    remove_unused_columns: bool | None = field(default=False)
+    max_length: int | None = field(
+        default=8192, metadata={"help": "Longest prompt + trace in tokens; a longer one is an error, never cut."}
+    )
+
+    def __post_init__(self) -> None:
+        """Hand the data to our collator untouched: TRL must neither tokenize nor truncate it."""
+        self.dataset_kwargs = {**(self.dataset_kwargs or {}), "skip_prepare_dataset": True}
+        super().__post_init__()
+
+
+@dataclass
+class RolloutArguments:
+    """What a group's rollouts share, in what parts they are scored, and which groups are replaced."""
+
+    share_prefix: bool = field(
+        default=True,
+        metadata={
+            "help": "Score a prompt and its completions in one row; off, with a warning, where the attention cannot "
+            "mask blocks and for models with layers other than full attention."
+        },
+    )
+    share_prefill: bool = field(
+        default=True,
+        metadata={
+            "help": "Read each prompt once when sampling, and drop completions that have ended; off, with a warning, "
+            "for models with layers that keep a running state (linear attention)."
+        },
+    )
+    share_vision: bool = field(
+        default=True, metadata={"help": "Encode a video once per rollout if the tower and its merger are frozen."}
+    )
+    feature_cache_dir: str | None = field(
+        default=None,
+        metadata={"help": "Folder that keeps a frozen tower's features, so that a video is encoded once per run."},
+    )
+    feature_cache_gib: float = field(default=50.0, metadata={"help": "Size limit of `feature_cache_dir`."})
+    max_tokens_per_forward: int | None = field(
+        default=None,
+        metadata={
+            "help": "Token budget of a forward, padding included: a micro-batch of more tokens is scored, and in "
+            "training back-propagated, in parts. By default a forward holds per_device_train_batch_size rows."
+        },
+    )
+    length_order: bool = field(
+        default=False, metadata={"help": "Score rows of like length together, so that little padding is computed."}
+    )
+    dynamic_sampling_rounds: int = field(
+        default=0,
+        metadata={
+            "help": "Replace groups whose rewards are all equal by groups of other prompts, in at most so many further "
+            "rounds of sampling; 0 keeps them."
+        },
+    )
+
+
+@dataclass
+class VideoGRPOConfig(RunArguments, RolloutArguments, GRPOConfig):
+    """TRL's `GRPOConfig` with the rewards of Video-Thinker."""
+
+    reward_funcs: list[str] = field(
+        default_factory=lambda: ["accuracy", "format"],
+        metadata={"help": "Keys of video_thinker.rewards.REWARD_FUNCS; `reward_weights` weighs them (default 1 each)."},
+    )
+    reward_params: dict | None = field(
+        default=None, metadata={"help": "Parameters by reward: {length: {min_tokens: 32, max_tokens: 96}}."}
+    )
+    max_prompt_length: int | None = field(
+        default=8192, metadata={"help": "Longest prompt in tokens; a longer one is an error, never cut."}
+    )
+    log_completions_steps: int = field(
+        default=10, metadata={"help": "Write sampled completions to completions.jsonl every so many steps; 0 is off."}
+    )
+    num_logged_completions: int = field(
+        default=8, metadata={"help": "How many each time; a multiple of num_generations shows whole groups."}
+    )
+    disable_dropout: bool = field(
+        default=True, metadata={"help": "Rollout, policy and reference are one model each only without LoRA's dropout."}
+    )
+
+    def __post_init__(self) -> None:
+        """Check that whole groups fit the batch, in the terms of the config.
+
+        Raises:
+            ConfigError: they do not, an engine is asked for that gets no video, or a reward's weight is not finite.
+        """
+        if not all(math.isfinite(weight) for weight in self.reward_weights or ()):
+            raise ConfigError(f"reward_weights={self.reward_weights}: each weight must be a finite number; fix it.")
+        for engine in ("use_vllm", "use_transformers_continuous_batching"):
+            if getattr(self, engine):
+                raise ConfigError(f"{engine}=true is not supported: TRL gives this engine no video; remove {engine}.")
+        processes = launched_world_size()
+        steps = self.steps_per_generation or self.gradient_accumulation_steps
+        completions = self.per_device_train_batch_size * processes * steps
+        if self.generation_batch_size is None and completions % self.num_generations:
+            raise ConfigError(
+                f"per_device_train_batch_size={self.per_device_train_batch_size} x {processes} processes x {steps} "
+                f"micro-batches a rollout = {completions} completions, which num_generations={self.num_generations} "
+                "does not divide: a rollout holds whole groups. Change one of them."
+            )
+        super().__post_init__()
+        if self.fsdp:
+            raise ConfigError("fsdp is not supported: rollouts need whole weights; use deepspeed (configs/deepspeed).")

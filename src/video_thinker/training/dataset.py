@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import datasets
-from torch.utils.data import get_worker_info
 from tqdm import tqdm
 
 from video_thinker.config import DataArguments, check_choice
 from video_thinker.data.annotations import load_samples
-from video_thinker.data.collate import SampleEncoder
 from video_thinker.data.conversation import build_messages
+from video_thinker.data.encode import SampleEncoder
 from video_thinker.data.row_rules import RowRules
 from video_thinker.data.texts import raise_first
 from video_thinker.errors import DataError, DecodeError
@@ -33,9 +32,6 @@ class _Rows:
 
     def __call__(self, batch: dict[str, list[int]]) -> dict[str, list[Any]]:
         samples = [self.samples[i] for i in batch["index"]]
-        if self.encoder.frame_cache is not None and get_worker_info() is not None:
-            for sample in samples:  # a data worker runs ahead: the trainer finds the frames on disk
-                self.encoder.load_media(sample)
         prompts = [build_messages(s, self.encoder.prompt_style, self.encoder.media_root) for s in samples]
         return {"prompt": prompts, "sample": samples}
 

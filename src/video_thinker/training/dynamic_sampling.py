@@ -8,32 +8,15 @@ the last round stays. Prompts of a round are drawn from the seed, the step and t
 
 from __future__ import annotations
 
-import copy
-import functools
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from accelerate.utils import gather_object
 
 from video_thinker.errors import ConfigError
-
-Rollout = dict[str, Any]
-
-
-@dataclass
-class DynamicSamplingArguments:
-    """Whether groups of equal rewards are replaced."""
-
-    dynamic_sampling_rounds: int = field(
-        default=0,
-        metadata={
-            "help": "Replace groups whose rewards are all equal by groups of other prompts, in at most so many further "
-            "rounds of sampling; 0 keeps them."
-        },
-    )
+from video_thinker.training.rollout import Batch, Rollout
 
 
 def equal_groups(rewards: torch.Tensor, num_generations: int) -> list[int]:
@@ -64,6 +47,21 @@ def group_outcomes(accuracy: torch.Tensor) -> dict[str, float]:
     return {**outcomes, **{name: groups.float().mean().item() for name, groups in shares.items()}}
 
 
+def summed_rewards(
+    rewards_per_func: torch.Tensor, weights: torch.Tensor, accuracy: torch.Tensor | None
+) -> torch.Tensor:
+    """Sum rewards (B, functions) as TRL does: (B,), NaN where there is none.
+
+    A group whose gold cannot be graded has none: `accuracy` (groups, G) is NaN for it, whatever it earns otherwise.
+    """
+    rewards = (rewards_per_func * weights.to(rewards_per_func.device)).nansum(dim=1)
+    rewards[rewards_per_func.isnan().all(dim=1)] = torch.nan
+    if accuracy is not None:
+        ungraded = accuracy.isnan().all(dim=1, keepdim=True).expand_as(accuracy).reshape(-1)
+        rewards[ungraded] = torch.nan
+    return rewards
+
+
 def draw_prompts(num_prompts: int, taken: set[int], count: int, key: Sequence[int]) -> list[int]:
     """Draw `count` indices below `num_prompts`, those in `taken` only when there are no others; the same for a key."""
     rng = random.Random(repr(tuple(key)))
@@ -73,24 +71,24 @@ def draw_prompts(num_prompts: int, taken: set[int], count: int, key: Sequence[in
 
 
 def replace_groups(
-    rollout: Rollout, other: Rollout, pairs: Sequence[tuple[int, int]], num_generations: int, pad_token_id: int
-) -> Rollout:
-    """Put groups of another rollout in the place of groups of this one.
+    batch: Batch, other: Batch, pairs: Sequence[tuple[int, int]], num_generations: int, pad_token_id: int
+) -> Batch:
+    """Put groups of another batch in the place of groups of this one.
 
     Args:
-        rollout: Tensors (B, …) and lists of B; other values are kept. `prompt_*` are padded on the left, all else on
+        batch: Tensors (B, …) and lists of B; other values are kept. `prompt_*` are padded on the left, all else on
             the right.
         other: The same for other prompts.
-        pairs: (group of `rollout`, group of `other`).
+        pairs: (group of `batch`, group of `other`).
         num_generations: Rows of a group.
         pad_token_id: Fills up `*_ids`; all else is filled up with 0.
     """
-    rows = torch.arange(len(rollout["row_media"])).view(-1, num_generations)
-    take = torch.arange(len(other["row_media"])).view(-1, num_generations)
+    rows = torch.arange(len(batch["prompt_index"])).view(-1, num_generations)
+    take = torch.arange(len(other["prompt_index"])).view(-1, num_generations)
     into = torch.cat([rows[place] for place, _ in pairs])
     source = torch.cat([take[group] for _, group in pairs])
-    replaced = dict(rollout)
-    for name, value in rollout.items():
+    replaced = dict(batch)
+    for name, value in batch.items():
         if isinstance(value, torch.Tensor) and value.ndim > 0:
             fill = pad_token_id if name.endswith("_ids") else 0
             ours, theirs = _equally_wide(value, other[name], fill, left=name.startswith("prompt_"))
@@ -111,104 +109,97 @@ def _equally_wide(a: torch.Tensor, b: torch.Tensor, fill: int, *, left: bool) ->
     return wide[0], wide[1]
 
 
-class DynamicSamplingMixin:
-    """Replaces groups of equal rewards in a rollout. Put it before the trainer class."""
+def check_dynamic_sampling(args: Any) -> None:
+    """Refuse settings with which a group cannot be replaced on its own.
 
-    _rewards: torch.Tensor
+    Raises:
+        ConfigError: naming them.
+    """
+    if not args.dynamic_sampling_rounds:
+        return
+    rows = args.per_device_train_batch_size * args.steps_per_generation
+    if rows % args.num_generations:
+        raise ConfigError(
+            f"dynamic_sampling_rounds={args.dynamic_sampling_rounds}: each process must hold whole groups, but "
+            f"per_device_train_batch_size={args.per_device_train_batch_size} x "
+            f"steps_per_generation={args.steps_per_generation} = {rows} rows, which "
+            f"num_generations={args.num_generations} does not divide; change one of them."
+        )
+    if args.scale_rewards == "batch" or args.multi_objective_aggregation != "sum_then_normalize":
+        raise ConfigError(
+            f"dynamic_sampling_rounds={args.dynamic_sampling_rounds}: advantages must depend on their group alone; "
+            "take scale_rewards: group (or none) and multi_objective_aggregation: sum_then_normalize."
+        )
 
-    def check_dynamic_sampling(self) -> None:
-        """Refuse settings with which a group cannot be replaced on its own.
 
-        Raises:
-            ConfigError: naming them.
-        """
-        args: Any = self.args  # type: ignore[attr-defined]
-        if not args.dynamic_sampling_rounds:
-            return
-        rows = args.per_device_train_batch_size * args.steps_per_generation
-        if rows % args.num_generations:
-            raise ConfigError(
-                f"dynamic_sampling_rounds={args.dynamic_sampling_rounds}: each process must hold whole groups, but "
-                f"per_device_train_batch_size={args.per_device_train_batch_size} x "
-                f"steps_per_generation={args.steps_per_generation} = {rows} rows, which "
-                f"num_generations={args.num_generations} does not divide; change one of them."
-            )
-        if args.scale_rewards == "batch" or args.multi_objective_aggregation != "sum_then_normalize":
-            raise ConfigError(
-                f"dynamic_sampling_rounds={args.dynamic_sampling_rounds}: advantages must depend on their group alone; "
-                "take scale_rewards: group (or none) and multi_objective_aggregation: sum_then_normalize."
-            )
+@dataclass
+class Round:
+    """One sampling: TRL's batch, the rollout behind it, and the summed reward of each row (B,)."""
 
-    def _calculate_rewards(self, inputs: list[dict[str, Any]], *args: Any) -> torch.Tensor:
-        """TRL's rewards (B of all ranks, functions); how they are spread within the groups is logged and kept."""
-        rewards: torch.Tensor = super()._calculate_rewards(inputs, *args)  # type: ignore[misc]
-        training = self.model.training  # type: ignore[attr-defined]
-        size = self.num_generations if training else self.num_generations_eval  # type: ignore[attr-defined]
-        accuracy = None
-        if "accuracy_reward" in self.reward_func_names:  # type: ignore[attr-defined]
-            accuracy = rewards[:, self.reward_func_names.index("accuracy_reward")].view(-1, size)  # type: ignore[attr-defined]
-            for name, share in group_outcomes(accuracy).items():
-                self._metrics["train" if training else "eval"][f"groups/{name}"].append(share)  # type: ignore[attr-defined]
-        self._note_rewards(rewards, accuracy)
-        return rewards
+    batch: Batch
+    rollout: Rollout
+    rewards: torch.Tensor
 
-    def _note_rewards(self, rewards_per_func: torch.Tensor, accuracy: torch.Tensor | None = None) -> None:
-        """Keep this process's rewards (B,), summed as TRL does, of (B of all ranks, functions).
 
-        A group whose gold cannot be graded has none: `accuracy` (groups, G) is NaN for it, whatever it earns otherwise.
-        """
-        rewards = (rewards_per_func * self.reward_weights.to(rewards_per_func.device)).nansum(dim=1)  # type: ignore[attr-defined]
-        rewards[rewards_per_func.isnan().all(dim=1)] = torch.nan
-        if accuracy is not None:
-            ungraded = accuracy.isnan().all(dim=1, keepdim=True).expand_as(accuracy).reshape(-1)
-            rewards[ungraded] = torch.nan
-        index, count = self.accelerator.process_index, self.accelerator.num_processes  # type: ignore[attr-defined]
-        self._rewards = rewards.view(count, -1)[index]
+def replace_equal_groups(
+    first: Round,
+    roll_out: Callable[[list[int]], Round],
+    *,
+    num_generations: int,
+    rounds: int,
+    taken: set[int],
+    num_prompts: int,
+    key: tuple[int, ...],
+    rank: tuple[int, int],
+    agree: Callable[[int], int],
+    pad_token_id: int,
+) -> tuple[Round, dict[str, float]]:
+    """Replace the groups of equal rewards of a round, in at most `rounds` further ones.
 
-    def _sample_until_mixed(self, inputs: list[dict[str, Any]], roll_out: Callable[..., Rollout]) -> Rollout:
-        """Roll out a batch and replace its groups of equal rewards.
+    Args:
+        first: What was sampled.
+        roll_out: Samples `num_generations` completions for each of some prompts of the data set.
+        num_generations: Rows of a group.
+        rounds: Most further rounds.
+        taken: Prompts that are in the batch, of all ranks; they are drawn last.
+        num_prompts: Size of the data set.
+        key: What the draws depend on, beside the number of the round.
+        rank: This process, and how many there are.
+        agree: The largest of a number over all ranks.
+        pad_token_id: See `replace_groups`.
 
-        Args:
-            inputs: The rows of this process.
-            roll_out: Samples and scores rows.
-        """
-        rollout = roll_out(inputs)
-        args: Any = self.args  # type: ignore[attr-defined]
-        if not args.dynamic_sampling_rounds or not self.model.training:  # type: ignore[attr-defined]
-            return rollout
-        size, metrics = args.num_generations, self._metrics["train"]  # type: ignore[attr-defined]
-        equal, num_drawn = equal_groups(self._rewards, size), 0
-        taken = {self._places[sample_id] for sample_id in gather_object(rollout["row_ids"])}
-        for number in range(args.dynamic_sampling_rounds):
-            needed = self._largest(len(equal))
-            if needed == 0:
-                break
-            index, count = self.accelerator.process_index, self.accelerator.num_processes  # type: ignore[attr-defined]
-            drawn = draw_prompts(len(self._places), taken, needed * count, (args.seed, self._step, number))  # type: ignore[attr-defined]
-            taken |= set(drawn)
-            rows = [self.train_dataset[i] for i in drawn[index * needed : (index + 1) * needed]]  # type: ignore[attr-defined]
-            # The log and TRL's table of completions stay about the prompts that the sampler chose.
-            table = copy.deepcopy(self._logs)  # type: ignore[has-type]
-            with self._metrics_unchanged():  # type: ignore[attr-defined]
-                other = roll_out([row for row in rows for _ in range(size)])
-            self._logs = table
-            num_drawn += needed
-            unequal = sorted(set(range(needed)) - set(equal_groups(self._rewards, size)))
-            pairs = list(zip(equal, unequal, strict=False))
-            if pairs:
-                rollout = replace_groups(rollout, other, pairs, size, self._tokenizer.pad_token_id)  # type: ignore[attr-defined]
-                equal = equal[len(pairs) :]
-        rollout["row_number"] = list(range(len(inputs)))
-        self._row_media = rollout["row_media"]
-        rollout["num_items_in_batch"] = self.accelerator.gather(rollout["completion_mask"].sum()).sum()  # type: ignore[attr-defined]
-        metrics["groups/drawn_again"].append(num_drawn / (len(inputs) // size))
-        metrics["groups/equal_left"].append(len(equal) / (len(inputs) // size))
-        return rollout
+    Returns:
+        The round with groups replaced, and what there is to log.
+    """
+    now, num_drawn = first, 0
+    equal = equal_groups(first.rewards, num_generations)
+    for number in range(rounds):
+        needed = agree(len(equal))
+        if needed == 0:
+            break
+        index, count = rank
+        drawn = draw_prompts(num_prompts, taken, needed * count, (*key, number))
+        taken = taken | set(drawn)
+        other = roll_out(drawn[index * needed : (index + 1) * needed])
+        num_drawn += needed
+        unequal = sorted(set(range(needed)) - set(equal_groups(other.rewards, num_generations)))
+        pairs = list(zip(equal, unequal, strict=False))
+        if pairs:
+            now = _merge(now, other, pairs, num_generations, pad_token_id)
+            equal = equal[len(pairs) :]
+    num_groups = len(first.rewards) // num_generations
+    return now, {"groups/drawn_again": num_drawn / num_groups, "groups/equal_left": len(equal) / num_groups}
 
-    @functools.cached_property
-    def _places(self) -> dict[str, int]:
-        return {row["sample"].id: place for place, row in enumerate(self.train_dataset)}  # type: ignore[attr-defined]
 
-    def _largest(self, number: int) -> int:
-        device = self.accelerator.device  # type: ignore[attr-defined]
-        return int(self.accelerator.gather(torch.tensor([number], device=device)).max())  # type: ignore[attr-defined]
+def _merge(
+    ours: Round, theirs: Round, pairs: Sequence[tuple[int, int]], num_generations: int, pad_token_id: int
+) -> Round:
+    """Put groups of another round in the place of groups of this one; its prompts are numbered after ours."""
+    shifted = {**theirs.batch, "prompt_index": theirs.batch["prompt_index"] + len(ours.rollout.prompts)}
+    batch = replace_groups(ours.batch, shifted, pairs, num_generations, pad_token_id)
+    rollout = ours.rollout.joined(theirs.rollout)
+    rollout.prompt_index = batch["prompt_index"].tolist()
+    rewards = ours.rewards.view(-1, num_generations).clone()
+    for place, group in pairs:
+        rewards[place] = theirs.rewards.view(-1, num_generations)[group]
+    return Round(batch, rollout, rewards.flatten())

@@ -23,14 +23,21 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
 
-from video_thinker.data.collate import merge_media
+from video_thinker.data.encode import EncodedPrompt, merge_media
+from video_thinker.models import compat
 from video_thinker.models.positions import continue_positions
+from video_thinker.models.tower_calls import find_vision_model
 
 Media = dict[str, torch.Tensor]
 
 PADDING = -1
+PACKED_SDPA = "video_thinker_packed_sdpa"
+"""The name of `packed_attention` among transformers' attention implementations."""
+
 SHARED_ATTENTION = ("sdpa", "eager", "flex_attention")
 """Attention implementations that take a mask of blocks; FlashAttention's kernels do not."""
 
@@ -95,7 +102,8 @@ def pack_groups(
     input_ids: torch.Tensor,
     attention_mask: torch.Tensor,
     logits_to_keep: int,
-    row_media: Sequence[Media],
+    prompts: Sequence[EncodedPrompt],
+    prompt_index: Sequence[int],
 ) -> PackedGroups:
     """Pack rows that share a prompt.
 
@@ -103,20 +111,21 @@ def pack_groups(
         input_ids: (B, P + C) prompts padded on the left, completions on the right.
         attention_mask: (B, P + C).
         logits_to_keep: C.
-        row_media: The media of each row, with its prompt's `position_ids` (3, P); rows of one group share one object.
+        prompts: Distinct prompts.
+        prompt_index: (B,) which of them each row continues.
     """
     device = input_ids.device
     num_rows = len(input_ids)
     prompt_mask, token_mask = attention_mask[:, :-logits_to_keep].bool(), attention_mask[:, -logits_to_keep:].bool()
     lengths = token_mask.sum(dim=1).tolist()
     token_index = torch.zeros(num_rows, logits_to_keep, dtype=torch.long, device=device)
-    groups = group_rows([id(media) for media in row_media])
+    groups = group_rows(prompt_index)
     rows: list[dict[str, torch.Tensor]] = []
     starts: list[dict[int, int]] = []
     for group in groups:
         first = group[0]
         prompt = input_ids[first, :-logits_to_keep][prompt_mask[first]]
-        positions = row_media[first]["position_ids"].to(device)
+        positions = prompts[prompt_index[first]].position_ids.to(device)
         ids, places, segments, labels = [prompt[:-1]], [positions[:, :-1]], [torch.zeros_like(prompt[:-1])], []
         labels.append(torch.full_like(prompt[:-1], -100))
         start, offsets = len(prompt) - 1, {}
@@ -154,7 +163,7 @@ def pack_groups(
         shift_labels=padded("labels", -100),
         token_index=token_index,
         token_mask=token_mask,
-        media=merge_media([row_media[group[0]] for group in groups]),
+        media=merge_media([prompts[prompt_index[group[0]]].media for group in groups]),
     )
 
 
@@ -186,6 +195,21 @@ def packed_attention_mask(segments: torch.Tensor, attn_implementation: str, dtyp
     if attn_implementation == "sdpa":
         return seen
     return torch.zeros_like(seen, dtype=dtype).masked_fill(~seen, torch.finfo(dtype).min)
+
+
+def use_packed_attention(*models: torch.nn.Module | None) -> None:
+    """Let the language models of these models attend by `packed_attention` where they attend by "sdpa" now.
+
+    It is registered under a name of its own, and chosen on these objects only.
+    """
+    for model in models:
+        if model is None:
+            continue
+        config: Any = find_vision_model(model).language_model.config  # type: ignore[union-attr]  # of a Qwen-VL model
+        if compat.attention_of(config) == "sdpa":
+            AttentionInterface.register(PACKED_SDPA, packed_attention)
+            AttentionMaskInterface.register(PACKED_SDPA, sdpa_mask)
+            compat.set_attention(config, PACKED_SDPA)
 
 
 def packed_attention(

@@ -3,55 +3,54 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
-from trl import SFTConfig, SFTTrainer
+from accelerate.utils import is_peft_model
+from trl import SFTTrainer
 
 from video_thinker.config import DataArguments, ModelArguments, PeftArguments, parse_config
-from video_thinker.data.collate import PIXEL_FIELDS, SFTCollator, blank_media
+from video_thinker.data.collate import SFTCollator
+from video_thinker.data.encode import PIXEL_FIELDS, blank_media
 from video_thinker.data.row_rules import RowRules
 from video_thinker.errors import ConfigError
 from video_thinker.models.adapters import check_peft_arguments, lora_config, quantization_config
 from video_thinker.models.loading import check_model_path, load_encoder, load_model, prepare_training
 from video_thinker.models.tower_calls import equalize_tower_calls
 from video_thinker.runs.record import run_config
-from video_thinker.training.arguments import RunArguments
+from video_thinker.training.arguments import VideoSFTConfig
 from video_thinker.training.dataset import build_dataset, load_readable_samples
 from video_thinker.training.logging.console import use_console
-from video_thinker.training.logging.performance import TelemetryMixin
+from video_thinker.training.logging.performance import Performance
 from video_thinker.training.loop.canary import BlindCanary, without_dropout
-from video_thinker.training.loop.checkpoints import CheckpointMixin
+from video_thinker.training.loop.checkpoints import Staging, leave_sigterm_to_parent, load_weights
 from video_thinker.training.loop.process_group import join_process_group
 from video_thinker.training.loop.resume import find_resume_checkpoint, finish, is_finished, run_training
-from video_thinker.training.loop.watchdog import WatchedMixin
+from video_thinker.training.loop.watchdog import Watchdog
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass
-class VideoSFTConfig(RunArguments, SFTConfig):
-    """TRL's `SFTConfig` with the defaults video needs."""
+class VideoSFTTrainer(SFTTrainer):
+    """TRL's `SFTTrainer` with the blind canary in its loss, and checkpoints that appear when they are complete."""
 
-    remove_unused_columns: bool | None = field(default=False)
-    max_length: int | None = field(
-        default=8192, metadata={"help": "Longest prompt + trace in tokens; a longer one is an error, never cut."}
-    )
-
-    def __post_init__(self) -> None:
-        """Hand the data to our collator untouched: TRL must neither tokenize nor truncate it."""
-        self.dataset_kwargs = {**(self.dataset_kwargs or {}), "skip_prepare_dataset": True}
-        super().__post_init__()
-
-
-class VideoSFTTrainer(TelemetryMixin, CheckpointMixin, WatchedMixin, SFTTrainer):
-    """TRL's `SFTTrainer` with the blind canary in its loss."""
+    args: VideoSFTConfig
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        """Build TRL's trainer, then the canary."""
+        """Build TRL's trainer, then what watches it."""
+        self.staging = Staging()
         super().__init__(*args, **kwargs)
+        self.performance = Performance(self.accelerator, enabled=self.args.telemetry, peak=self.args.peak_tflops)
+        self.watchdog = Watchdog(self.args.step_timeout_s, self.args.process_index)
+        for callback in (self.performance, self.watchdog):
+            self.add_callback(callback)
         self.canary = BlindCanary(self.args.canary_steps, self.args.canary_min_gap, self.accelerator)
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """Train as TRL does, measured."""
+        with self.performance.watching(self):
+            return super().train(*args, **kwargs)
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -62,7 +61,7 @@ class VideoSFTTrainer(TelemetryMixin, CheckpointMixin, WatchedMixin, SFTTrainer)
             BlindModelError: it does not.
         """
         self.watchdog.beat("forward and backward", inputs.pop("sample_ids", None))
-        with self.telemetry.paused():
+        with self.performance.paused():
             self._watch_canary(model, inputs)
         return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
 
@@ -76,6 +75,30 @@ class VideoSFTTrainer(TelemetryMixin, CheckpointMixin, WatchedMixin, SFTTrainer)
         gap = self.canary.check(seen.log_probs, blank.log_probs, seen.label_mask, has_pixels, self.state.global_step)
         if gap is not None:
             self._metrics["train"]["canary/log_prob_gap"].append(gap)
+
+    def get_train_dataloader(self) -> Any:
+        """Transformers', whose workers leave SIGTERM to their parent."""
+        return leave_sigterm_to_parent(super().get_train_dataloader())
+
+    def _get_output_dir(self, trial: Any) -> str:
+        return self.staging.folder or super()._get_output_dir(trial)  # type: ignore[no-any-return]  # TRL is not typed
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """Write `checkpoint-N` aside, and move it into place."""
+        with self.staging.checkpoint(self, Path(self._get_output_dir(trial))):
+            super()._save_checkpoint(model, trial)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        if is_peft_model(self.model):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+        else:
+            load_weights(self.model if model is None else model, resume_from_checkpoint)
+
+    def _load_best_model(self) -> None:
+        if self.is_deepspeed_enabled or is_peft_model(self.model):
+            super()._load_best_model()
+        else:
+            load_weights(self.model, self.state.best_model_checkpoint)
 
 
 def main(argv: list[str]) -> int:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import gather_object
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from video_thinker.rewards.completions import completion_text
@@ -58,62 +58,45 @@ class CompletionLog(TrainerCallback):
         append_rows(self.path, rows[: self.num_rows])
 
 
-class CompletionLogMixin:
-    """Gives a `GRPOTrainer` its completion log. Put it before the trainer class."""
+@dataclass(frozen=True)
+class Graded:
+    """What was rewarded: completions and their ids of this rank (B), rewards of all ranks (B of all, functions)."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        """Build the trainer, then its log."""
-        super().__init__(*args, **kwargs)
-        args = self.args
-        steps = math.ceil(args.steps_per_generation * args.num_iterations / args.gradient_accumulation_steps)
-        path = Path(args.output_dir) / FILE_NAME
-        self.completion_log = CompletionLog(path, args.log_completions_steps, args.num_logged_completions, steps)
-        self.add_callback(self.completion_log)
+    completions: list[Any]
+    completion_ids: list[list[int]]
+    rewards: torch.Tensor
 
-    def _calculate_rewards(
-        self, inputs: list[dict[str, Any]], prompts: Any, completions: Any, completion_ids_list: list[list[int]]
-    ) -> torch.Tensor:
-        """TRL's rewards of all ranks, (B of all ranks, number of rewards); what they are for is kept for the log."""
-        rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
-        self._graded = completions, completion_ids_list, rewards
-        return rewards
 
-    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
-        output = super()._generate_and_score_completions(inputs)
-        step = self.state.global_step + 1
-        if self.model.training and self.completion_log.is_due(step):
-            samples = [row["sample"] for row in inputs]
-            rows = gather_object(self._completion_rows(step, samples, output["advantages"].tolist()))
-            if self.accelerator.is_main_process:
-                self.completion_log.write(rows)
-        return output
-
-    def _completion_rows(
-        self, step: int, samples: Sequence[VideoSample], advantages: Sequence[float]
-    ) -> list[CompletionRow]:
-        """Describe the completions of this rank."""
-        completions, ids, rewards = self._graded
-        first = self.accelerator.process_index * len(samples)
-        local_rewards = rewards[first : first + len(samples)].tolist()
-        ends = {*self.eos_token_ids, self._tokenizer.pad_token_id}
-        return [
-            CompletionRow(
-                step=step,
-                problem_id=sample.id,
-                path=paths[0] if len(paths := [media.path for media in sample.media]) == 1 else paths,
-                question=sample.problem,
-                options=list(sample.options),
-                gold=sample.answer,
-                completion=completion_text(completion),
-                rewards={
-                    name: None if math.isnan(value) else value
-                    for name, value in zip(self.reward_func_names, values, strict=True)
-                },
-                advantage=advantage,
-                num_tokens=len(completion_ids),
-                truncated=completion_ids[-1] not in ends,
-            )
-            for sample, completion, completion_ids, values, advantage in zip(
-                samples, completions, ids, local_rewards, advantages, strict=True
-            )
-        ]
+def completion_rows(
+    graded: Graded,
+    samples: Sequence[VideoSample],
+    advantages: Sequence[float],
+    *,
+    step: int,
+    rank: int,
+    reward_names: Sequence[str],
+    end_token_ids: Container[int],
+) -> list[CompletionRow]:
+    """Describe the completions of this rank."""
+    first = rank * len(samples)
+    local_rewards = graded.rewards[first : first + len(samples)].tolist()
+    return [
+        CompletionRow(
+            step=step,
+            problem_id=sample.id,
+            path=paths[0] if len(paths := [media.path for media in sample.media]) == 1 else paths,
+            question=sample.problem,
+            options=list(sample.options),
+            gold=sample.answer,
+            completion=completion_text(completion),
+            rewards={
+                name: None if math.isnan(value) else value for name, value in zip(reward_names, values, strict=True)
+            },
+            advantage=advantage,
+            num_tokens=len(completion_ids),
+            truncated=completion_ids[-1] not in end_token_ids,
+        )
+        for sample, completion, completion_ids, values, advantage in zip(
+            samples, graded.completions, graded.completion_ids, local_rewards, advantages, strict=True
+        )
+    ]

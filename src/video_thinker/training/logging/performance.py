@@ -1,15 +1,16 @@
 """Speed, phases and memory of a training run, in the metrics of every logging step.
 
 `perf/tokens_per_s`, `perf/samples_per_s`, `perf/tflops` and `perf/mfu`; seconds of an optimizer step by phase
-(`time/forward`, …, `time/step`); `data/wait_share`; `memory/…`. The mixins wrap the methods of TRL's trainers at which
-one phase becomes another, and hook the model to see what it is applied to; they change no number of the training.
+(`time/forward`, …, `time/step`); `data/wait_share`; `memory/…`. While a training is watched, the methods at
+which one phase becomes another are wrapped, and hooks on the model see what it is applied to; no number of the training
+changes.
 """
 
 from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
@@ -17,12 +18,11 @@ import psutil
 import torch
 from accelerate import Accelerator
 from torch import nn
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from video_thinker.models.flops import (
     ModelCost,
     Work,
-    decoding_work,
     model_cost,
     packed_work,
     peak_tflops,
@@ -119,7 +119,7 @@ class WorkMeter:
             self._add_later(lambda: text_work([length] * batch))
 
 
-class Telemetry(TrainerCallback):
+class Performance(TrainerCallback):
     """Measures the steps of a training.
 
     Args:
@@ -150,11 +150,81 @@ class Telemetry(TrainerCallback):
         return self.timeline.paused()
 
     @contextmanager
-    def watching(self, model: nn.Module, reference: nn.Module | None) -> Iterator[None]:
-        """Measure a training of `model`, from the first step to the last."""
+    def watching(self, trainer: Trainer) -> Iterator[None]:
+        """Measure a training, from the first step to the last.
+
+        Meanwhile the methods of this trainer at which one phase becomes another are wrapped, on this object only.
+        """
         if not self.enabled:
             yield
             return
+        wrappers = {
+            "get_batch_samples": self._fetching,
+            "training_step": self._stepping,
+            "compute_loss": self._forwarding,
+            "log": self._logging,
+        }
+        for name, wrap in wrappers.items():
+            setattr(trainer, name, wrap(getattr(trainer, name), trainer))
+        try:
+            with self._counting(trainer.model, getattr(trainer, "ref_model", None)):
+                yield
+        finally:
+            for name in wrappers:
+                delattr(trainer, name)
+
+    def _fetching(self, fetch: Callable[..., Any], trainer: Trainer) -> Callable[..., Any]:
+        """Fetching the batches of a step: the work of this process, or waiting for its workers."""
+
+        @functools.wraps(fetch)
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            self.begin_step()
+            with self.phase("data_wait" if trainer.args.dataloader_num_workers else "decode"):
+                return fetch(*args, **kwargs)
+
+        return timed
+
+    def _stepping(self, step: Callable[..., Any], trainer: Trainer) -> Callable[..., Any]:
+        """Forward and backward of a micro-batch; after the last one, clipping and the optimizer follow."""
+
+        @functools.wraps(step)
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            with self.phase(OTHER):
+                loss = step(*args, **kwargs)
+            if self.accelerator.sync_gradients:
+                self.timeline.switch("optimizer")
+            return loss
+
+        return timed
+
+    def _forwarding(self, compute_loss: Callable[..., Any], trainer: Trainer) -> Callable[..., Any]:
+        """Forward; what the training step does after it is the backward."""
+
+        @functools.wraps(compute_loss)
+        def timed(model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+            if self.timeline.is_running:
+                self.num_samples += len(inputs["input_ids"] if "input_ids" in inputs else inputs["prompt_ids"])
+            with self.phase("forward"):
+                loss = compute_loss(model, inputs, *args, **kwargs)
+            self.timeline.switch("backward")
+            return loss
+
+        return timed
+
+    def _logging(self, log: Callable[..., Any], trainer: Trainer) -> Callable[..., Any]:
+        """Log with the measurements of the steps since the last entry."""
+
+        @functools.wraps(log)
+        def timed(logs: dict[str, float], start_time: float | None = None) -> None:
+            if "loss" in logs:
+                logs.update(self.summary())
+            log(logs, start_time)
+
+        return timed
+
+    @contextmanager
+    def _counting(self, model: nn.Module, reference: nn.Module | None) -> Iterator[None]:
+        """Count what the models are applied to."""
         self.cost = model_cost(model, model.config)
         if self.cost is None:
             logger.warning("perf/tflops and perf/mfu are left out: FLOPs of a mixture of experts are not known here")
@@ -243,70 +313,3 @@ class Telemetry(TrainerCallback):
         """Each value of all ranks, (number of ranks,)."""
         row = torch.tensor([list(measured.values())], device=self.accelerator.device, dtype=torch.float32)
         return dict(zip(measured, self.accelerator.gather(row).cpu().unbind(dim=1), strict=True))
-
-
-class TelemetryMixin:
-    """Measures a `Trainer`'s steps. Put it before the trainer class; its config needs `RunArguments`."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        """Build the trainer, then its telemetry."""
-        super().__init__(*args, **kwargs)
-        self.telemetry = Telemetry(self.accelerator, enabled=self.args.telemetry, peak=self.args.peak_tflops)
-        self.add_callback(self.telemetry)
-
-    def train(self, *args: Any, **kwargs: Any) -> Any:
-        """Train, watched."""
-        with self.telemetry.watching(self.model, getattr(self, "ref_model", None)):
-            return super().train(*args, **kwargs)
-
-    def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
-        """Fetch the batches of a step: the work of this process, or waiting for its workers."""
-        self.telemetry.begin_step()
-        with self.telemetry.phase("data_wait" if self.args.dataloader_num_workers else "decode"):
-            return super().get_batch_samples(*args, **kwargs)
-
-    def training_step(self, *args: Any, **kwargs: Any) -> Any:
-        """Forward and backward of a micro-batch; after the last one, clipping and the optimizer follow."""
-        with self.telemetry.phase(OTHER):
-            loss = super().training_step(*args, **kwargs)
-        if self.accelerator.sync_gradients:
-            self.telemetry.timeline.switch("optimizer")
-        return loss
-
-    def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """Forward; what the training step does after it is the backward."""
-        if self.telemetry.timeline.is_running:
-            self.telemetry.num_samples += len(inputs["input_ids"] if "input_ids" in inputs else inputs["prompt_ids"])
-        with self.telemetry.phase("forward"):
-            loss = super().compute_loss(model, inputs, *args, **kwargs)
-        self.telemetry.timeline.switch("backward")
-        return loss
-
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Log with the telemetry of the steps since the last entry."""
-        if "loss" in logs:
-            logs.update(self.telemetry.summary())
-        super().log(logs, start_time)
-
-
-class GRPOTelemetryMixin(TelemetryMixin):
-    """The phases in which `GRPOTrainer` samples, scores and rewards completions. Put it before `SharingMixin`."""
-
-    def _generate_single_turn(self, prompt_ids: Sequence[Sequence[int]], *args: Any, **kwargs: Any) -> Any:
-        with self.telemetry.phase("generation"):
-            completion_ids, *rest = super()._generate_single_turn(prompt_ids, *args, **kwargs)
-        lengths = [len(ids) for ids in prompt_ids], [len(ids) for ids in completion_ids]
-        self.telemetry.meter.add(decoding_work(*lengths), training=False)
-        return completion_ids, *rest
-
-    def _get_per_token_logps_and_entropies(self, *args: Any, **kwargs: Any) -> Any:
-        with self.telemetry.phase("forward" if torch.is_grad_enabled() else "scoring"):
-            return super()._get_per_token_logps_and_entropies(*args, **kwargs)
-
-    def _score_packed(self, *args: Any, **kwargs: Any) -> Any:
-        with self.telemetry.phase("forward" if torch.is_grad_enabled() else "scoring"):
-            return super()._score_packed(*args, **kwargs)
-
-    def _calculate_rewards(self, *args: Any, **kwargs: Any) -> torch.Tensor:
-        with self.telemetry.phase("reward"):
-            return super()._calculate_rewards(*args, **kwargs)

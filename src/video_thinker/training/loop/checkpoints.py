@@ -12,11 +12,12 @@ import json
 import logging
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from peft import PeftModel
+from transformers import Trainer
 from transformers.trainer_callback import TrainerState
 from transformers.trainer_utils import rotate_checkpoints
 
@@ -117,97 +118,89 @@ def _ignore_sigterm(worker_init_fn: Callable[[int], None] | None, worker_id: int
         worker_init_fn(worker_id)
 
 
-class CheckpointMixin:
-    """Makes a `Trainer`'s checkpoints appear only when they are complete. Put it before the trainer class."""
+class Staging:
+    """Where a trainer writes just now: its output folder, or the folder in which a checkpoint becomes complete."""
 
-    _run_dir: str | None = None
+    folder: str | None = None
 
-    def save_extra_state(self, checkpoint: Path) -> None:
-        """Write what this process needs beyond the Trainer's own state; subclasses do."""
+    @contextmanager
+    def checkpoint(self, trainer: Trainer, output_dir: Path) -> Iterator[Path]:
+        """Let the trainer write `checkpoint-N` aside, then move it into place.
 
-    def _get_output_dir(self, trial: Any) -> str:
-        return self._run_dir or super()._get_output_dir(trial)  # type: ignore[misc]
+        Args:
+            trainer: Its `_get_output_dir` gives `folder` meanwhile.
+            output_dir: Where the checkpoint belongs.
 
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        """Write `checkpoint-N` aside, then move it into place.
+        Yields:
+            The folder to write to.
 
         Raises:
             CheckpointError: it could not be written. Earlier checkpoints are untouched.
         """
-        args, state = self.args, self.state  # type: ignore[attr-defined]
-        output_dir = Path(self._get_output_dir(trial))
+        args, state = trainer.args, trainer.state
         name = f"checkpoint-{state.global_step}"
         staged, final = output_dir / STAGING / name, output_dir / name
         if args.should_save:
             shutil.rmtree(output_dir / STAGING, ignore_errors=True)
-        self.accelerator.wait_for_everyone()  # type: ignore[attr-defined]
-        self._run_dir = str(output_dir / STAGING)
+        trainer.accelerator.wait_for_everyone()
+        self.folder = str(output_dir / STAGING)
         try:
-            super()._save_checkpoint(model, trial)  # type: ignore[misc]
-            self.save_extra_state(staged)
-            self.accelerator.wait_for_everyone()  # type: ignore[attr-defined]
+            yield staged
+            trainer.accelerator.wait_for_everyone()
             if args.should_save:
                 if state.best_model_checkpoint == str(staged):
                     state.best_model_checkpoint = str(final)
                     state.save_to_json(str(staged / STATE))
                 write_manifest(staged)
         except Exception as error:
-            self._run_dir = None
-            raise self._explain(error, staged, output_dir) from error
-        self._run_dir = None
+            raise _explain(error, staged, output_dir) from error
+        finally:
+            self.folder = None
         if args.should_save:
             if final.exists():  # a run that was sent back to an earlier checkpoint comes by here again
                 final.rename(output_dir / STAGING / "replaced")
             staged.rename(final)
             shutil.rmtree(output_dir / STAGING)
             rotate_checkpoints(str(output_dir), args.save_total_limit, state.best_model_checkpoint)
-        self.accelerator.wait_for_everyone()  # type: ignore[attr-defined]
+        trainer.accelerator.wait_for_everyone()
 
-    def _explain(self, error: Exception, staged: Path, output_dir: Path) -> CheckpointError:
-        shutil.rmtree(staged, ignore_errors=True)
-        free_gib = shutil.disk_usage(output_dir).free / 2**30
-        last = next((c for c in list_checkpoints(output_dir) if find_damage(c) is None), None)
-        kept = f"the last complete one is {last}" if last else "there is no earlier one"
-        return CheckpointError(
-            f"{staged.name} could not be written to {output_dir} ({type(error).__name__}: {error}; {free_gib:.2f} GiB "
-            f"are free there now); {kept}. Make room, or lower save_total_limit, and start the same command again: it "
-            "continues from there."
-        )
 
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        """Load a checkpoint's weights into the model.
+def _explain(error: Exception, staged: Path, output_dir: Path) -> CheckpointError:
+    shutil.rmtree(staged, ignore_errors=True)
+    free_gib = shutil.disk_usage(output_dir).free / 2**30
+    last = next((c for c in list_checkpoints(output_dir) if find_damage(c) is None), None)
+    kept = f"the last complete one is {last}" if last else "there is no earlier one"
+    return CheckpointError(
+        f"{staged.name} could not be written to {output_dir} ({type(error).__name__}: {error}; {free_gib:.2f} GiB "
+        f"are free there now); {kept}. Make room, or lower save_total_limit, and start the same command again: it "
+        "continues from there."
+    )
 
-        Transformers' own way compares the names in the file, which are those of the hub's checkpoints, with those of
-        the model in memory; for Qwen-VL no name is equal, and it goes on, with a warning, from the weights it started
-        with.
-        """
-        model = self.model if model is None else model  # type: ignore[has-type]
-        if isinstance(model, PeftModel):
-            super()._load_from_checkpoint(resume_from_checkpoint, model)  # type: ignore[misc]
-            return
-        saved = type(model).from_pretrained(resume_from_checkpoint, dtype=model.dtype)
-        model.load_state_dict(saved.state_dict())
 
-    def _load_best_model(self) -> None:
-        if self.is_deepspeed_enabled or isinstance(self.model, PeftModel):  # type: ignore[attr-defined]
-            super()._load_best_model()  # type: ignore[misc]
-        else:
-            self._load_from_checkpoint(self.state.best_model_checkpoint)  # type: ignore[attr-defined]
+def load_weights(model: Any, checkpoint: str) -> None:
+    """Load the weights of a checkpoint that is no adapter into a model.
 
-    def save_result(self) -> None:
-        """Write the trained model into `output_dir`, every file complete before it appears, the state at the end."""
-        output_dir = Path(self.args.output_dir)  # type: ignore[attr-defined]
-        target = output_dir / STAGING / "final"
-        self.save_model(str(target))  # type: ignore[attr-defined]
-        self.accelerator.wait_for_everyone()  # type: ignore[attr-defined]
-        if self.args.should_save:  # type: ignore[attr-defined]
-            move_files(target, output_dir)
-            (output_dir / STAGING).rmdir()
-        self.save_state()  # type: ignore[attr-defined]
+    Transformers' own way compares the names in the file, which are those of the hub's checkpoints, with those of the
+    model in memory; for Qwen-VL no name is equal, and it goes on, with a warning, from the weights it started with.
+    """
+    saved = type(model).from_pretrained(checkpoint, dtype=model.dtype)
+    model.load_state_dict(saved.state_dict())
 
-    def get_train_dataloader(self) -> Any:
-        """TRL's, with workers that leave SIGTERM to their parent."""
-        loader = super().get_train_dataloader()  # type: ignore[misc]
-        inner = loader.base_dataloader  # inside accelerate's
-        inner.worker_init_fn = functools.partial(_ignore_sigterm, inner.worker_init_fn)
-        return loader
+
+def save_result(trainer: Trainer) -> None:
+    """Write the trained model into `output_dir`, every file complete before it appears, the state at the end."""
+    output_dir = Path(trainer.args.output_dir)
+    target = output_dir / STAGING / "final"
+    trainer.save_model(str(target))
+    trainer.accelerator.wait_for_everyone()
+    if trainer.args.should_save:
+        move_files(target, output_dir)
+        (output_dir / STAGING).rmdir()
+    trainer.save_state()
+
+
+def leave_sigterm_to_parent(loader: Any) -> Any:
+    """Let the workers of accelerate's data loader ignore SIGTERM; their parent ends them."""
+    inner = loader.base_dataloader
+    inner.worker_init_fn = functools.partial(_ignore_sigterm, inner.worker_init_fn)
+    return loader

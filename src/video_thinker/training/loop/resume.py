@@ -23,6 +23,7 @@ from video_thinker.training.loop.checkpoints import (
     last_complete_checkpoint,
     list_checkpoints,
     read_state,
+    save_result,
 )
 
 logger = logging.getLogger(__name__)
@@ -215,5 +216,5 @@ def run_training(trainer: Trainer, checkpoint: Path | None, config: dict[str, An
     if preemption.stopped:
         logger.warning("stopped at step %d; the same command continues", trainer.state.global_step)
         return EXIT_SIGTERM
-    trainer.save_result()
+    save_result(trainer)
     return 0

@@ -89,13 +89,3 @@ class Watchdog(TrainerCallback):
         if self._thread is not None:
             self._thread.join()
             self._thread = None
-
-
-class WatchedMixin:
-    """Gives a `Trainer` its watchdog. Put it before the trainer class; its config needs `RunArguments`."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        """Build the trainer, then its watchdog."""
-        super().__init__(*args, **kwargs)
-        self.watchdog = Watchdog(self.args.step_timeout_s, self.args.process_index)  # type: ignore[attr-defined]
-        self.add_callback(self.watchdog)  # type: ignore[attr-defined]
