@@ -17,8 +17,9 @@ import time
 from pathlib import Path
 
 from video_thinker.data.annotations import load_samples
-from video_thinker.evaluation.metrics import Prediction, grade
-from video_thinker.runs.predictions import PredictionFile, file_sha256, write_json
+from video_thinker.evaluation.metrics import grade
+from video_thinker.runs.files import file_sha256, write_json
+from video_thinker.runs.predictions import Prediction, PredictionFile
 
 WORDS = (
     "a",

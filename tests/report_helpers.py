@@ -7,8 +7,9 @@ from pathlib import Path
 
 from tests.conftest import make_item, write_items
 from video_thinker.data.annotations import load_samples
-from video_thinker.evaluation.metrics import Prediction, compute_metrics, grade
-from video_thinker.runs.predictions import PredictionFile, file_sha256, write_json
+from video_thinker.evaluation.metrics import compute_metrics, grade
+from video_thinker.runs.files import file_sha256, write_json
+from video_thinker.runs.predictions import Prediction, PredictionFile
 
 RIGHT = (
     "I look. <time>00:03-00:04</time> <caption>yellow</caption> <think>the last</think> So yellow. <answer>D</answer>"

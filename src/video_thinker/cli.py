@@ -20,7 +20,7 @@ COMMANDS = {
     "compare": ("video_thinker.evaluation.compare", "RUN RUN …: evaluations side by side, with paired tests"),
     "report": ("video_thinker.report.command", "RUN … --out FILE: one page about evaluations and training"),
     "prepare": ("video_thinker.datasets.prepare", "NAME --raw FILE --out FILE: turn a benchmark's file into items"),
-    "ask": ("video_thinker.evaluation.ask", 'VIDEO "question" --model DIR: print the trace, draw the timeline'),
+    "ask": ("video_thinker.report.ask", 'VIDEO "question" --model DIR: print the trace, draw the timeline'),
     "synthesize": ("video_thinker.synthesis.run", "CONFIG [key=value …]: raw annotations -> items with curated traces"),
     "difficulty": ("video_thinker.evaluation.difficulty", "CONFIG [key=value …]: keep items answered right sometimes"),
     "completions": (
@@ -36,9 +36,9 @@ COMMANDS = {
         "video_thinker.diagnostics.doctor",
         "check this machine: packages, GPUs, decoders, positions, patch embedding",
     ),
-    "validate": ("video_thinker.data.validate", "FILE … --media-root DIR: check every row and every media file"),
+    "validate": ("video_thinker.diagnostics.validate", "FILE … --media-root DIR: check every row and every media file"),
     "toy teacher": (
-        "video_thinker.toyworld.teacher_server",
+        "video_thinker.toyworld.serve",
         "--seed S --port P: the toy world as an OpenAI-like server",
     ),
     "toy build": ("video_thinker.toyworld.build", "--out DIR --seed S: make the clips and items of the toy world"),

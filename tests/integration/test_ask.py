@@ -10,8 +10,8 @@ from PIL import Image
 
 from tests.conftest import every_family
 from video_thinker import cli
-from video_thinker.evaluation.ask import main
 from video_thinker.generation.backend import Completion, LocalBackend
+from video_thinker.report.ask import main
 
 pytestmark = pytest.mark.integration
 
@@ -89,7 +89,7 @@ def test_sampling_is_that_of_the_training_run(tiny_model_dir, media_root, tmp_pa
 @every_family
 def test_the_picture_is_sharp_even_if_the_model_saw_few_pixels(tiny_model_dir, media_root, tmp_path, seen, monkeypatch):
     drawn = []
-    monkeypatch.setattr("video_thinker.evaluation.ask.draw_timeline", lambda path, video, *_, **__: drawn.append(video))
+    monkeypatch.setattr("video_thinker.report.ask.draw_timeline", lambda path, video, *_, **__: drawn.append(video))
     arguments = [str(media_root / "b.mp4"), "What?", "--model", str(tiny_model_dir), "--max-pixels", "1024"]
     main([*arguments, "--out", str(tmp_path / "b.png")])
     factor = {"qwen2_5_vl": 28, "qwen3_vl": 32}[tiny_model_dir.name]

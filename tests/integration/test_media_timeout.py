@@ -26,11 +26,12 @@ from tests.conftest import REPO, make_item, write_items
 from tests.report_helpers import prediction, write_eval_run
 from video_thinker import cli
 from video_thinker.data.decoding import videos
-from video_thinker.data.validate import main as validate
 from video_thinker.data.video import VideoSampling, load_video
+from video_thinker.diagnostics.validate import main as validate
 from video_thinker.errors import DecodeError
-from video_thinker.evaluation import ask, difficulty
+from video_thinker.evaluation import difficulty
 from video_thinker.evaluation import run as runner
+from video_thinker.report import ask
 from video_thinker.report.command import main as report
 from video_thinker.synthesis import run as synthesis
 from video_thinker.synthesis.frames import FrameSet, VideoFile, VideoFolder

@@ -22,12 +22,12 @@ from video_thinker.data.annotations import load_samples
 from video_thinker.data.collate import SFTCollator
 from video_thinker.data.encode import SampleEncoder, blank_media
 from video_thinker.errors import BlindModelError, ConfigError
-from video_thinker.evaluation import ask
 from video_thinker.evaluation import run as runner
+from video_thinker.models.fingerprint import model_fingerprint
 from video_thinker.models.loading import load_encoder, load_model, load_processor
 from video_thinker.models.merge import main as merge
 from video_thinker.models.parts import count_parameters, is_adapter_weight
-from video_thinker.runs.predictions import model_fingerprint
+from video_thinker.report import ask
 from video_thinker.training import grpo, sft
 
 pytestmark = pytest.mark.integration

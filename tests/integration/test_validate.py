@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from tests.conftest import make_item, write_items
-from video_thinker.data.validate import main, validate
+from video_thinker.diagnostics.validate import main, validate
 
 
 def test_sound_clips_and_a_broken_one(media_root, tmp_path, capsys):

@@ -9,7 +9,8 @@ from rich.console import Console
 
 from video_thinker.data.video import SampledVideo
 from video_thinker.errors import ConfigError, DecodeError
-from video_thinker.evaluation.ask import (
+from video_thinker.generation.backend import Completion
+from video_thinker.report.ask import (
     build_parser,
     build_sample,
     letter_options,
@@ -18,7 +19,6 @@ from video_thinker.evaluation.ask import (
     resolve_video_arguments,
     trace_view,
 )
-from video_thinker.generation.backend import Completion
 from video_thinker.trace import parse_trace
 
 TRACE = (

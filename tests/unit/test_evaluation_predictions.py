@@ -6,8 +6,10 @@ import logging
 import pytest
 
 from video_thinker.errors import ConfigError, DataError
-from video_thinker.evaluation.metrics import Prediction, grade
-from video_thinker.runs.predictions import PredictionFile, model_fingerprint, open_output_dir, read_json, write_json
+from video_thinker.evaluation.metrics import grade
+from video_thinker.models.fingerprint import model_fingerprint
+from video_thinker.runs.files import read_json, write_json
+from video_thinker.runs.predictions import Prediction, PredictionFile, open_output_dir
 from video_thinker.schema import VideoSample
 
 SETTINGS = {"model_sha256": "aa", "fps": 2.0, "prompt_style": "trace"}

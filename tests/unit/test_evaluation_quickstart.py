@@ -11,9 +11,9 @@ from rich.console import Console
 
 from tests.conftest import make_item
 from video_thinker.errors import DataError
-from video_thinker.evaluation.metrics import Graded, Prediction, compute_metrics, grade
+from video_thinker.evaluation.metrics import compute_metrics, grade
 from video_thinker.evaluation.tables import metrics_table
-from video_thinker.runs.predictions import to_lines
+from video_thinker.runs.predictions import Graded, Prediction, to_lines
 from video_thinker.schema import Segment, VideoSample
 from video_thinker.toyworld.picture import draw_learning, series, smooth
 from video_thinker.toyworld.summary import build_summary, read_seconds, summarize

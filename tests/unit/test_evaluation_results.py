@@ -9,9 +9,10 @@ from tests.conftest import make_item, write_items
 from video_thinker.data.annotations import load_samples
 from video_thinker.errors import ConfigError, DataError
 from video_thinker.evaluation import score
-from video_thinker.evaluation.metrics import Prediction, grade
+from video_thinker.evaluation.metrics import grade
 from video_thinker.evaluation.results import conclude, merge_result, prediction_file, read_result, run_lock, stored_keys
-from video_thinker.runs.predictions import file_sha256, read_json, write_json
+from video_thinker.runs.files import file_sha256, read_json, write_json
+from video_thinker.runs.predictions import Prediction
 
 RIGHT = "<time>00:03-00:04</time> <caption>yellow</caption> <think>last</think> <answer>D</answer>"
 

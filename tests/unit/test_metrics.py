@@ -13,7 +13,6 @@ from tests.conftest import make_item, write_items
 from video_thinker.data.annotations import load_samples
 from video_thinker.evaluation.metrics import (
     STATUSES,
-    Prediction,
     compute_metrics,
     confidence_interval,
     duration_bucket,
@@ -21,6 +20,7 @@ from video_thinker.evaluation.metrics import (
     majority_letter,
     mean,
 )
+from video_thinker.runs.predictions import Prediction
 from video_thinker.runs.reading import read_predictions
 from video_thinker.schema import Segment, VideoSample
 from video_thinker.scoring import score_answer

@@ -7,9 +7,9 @@ import pytest
 
 from video_thinker.cli import main as cli
 from video_thinker.data.annotations import load_samples
-from video_thinker.data.validate import validate
 from video_thinker.datasets import BENCHMARKS
 from video_thinker.datasets.prepare import main
+from video_thinker.diagnostics.validate import validate
 from video_thinker.scoring import score_answer
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "benchmarks"

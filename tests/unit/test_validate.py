@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from video_thinker.config import VideoArguments
-from video_thinker.data import validate as module
-from video_thinker.data.validate import main, validate
+from video_thinker.diagnostics import validate as module
+from video_thinker.diagnostics.validate import main, validate
 from video_thinker.errors import ConfigError, DataError, DecodeError
 
 

@@ -31,14 +31,15 @@ from video_thinker.data.annotations import RawRow, iter_rows, load_samples
 from video_thinker.data.readers import resolve_backend
 from video_thinker.data.texts import check_all_texts
 from video_thinker.errors import ConfigError, DataError
-from video_thinker.evaluation.metrics import Graded
 from video_thinker.evaluation.results import run_lock
 from video_thinker.evaluation.run import evaluate_split
 from video_thinker.generation.backend import Backend, make_backend
 from video_thinker.generation.engine import Sampling
+from video_thinker.models.fingerprint import model_fingerprint
 from video_thinker.models.loading import check_model_path, load_special_tokens
 from video_thinker.prompts import PROMPT_STYLES
-from video_thinker.runs.predictions import PredictionFile, file_sha256, model_fingerprint, open_output_dir
+from video_thinker.runs.files import file_sha256
+from video_thinker.runs.predictions import Graded, PredictionFile, open_output_dir
 
 logger = logging.getLogger(__name__)
 

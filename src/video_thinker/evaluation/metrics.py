@@ -11,12 +11,12 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from video_thinker.evaluation.caption_metrics import caption_figures
 from video_thinker.grounding import mean_best_iou, recall_at
-from video_thinker.schema import Score, TraceBlock, VideoSample
+from video_thinker.runs.predictions import Graded, Prediction
+from video_thinker.schema import VideoSample
 from video_thinker.scoring import extract_choice, grade_completion, option_letters
 from video_thinker.trace import format_violations, parse_trace
 
@@ -27,34 +27,6 @@ DURATION_BUCKETS = ((60, "0-60 s"), (180, "1-3 min"), (600, "3-10 min"), (1800, 
 """Upper bound in seconds (not in the bucket itself, so that 60 s is "1-3 min"), and name."""
 
 UNKNOWN_DURATION = "unknown"
-
-
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """What came back for one sample.
-
-    `completion` is the text, `num_tokens` its length; `finished` is false if it was cut off at the token limit.
-    `duration_s` is that of the sample's only video, else `None`. `error` says why there is no completion.
-    """
-
-    problem_id: str
-    completion: str = ""
-    num_tokens: int = 0
-    finished: bool = True
-    duration_s: float | None = None
-    error: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Graded:
-    """One prediction with all that is counted about it; `score` is `None` for a failed one."""
-
-    prediction: Prediction
-    sample: VideoSample
-    score: Score | None = None
-    answer: str | None = None
-    valid_format: bool = False
-    blocks: tuple[TraceBlock, ...] = ()
 
 
 def grade(prediction: Prediction, sample: VideoSample) -> Graded:

@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from video_thinker.errors import ConfigError, DataError
-from video_thinker.evaluation.metrics import Graded, Prediction, compute_metrics, grade
+from video_thinker.evaluation.metrics import compute_metrics, grade
 from video_thinker.generation.controls import CONTROLS
-from video_thinker.runs.predictions import PredictionFile, read_json, write_json
+from video_thinker.runs.files import read_json, write_json
+from video_thinker.runs.predictions import Graded, Prediction, PredictionFile
 from video_thinker.schema import VideoSample
 
 logger = logging.getLogger(__name__)

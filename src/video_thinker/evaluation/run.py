@@ -27,7 +27,7 @@ from video_thinker.data.golds import check_golds
 from video_thinker.data.readers import resolve_backend
 from video_thinker.data.texts import SpecialTokens, check_all_texts
 from video_thinker.errors import ConfigError, DecodeError
-from video_thinker.evaluation.metrics import Graded, Prediction, grade
+from video_thinker.evaluation.metrics import grade
 from video_thinker.evaluation.processes import (
     LineCounter,
     eval_command,
@@ -50,9 +50,11 @@ from video_thinker.evaluation.tables import print_metrics
 from video_thinker.generation.backend import Backend, make_backend
 from video_thinker.generation.controls import CONTROLS, apply_control
 from video_thinker.generation.engine import Sampling
+from video_thinker.models.fingerprint import model_fingerprint
 from video_thinker.models.loading import check_model_path, load_special_tokens, resolve_attn_implementation
 from video_thinker.prompts import PROMPT_STYLES
-from video_thinker.runs.predictions import PredictionFile, file_sha256, has_answers, model_fingerprint, open_output_dir
+from video_thinker.runs.files import file_sha256
+from video_thinker.runs.predictions import Graded, Prediction, PredictionFile, has_answers, open_output_dir
 from video_thinker.schema import VideoSample
 
 logger = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ from typing import Any
 from video_thinker.errors import ConfigError
 from video_thinker.evaluation.results import conclude, exit_code, read_result, run_lock, stored_keys
 from video_thinker.evaluation.tables import print_metrics
-from video_thinker.runs.predictions import read_json
+from video_thinker.runs.files import read_json
 from video_thinker.runs.reading import EvalRun, load_items, parse_items, split_of
 from video_thinker.schema import VideoSample
 

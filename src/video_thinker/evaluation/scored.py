@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from video_thinker.errors import DataError
-from video_thinker.evaluation.metrics import Graded, compute_metrics, grade, mean
+from video_thinker.evaluation.metrics import compute_metrics, grade, mean
+from video_thinker.runs.predictions import Graded
 from video_thinker.runs.reading import EvalRun, split_of, variant_of
 from video_thinker.schema import VideoSample
 

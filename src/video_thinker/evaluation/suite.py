@@ -22,7 +22,7 @@ from video_thinker.errors import ConfigError
 from video_thinker.evaluation.processes import eval_command, failed_code, run_processes
 from video_thinker.evaluation.tables import print_suite
 from video_thinker.generation.controls import CONTROLS
-from video_thinker.runs.predictions import read_json
+from video_thinker.runs.files import read_json
 from video_thinker.runs.reading import make_labels
 
 logger = logging.getLogger(__name__)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich import box
 from rich.console import Console
@@ -11,8 +11,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-if TYPE_CHECKING:
-    from video_thinker.evaluation.compare import Comparison, PairedDifference
+from video_thinker.evaluation.comparison import Comparison, PairedDifference
 
 LOOK: dict[str, Any] = {
     "box": box.SIMPLE_HEAD,

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from video_thinker.evaluation.metrics import Graded
 from video_thinker.evaluation.scored import Result, status_of
 from video_thinker.grounding import mean_best_iou, temporal_iou
 from video_thinker.report.curves import make_panels
 from video_thinker.report.strips import Strip
 from video_thinker.report.timeline import SEGMENT_COLORS, assign_lanes, on_color, tick_step
+from video_thinker.runs.predictions import Graded
 from video_thinker.runs.reading import TrainingRun, variant_of
 from video_thinker.schema import Media, TraceBlock, VideoSample
 from video_thinker.scoring import extract_choice, option_letters

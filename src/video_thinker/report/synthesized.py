@@ -13,8 +13,8 @@ import yaml
 
 from video_thinker.data.annotations import load_samples
 from video_thinker.errors import ConfigError
-from video_thinker.evaluation.metrics import Prediction
-from video_thinker.runs.predictions import file_sha256, read_json
+from video_thinker.runs.files import file_sha256, read_json
+from video_thinker.runs.predictions import Prediction
 from video_thinker.runs.reading import EvalRun
 from video_thinker.runs.record import RUN_INFO
 

@@ -17,28 +17,53 @@ One row (the fields from `answer` on are for the reader; figures are always comp
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import logging
 import os
-import uuid
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from video_thinker.errors import ConfigError, DataError
-from video_thinker.evaluation.metrics import Graded, Prediction
+from video_thinker.runs.files import read_json, write_json, write_text
 from video_thinker.runs.record import git_commit, package_versions
+from video_thinker.schema import Score, TraceBlock, VideoSample
 
 logger = logging.getLogger(__name__)
 
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What came back for one sample.
+
+    `completion` is the text, `num_tokens` its length; `finished` is false if it was cut off at the token limit.
+    `duration_s` is that of the sample's only video, else `None`. `error` says why there is no completion.
+    """
+
+    problem_id: str
+    completion: str = ""
+    num_tokens: int = 0
+    finished: bool = True
+    duration_s: float | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Graded:
+    """One prediction with all that is counted about it; `score` is `None` for a failed one."""
+
+    prediction: Prediction
+    sample: VideoSample
+    score: Score | None = None
+    answer: str | None = None
+    valid_format: bool = False
+    blocks: tuple[TraceBlock, ...] = ()
+
+
 PREDICTION_FIELDS = tuple(field.name for field in dataclasses.fields(Prediction))
-MODEL_FILES = ("*.safetensors", "*.bin", "*.json", "*.jinja", "*.txt", "*.model")
 DECODER_PACKAGES = {"decord": "decord", "torchcodec": "torchcodec", "pyav": "av"}
 """Video backend -> package whose version says which decoder it is."""
-
-ADAPTER_CONFIG = "adapter_config.json"
-NOT_MODEL_FILES = ("trainer_state.json", "training_args.bin", "optimizer.bin", "scheduler.bin")
 
 
 def to_row(graded: Graded) -> dict[str, Any]:
@@ -117,74 +142,6 @@ class PredictionFile:
             if file.read(1) != b"\n":
                 file.seek(0)
                 file.truncate(file.read().rfind(b"\n") + 1)
-
-
-def model_fingerprint(path: str) -> str:
-    """SHA-256 over the weights, configuration and tokenizer of a checkpoint folder; for a hub name, its commit.
-
-    That of an adapter covers its base.
-
-    Raises:
-        ConfigError: a hub name that is neither cached nor reachable.
-    """
-    from video_thinker.models.adapters import adapter_base  # brings torch, which stored predictions do not need
-
-    base = adapter_base(path)
-    if base is not None:
-        return hashlib.sha256(f"{_fingerprint(path, ADAPTER_CONFIG)} on {model_fingerprint(base)}".encode()).hexdigest()
-    return _fingerprint(path, "config.json")
-
-
-def _fingerprint(path: str, config_name: str) -> str:
-    folder = Path(path)
-    if folder.is_dir():
-        files = {file for pattern in MODEL_FILES for file in folder.glob(pattern) if file.name not in NOT_MODEL_FILES}
-        digest = hashlib.sha256()
-        for file in sorted(files):
-            digest.update(f"{file.name} {file_sha256(file)}\n".encode())
-        return digest.hexdigest()
-    from transformers.utils.hub import cached_file, extract_commit_hash
-
-    try:
-        config_file = cached_file(path, config_name)
-    except OSError as error:
-        raise ConfigError(f"model_name_or_path={path!r}: {error}") from error
-    return extract_commit_hash(config_file, None) or "unknown"
-
-
-def file_sha256(path: str | Path) -> str:
-    """SHA-256 of a file."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON so that a kill leaves either the old file or the new one."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file so that a kill leaves either the old one or the new one, also if several processes write it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")  # processes of several machines may write it
-    draft.write_text(text, encoding="utf-8", errors="replace")
-    draft.replace(path)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object; `{}` if there is no such file.
-
-    Raises:
-        DataError: it is not JSON.
-    """
-    if not path.exists():
-        return {}
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise DataError(
-            f"{path}:{error.lineno}: {error.msg}; the file is damaged; choose another output_dir."
-        ) from error
 
 
 def has_answers(output_dir: Path) -> bool:

@@ -12,10 +12,9 @@ from typing import Any
 
 from video_thinker.data.annotations import load_samples
 from video_thinker.errors import ConfigError, DataError
-from video_thinker.evaluation.metrics import Prediction
-from video_thinker.runs.predictions import file_sha256, read_json
+from video_thinker.runs.files import file_sha256, read_json
+from video_thinker.runs.predictions import Prediction
 from video_thinker.schema import VideoSample
-from video_thinker.toyworld.summary import read_history
 
 logger = logging.getLogger(__name__)
 
@@ -210,3 +209,26 @@ def split_of(key: str) -> str:
 def variant_of(key: str) -> str:
     """Name what was changed for a result: "" for "id", "blank" for "id.blank"."""
     return key.partition(".")[2]
+
+
+def require_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object that must be there.
+
+    Raises:
+        DataError: it is missing or damaged.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; has this stage been run?")
+    return read_json(path)
+
+
+def read_history(path: Path) -> list[dict[str, float]]:
+    """Read the log of a Transformers or TRL trainer: one mapping of figures per logged step.
+
+    Raises:
+        DataError: there is no such file, or no log in it.
+    """
+    history = require_json(path).get("log_history")
+    if not history:
+        raise DataError(f"{path}: has no log_history; was the run saved with `save_state`?")
+    return history

@@ -30,7 +30,8 @@ from video_thinker.errors import DataError
 from video_thinker.evaluation.results import read_result
 from video_thinker.evaluation.tables import make_console, percent, with_interval
 from video_thinker.evaluation.thoughts import TeacherWords
-from video_thinker.runs.predictions import read_json, write_json
+from video_thinker.runs.files import read_json, write_json
+from video_thinker.runs.reading import read_history, require_json
 from video_thinker.toyworld.picture import draw_learning
 
 STAGES = ("base", "sft", "grpo")
@@ -113,29 +114,6 @@ def _pick(metrics: Mapping[str, Any], key: str, folder: Path, teacher: TeacherWo
     answered = [prediction.completion for prediction in predictions.values() if prediction.error is None]
     figures = {name: metrics[key][name] for name in FIGURES}
     return {**figures, "thought_words_known": teacher.share_known(answered)}
-
-
-def require_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object that must be there.
-
-    Raises:
-        DataError: it is missing or damaged.
-    """
-    if not path.is_file():
-        raise DataError(f"{path}: no such file; has this stage of the quickstart been run?")
-    return read_json(path)
-
-
-def read_history(path: Path) -> list[dict[str, float]]:
-    """Read the log of a Transformers or TRL trainer: one mapping of figures per logged step.
-
-    Raises:
-        DataError: there is no such file, or no log in it.
-    """
-    history = require_json(path).get("log_history")
-    if not history:
-        raise DataError(f"{path}: has no log_history; was the run saved with `save_state`?")
-    return history
 
 
 def summary_table(summary: Mapping[str, Any]) -> Table:

@@ -11,7 +11,6 @@ token limit.
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 import sys
@@ -26,7 +25,6 @@ from types import TracebackType
 from typing import Any
 
 from video_thinker.toyworld.teacher import CannotSayError, ToyTeacher
-from video_thinker.toyworld.world import Clip
 
 MODEL = "toy-teacher"
 FAULTS = ("429", "429_retry_after", "500", "timeout", "truncated_json", "refusal", "token_limit")
@@ -211,38 +209,3 @@ class _Handler(BaseHTTPRequestHandler):
 
 def _error(message: str) -> dict[str, Any]:
     return {"error": {"message": message, "type": "toy_teacher", "param": None, "code": None}}
-
-
-def known_clips(seed: int) -> dict[str, Clip]:
-    """Name the clips of all splits of a toy world by the ids of its questions and of its clips."""
-    from video_thinker.toyworld.build import SPLIT_SIZES, question_id, sample_questions
-
-    clips = {}
-    for split, num_questions in SPLIT_SIZES.items():
-        for i, (name, question) in enumerate(sample_questions(split, num_questions, seed)):
-            clips[name] = clips[question_id(split, i)] = question.clip
-    return clips
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run `video-thinker toy teacher` until it is interrupted."""
-    parser = argparse.ArgumentParser(prog="video-thinker toy teacher", description=__doc__.split("\n")[0])
-    parser.add_argument("--seed", type=int, default=0, help="that of `toy build` (default 0)")
-    parser.add_argument("--port", type=int, default=8321, help="on 127.0.0.1 (default 8321)")
-    parser.add_argument("--error-rate", type=float, default=0.0, help="share of wrong questions, captions and traces")
-    parser.add_argument("--answer-error-rate", type=float, default=0.0, help="share of wrong answers from notes")
-    parser.add_argument("--fault-rate", type=float, default=0.0, help="share of requests at which the server fails")
-    args = parser.parse_args(argv)
-    teacher = ToyTeacher(known_clips(args.seed), args.error_rate, args.answer_error_rate, seed=args.seed)
-    with (
-        TeacherServer(teacher, Faults(args.fault_rate, seed=args.seed), args.port) as server,
-        suppress(KeyboardInterrupt),
-    ):
-        sys.stdout.write(f"The toy teacher (no model: the toy world's ground truth) serves {server.base_url}\n")
-        sys.stdout.flush()
-        server.wait()
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())
