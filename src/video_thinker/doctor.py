@@ -18,7 +18,8 @@ from rich.table import Table
 
 from video_thinker.machine.finding import Finding, Status
 from video_thinker.machine.hardware import check_attention, check_gpus, check_patch_embedding, check_space
-from video_thinker.machine.media import check_decoders, check_temporal_positions
+from video_thinker.machine.media import check_decoders
+from video_thinker.machine.positions import check_positions
 from video_thinker.machine.software import check_deepspeed, check_packages, check_trainers
 
 COLORS: dict[Status, str] = {"ok": "green", "warning": "yellow", "bad": "red"}
@@ -32,7 +33,7 @@ CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
     check_deepspeed,
     check_space,
     check_patch_embedding,
-    check_temporal_positions,
+    check_positions,
 )
 
 

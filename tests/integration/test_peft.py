@@ -121,7 +121,7 @@ def logits(encoder: SampleEncoder, items_file: Path):
         with torch.no_grad():
             return model(
                 input_ids=torch.tensor([prompt.input_ids]),
-                mm_token_type_ids=torch.tensor([prompt.mm_token_type_ids]),
+                position_ids=prompt.position_ids[:, None],
                 **prompt.media,
             ).logits[0]
 

@@ -13,13 +13,15 @@ from types import SimpleNamespace
 import pytest
 import torch
 from packaging.requirements import Requirement
+from transformers import GenerationMixin
 
 from video_thinker import doctor
 from video_thinker.cli import main as cli
 from video_thinker.data import video
 from video_thinker.errors import DecodeError
-from video_thinker.machine import hardware, media, software
+from video_thinker.machine import hardware, media, positions, software
 from video_thinker.machine.finding import Finding, try_import
+from video_thinker.models import positions as released
 
 REPO = Path(__file__).parents[2]
 
@@ -218,23 +220,43 @@ def test_a_wrong_patch_embedding_is_bad(monkeypatch):
     assert finding.status == "bad" and "differ by" in finding.found
 
 
-def test_temporal_positions_follow_the_rule():
-    for seconds, positions in media.TEMPORAL_POSITIONS.items():
-        assert positions == [int(pair * seconds * 2 + 1e-9) for pair in range(media.NUM_GRIDS)]
-        assert media.temporal_positions(seconds) == positions
+def test_the_table_of_positions_follows_the_rule():
+    for seconds, steps in positions.TEMPORAL_POSITIONS.items():
+        assert steps == [int(pair * seconds * 2 + 1e-9) for pair in range(positions.NUM_PAIRS)]
+    assert positions.expected_positions(1.25) == [0, 1, 2, 4, 7, 9, 12, 14, 15, 16, 17, 18]
+
+
+def test_positions_here_are_fine():
+    (finding,) = positions.check_positions()
+    assert finding.status == "ok"
+
+
+def keep_transformers_rule(model):
+    """Leave a model as transformers 5 loads it."""
+
+
+def stand_still(self, outputs, model_kwargs, *args, **kwargs):
+    """Decode with a cache at the last position of the prompt."""
+    model_kwargs = GROW(self, outputs, model_kwargs, *args, **kwargs)
+    model_kwargs["position_ids"][..., -1] -= 1
+    return model_kwargs
+
+
+GROW = GenerationMixin._update_model_kwargs_for_generation
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    ("place", "wrong", "found"),
     [
-        lambda seconds: [2 * int(seconds) * pair for pair in range(6)],  # the step truncated first: transformers 4
-        lambda seconds: [0] * 6,  # transformers 5.3.0
+        ((released, "use_released_positions"), keep_transformers_rule, "asked for its positions"),
+        ((released.PositionRule, "_block"), lambda *_: torch.arange(6).expand(3, -1), "0.25 s"),
+        ((GenerationMixin, "_update_model_kwargs_for_generation"), stand_still, "given its positions"),
     ],
 )
-def test_wrong_temporal_positions_are_bad(monkeypatch, wrong):
-    monkeypatch.setattr(media, "temporal_positions", wrong)
-    (finding,) = media.check_temporal_positions()
-    assert finding.status == "bad" and "transformers" in finding.fix
+def test_wrong_positions_are_bad(monkeypatch, place, wrong, found):
+    monkeypatch.setattr(*place, wrong)
+    (finding,) = positions.check_positions()
+    assert finding.status == "bad" and found in finding.found and "transformers" in finding.fix
 
 
 def test_a_check_that_cannot_import_is_a_finding(monkeypatch):

@@ -1,4 +1,4 @@
-"""Decoders, and the temporal positions the model gives to what they decode."""
+"""Decoders: whether each gives the frames of their times."""
 
 from __future__ import annotations
 
@@ -7,18 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from video_thinker.machine.finding import Finding
-
-NUM_GRIDS = 6
-TEMPORAL_POSITIONS = {
-    0.25: [0, 0, 1, 1, 2, 2],
-    0.5: [0, 1, 2, 3, 4, 5],
-    0.7: [0, 1, 2, 4, 5, 7],
-    1.0: [0, 2, 4, 6, 8, 10],
-    1.25: [0, 2, 5, 7, 10, 12],
-    2.0: [0, 4, 8, 12, 16, 20],
-}
-"""Temporal positions of six pairs of frames by seconds per pair, relative to the first: floor(pair x seconds x 2), the
-rule of Qwen2.5-VL (arXiv 2502.13923, section 2.1.2) with its `tokens_per_second` = 2."""
 
 CLIP_FPS, CLIP_FRAMES = 8, 24
 
@@ -79,45 +67,3 @@ def check_decoders() -> Iterator[Finding]:
             else:
                 fix = "uninstall it, or set video_backend to one that works"
                 yield Finding(name, "bad" if role else "warning", wrong.replace(folder, "") + role, fix)
-
-
-def temporal_positions(second_per_grid: float) -> list[int]:
-    """Ask transformers for the temporal positions of `NUM_GRIDS` pairs of frames of one token each, from 0."""
-    import torch
-    from transformers import Qwen2_5_VLConfig, Qwen2_5_VLModel
-
-    tiny = {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 1, "num_key_value_heads": 1}
-    config = Qwen2_5_VLConfig(
-        text_config={**tiny, "num_hidden_layers": 1, "vocab_size": 8, "bos_token_id": None, "eos_token_id": None},
-        vision_config={"depth": 1, "hidden_size": 16, "num_heads": 1, "out_hidden_size": 16, "tokens_per_second": 2},
-        video_token_id=2,
-        image_token_id=1,
-        vision_start_token_id=3,
-    )
-    with torch.device("meta"):
-        model = Qwen2_5_VLModel(config)
-    ids = torch.tensor([[5, 3, *[2] * NUM_GRIDS, 4, 5]])
-    positions, _ = model.get_rope_index(
-        ids,
-        mm_token_type_ids=(ids == 2).long() * 2,
-        video_grid_thw=torch.tensor([[NUM_GRIDS, 2, 2]]),
-        second_per_grid_ts=torch.tensor([second_per_grid]),
-        attention_mask=torch.ones_like(ids),
-    )
-    temporal = positions[0, 0, 2 : 2 + NUM_GRIDS]
-    return [int(position - temporal[0]) for position in temporal]
-
-
-def check_temporal_positions() -> Iterator[Finding]:
-    """Compare the temporal positions of Qwen2.5-VL with a table worked out by hand."""
-    for seconds, wanted in TEMPORAL_POSITIONS.items():
-        found = temporal_positions(seconds)
-        if found != wanted:
-            yield Finding(
-                "temporal positions",
-                "bad",
-                f"{seconds:g} s per pair of frames gives {found}, not {wanted}: the model sees wrong times",
-                "pip install -U transformers",
-            )
-            return
-    yield Finding("temporal positions", "ok", f"right for {', '.join(f'{s:g}' for s in TEMPORAL_POSITIONS)} s per pair")

@@ -16,6 +16,7 @@ from video_thinker.data.annotations import load_samples
 from video_thinker.data.conversation import build_messages, build_target
 from video_thinker.errors import ConfigError
 from video_thinker.modeling import model_init_kwargs
+from video_thinker.models.layers import SHARE_PREFILL_LAYERS, SHARE_PREFIX_LAYERS, layer_kinds
 from video_thinker.planning.memory import trains_no_vision
 from video_thinker.planning.run import Policy, Run, Zero
 from video_thinker.planning.shapes import Adapter, ModelShape, load_shape, video_grid
@@ -242,13 +243,15 @@ def _with_rollouts(run: Run, values: dict[str, Any]) -> Run:
     if values["generation_batch_size"]:
         steps = max(1, values["generation_batch_size"] // (run.rows * run.gpus))
     beta, adapter = values["beta"], run.policy.adapter
-    share_prefill = values["share_prefill"] and values["ds3_gather_for_generation"]
+    kinds = layer_kinds(run.policy.shape.config)
+    share_prefix = values["share_prefix"] and kinds <= SHARE_PREFIX_LAYERS
+    share_prefill = values["share_prefill"] and values["ds3_gather_for_generation"] and kinds <= SHARE_PREFILL_LAYERS
     kind = "" if beta == 0 or values["use_peft"] else "model" if adapter is None else "adapter"
     return dataclasses.replace(
         run,
         rollout_rows=run.rows * steps,
         group=values["num_generations"],
-        share_prefix=values["share_prefix"] and not values["attn_implementation"].startswith("flash"),
+        share_prefix=share_prefix and not values["attn_implementation"].startswith("flash"),
         share_prefill=share_prefill,
         share_vision=values["share_vision"] and share_prefill and trains_no_vision(run.policy),
         reference=kind,

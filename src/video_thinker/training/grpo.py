@@ -290,6 +290,7 @@ class VideoGRPOTrainer(
             self._epochs_done = int(read_state(checkpoint).epoch or 0)
             saved = torch.load(checkpoint / f"rollouts_{self.args.process_index}.pt", map_location=self.args.device)
             self._step, self._buffered_inputs = saved["step"], saved["rollouts"]
+            _check_rollouts(checkpoint, self._buffered_inputs or [])
         return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
 
     def _check_enough_prompts(self) -> None:
@@ -350,6 +351,19 @@ class VideoGRPOTrainer(
             self._metrics[mode]["groups/all_wrong"].append(failed.float().mean().item())
             self._metrics[mode]["groups/mixed"].append((~solved & ~failed).float().mean().item())
         return rewards
+
+
+def _check_rollouts(checkpoint: Path, rollouts: list[dict[str, Any]]) -> None:
+    """Refuse rollouts of a version that numbered tokens in another way.
+
+    Raises:
+        ConfigError: they hold no positions.
+    """
+    if any("position_ids" not in media for batch in rollouts for media in batch["row_media"]):
+        raise ConfigError(
+            f"{checkpoint}: its rollouts hold no positions. It was written by a version of this package that numbered "
+            "tokens after a video otherwise; start the run anew, from the model it began with, in another output_dir."
+        )
 
 
 def main(argv: list[str]) -> int:

@@ -108,6 +108,6 @@ def _select_rows(model_kwargs: dict[str, Any], rows: torch.Tensor) -> dict[str, 
     for name, value in model_kwargs.items():
         if name == "position_ids" and value is not None:
             selected[name] = value.index_select(value.ndim - 2, rows)
-        elif isinstance(value, torch.Tensor) and name in ("attention_mask", "mm_token_type_ids"):
+        elif isinstance(value, torch.Tensor) and name == "attention_mask":
             selected[name] = value[rows]
     return selected

@@ -18,6 +18,7 @@ from trl.trainer.utils import pad
 
 from video_thinker.data.collate import merge_media
 from video_thinker.errors import ConfigError
+from video_thinker.models.layers import SHARE_PREFILL_LAYERS, SHARE_PREFIX_LAYERS, unshared_causes
 from video_thinker.models.positions import pad_positions
 from video_thinker.training.feature_cache import FeatureCache
 from video_thinker.training.modalities import find_vision_model
@@ -58,10 +59,17 @@ class SharingArguments:
 
     share_prefix: bool = field(
         default=True,
-        metadata={"help": "Score a prompt and its completions in one row; off where the attention cannot mask blocks."},
+        metadata={
+            "help": "Score a prompt and its completions in one row; off, with a warning, where the attention cannot "
+            "mask blocks and for models with layers other than full attention."
+        },
     )
     share_prefill: bool = field(
-        default=True, metadata={"help": "Read each prompt once when sampling, and drop completions that have ended."}
+        default=True,
+        metadata={
+            "help": "Read each prompt once when sampling, and drop completions that have ended; off, with a warning, "
+            "for models with layers that keep a running state (linear attention)."
+        },
     )
     share_vision: bool = field(
         default=True, metadata={"help": "Encode a video once per rollout if the tower and its merger are frozen."}
@@ -118,12 +126,16 @@ class SharingMixin:
         self._attention: str = self._backbone.config._attn_implementation
         self.shares_prefix: bool = self.args.share_prefix  # type: ignore[attr-defined]
         self.shares_prefill: bool = self.args.share_prefill  # type: ignore[attr-defined]
-        causes = self._find_unshared_generation()
+        config = self._backbone.config
+        causes = [*self._find_unshared_generation(), *unshared_causes(config, SHARE_PREFILL_LAYERS)]
         if self.shares_prefill and causes:
             self.shares_prefill = False
             logger.warning(
                 "share_prefill is off: %s; so is the sharing of a frozen tower's features", ", ".join(causes)
             )
+        if self.shares_prefix and (causes := list(unshared_causes(config, SHARE_PREFIX_LAYERS))):
+            self.shares_prefix = False
+            logger.warning("share_prefix is off: %s; rows are scored one by one", ", ".join(causes))
         if self.shares_prefix and self._attention == "sdpa":
             AttentionInterface.register("sdpa", packed_attention)
         if self.shares_prefix and self._attention not in SHARED_ATTENTION:
