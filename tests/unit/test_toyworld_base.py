@@ -7,7 +7,8 @@ import random
 import pytest
 import torch
 
-from video_thinker.toyworld import base, lessons
+from video_thinker.models.positions import PositionRule
+from video_thinker.toyworld import base, lessons, rows
 from video_thinker.toyworld.world import Clip, Span
 
 CLIP = Clip(
@@ -30,12 +31,12 @@ def processor():
 
 @pytest.fixture(scope="module")
 def rule(processor):
-    return base.PositionRule.from_config(base.init_model(processor, 0).config)
+    return PositionRule.from_config(base.init_model(processor, 0).config)
 
 
 @pytest.fixture
 def writer(processor):
-    return base.LessonWriter(processor, CountingBank(), base.Round(1, (3,), {"finds": 1.0}))
+    return rows.LessonWriter(processor, CountingBank(), rows.Round(1, (3,), {"finds": 1.0}))
 
 
 def test_a_lesson_is_what_the_chat_template_writes(processor, writer):
@@ -54,7 +55,7 @@ def test_a_lesson_is_what_the_chat_template_writes(processor, writer):
 def test_text_goes_on_behind_the_last_second(writer, rule):
     row = writer.write(lessons.finds(CLIP, random.Random(0)), random.Random(0))
     first, length = row.first_visual, len(row.ids) + 2
-    positions = base.position_ids(row, length, rule)
+    positions = rows.position_ids(row, length, rule)
     assert positions.shape == (3, length)
     assert positions[:, :first].tolist() == [list(range(first))] * 3
     assert positions[0, first : first + 5].tolist() == [first, first + 2, first + 4, first + 6, first + 8]
@@ -65,8 +66,8 @@ def test_text_goes_on_behind_the_last_second(writer, rule):
 
 def test_visual_tokens_are_labelled_with_their_second_and_their_segments_start(writer, rule):
     rng = random.Random(0)
-    rows = [writer.write(lessons.listing(CLIP, rng), rng), writer.write(lessons.bare_walk(CLIP, rng), rng)]
-    batch = base.collate(rows, writer.end, rule)
+    both = [writer.write(lessons.listing(CLIP, rng), rng), writer.write(lessons.bare_walk(CLIP, rng), rng)]
+    batch = rows.collate(both, writer.end, rule)
     assert batch["own_s"].tolist() == batch["bank_row"].tolist() == [0, 1, 2, 3, 4] * 2
     assert batch["start_s"].tolist() == [0, 1, 1, 1, 4] * 2
     assert batch["visual_row"].tolist() == [0] * 5 + [1] * 5
@@ -84,12 +85,41 @@ def test_only_what_follows_from_the_video_is_graded(writer, processor):
 
 
 def test_short_clips_are_the_beginnings_of_clips(processor):
-    plan = base.Round(1, (1, 2), {"listing": 1.0})
-    writer = base.LessonWriter(processor, CountingBank(), plan)
+    plan = rows.Round(1, (1, 2), {"listing": 1.0})
+    writer = rows.LessonWriter(processor, CountingBank(), plan)
     rng = random.Random(0)
-    rows = [writer.draw(rng) for _ in range(40)]
-    counts = {len(set(row.starts)) for row in rows}
-    assert counts == {1, 2} and all(row.starts[0] == 0 for row in rows)
+    drawn = [writer.draw(rng) for _ in range(40)]
+    assert {len(set(row.starts)) for row in drawn} == {1, 2}
+    assert all(row.starts[0] == 0 for row in drawn)
+
+
+def test_finding_looks_at_the_segment_that_is_asked_for(writer):
+    """The loss of the pointing head is low when it looks from each found time to the seconds of that time."""
+    row = writer.write(lessons.finds(CLIP, random.Random(0)), random.Random(0))
+    found = [place + 1 for place, _ in row.looks]
+    assert found == [i for i, weight in enumerate(row.weights) if weight > 0]
+    attention = torch.full((1, len(row.ids), len(row.ids)), 1e-4)
+    away = attention.clone()
+    for place, start_s in row.looks:
+        at = row.first_visual + torch.tensor([i for i, start in enumerate(row.starts) if start == start_s])
+        attention[0, place, at] = 1 / len(at)
+        away[0, place, row.first_visual + (start_s + 3) % 5] = 1.0
+    assert base.pointing_loss(attention, [row]) < 1e-3
+    assert base.pointing_loss(away, [row]) > 1
+
+
+def test_an_unclear_clip_has_no_segment_to_look_at(processor):
+    class Bank(CountingBank):
+        def unclear_rows(self, count: int, rng: random.Random) -> list[int]:
+            return [99] * count
+
+    rng = random.Random(0)
+    plan = rows.Round(1, (5,), {"finds": 1.0}, unclear=0.5)
+    drawn = [rows.LessonWriter(processor, Bank(), plan).draw(rng) for _ in range(60)]
+    unclear = [row for row in drawn if row.seconds[0] == 99]
+    assert 15 < len(unclear) < 45
+    assert all(not row.looks and set(row.seconds) == {99} for row in unclear)
+    assert all(row.looks for row in drawn if row not in unclear)
 
 
 def test_the_clock_is_better_off_with_the_time_in_the_tokens():

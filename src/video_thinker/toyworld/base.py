@@ -6,8 +6,10 @@
 2. The vision tower learns to tell color and place of single seconds, in the language model's word vectors.
 3. The tower is frozen and its output for every second kept; the language model learns the lessons of `lessons` on
    endless new clips put together from these seconds, in the rounds of `ROUNDS`. A throw-away head helps its first layer
-   to tell time (`Clock`).
+   to tell time (`Clock`), and one head of its second layer is shown where to look (`pointing_loss`).
 4. The trace tags, which no lesson holds, get new random vectors.
+
+About ten minutes on one core.
 
 Shapes: S seconds of video (one visual token each), H hidden size, B rows, L tokens, N visual tokens of all rows.
 """
@@ -18,35 +20,30 @@ import argparse
 import math
 import random
 import re
-import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 from transformers import (
-    PreTrainedTokenizerFast,
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
     Qwen2_5_VLProcessor,
 )
 
-from video_thinker.data.video import VideoSampling, load_video
 from video_thinker.models.positions import PositionRule
 from video_thinker.prompts import PROMPT_STYLES
 from video_thinker.toyworld import lessons
-from video_thinker.toyworld.lessons import Lesson
 from video_thinker.toyworld.questions import KINDS, PROBLEMS, ask, write_trace
-from video_thinker.toyworld.tokenizer import TRACE_TAGS, WORD_PATTERN, make_processor, train_tokenizer
-from video_thinker.toyworld.world import COLORS, CORNERS, PLACES, Clip, sample_clip, write_mp4
+from video_thinker.toyworld.rows import LessonWriter, Round, Row, collate
+from video_thinker.toyworld.seconds import SecondsBank, record_seconds, train_vision
+from video_thinker.toyworld.tokenizer import TRACE_TAGS, make_processor, train_tokenizer
+from video_thinker.toyworld.world import COLORS, PLACES, sample_clip
 
-SAMPLING = VideoSampling(fps=2.0, max_frames=20, min_pixels=28 * 28, max_pixels=28 * 28)
-NO_PLACE = -100  # what cross-entropy ignores
-PATCHES_PER_SECOND = 4  # 28 x 28 pixels are 2 x 2 patches, merged to one token
 MAX_SECONDS = 10  # more than any clip has
 
 
@@ -117,269 +114,6 @@ def init_model(processor: Qwen2_5_VLProcessor, seed: int) -> Qwen2_5_VLForCondit
     model.generation_config.eos_token_id = ends["eos_token_id"]
     model.generation_config.pad_token_id = ends["pad_token_id"]
     return model
-
-
-@dataclass
-class Seconds:
-    """Single seconds of real clips: `pixels` (S, 4, D) as the processor makes them, `colors` and `places` (S,).
-
-    A place of `NO_PLACE` is a corner.
-    """
-
-    pixels: torch.Tensor
-    colors: torch.Tensor
-    places: torch.Tensor
-
-
-def record_seconds(processor: Qwen2_5_VLProcessor, num_clips: int, seed: int) -> Seconds:
-    """Write clips to mp4 files, read them back, and cut them into labelled seconds.
-
-    Every second clip is shown with its blobs in the corners, which have no name. Otherwise the tower learns pairs of
-    color and place by heart, and mistakes the color where it has not seen it.
-    """
-    rng = random.Random(f"toyworld base {seed}")
-    pixels, colors, places = [], [], []
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "clip.mp4"
-        for number in range(num_clips):
-            clip = sample_clip(rng, "base")
-            if number % 2:
-                clip = replace(clip, spans=tuple(replace(s, place=rng.choice(list(CORNERS))) for s in clip.spans))
-            write_mp4(clip, path)
-            frames = load_video(path, SAMPLING).frames
-            inputs = processor.video_processor(videos=[frames], do_resize=False, return_tensors="pt")
-            pixels.append(inputs["pixel_values_videos"].view(clip.duration_s, PATCHES_PER_SECOND, -1))
-            for span in clip.spans:
-                place = list(PLACES).index(span.place) if span.place in PLACES else NO_PLACE
-                colors += [list(COLORS).index(span.color)] * (span.end_s - span.start_s)
-                places += [place] * (span.end_s - span.start_s)
-    return Seconds(torch.cat(pixels), torch.tensor(colors), torch.tensor(places))
-
-
-def unclear_seconds(seconds: Seconds, count: int, seed: int) -> torch.Tensor:
-    """Make seconds (S, 4, D) that show nothing to speak of: half are of one flat color, half show two moments at once.
-
-    Some lessons are about such a clip, and go on as if it were clear. A model that has never met one answers blank and
-    shuffled videos with noise, so that those controls would measure its confusion, not its guesses.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    shape = (-1, PATCHES_PER_SECOND, 3, 2, 14 * 14)  # color, frame of the pair, pixels of a patch
-    pixels = seconds.pixels.view(shape)
-    low, high = pixels.amin(), pixels.amax()
-    flat = torch.rand(count // 2, 1, 3, 1, 1, generator=generator) * (high - low) + low
-    first, second = (torch.randint(len(pixels), (count - count // 2,), generator=generator) for _ in range(2))
-    both = torch.stack([pixels[first, :, :, 0], pixels[second, :, :, 1]], dim=3)
-    return torch.cat([flat.expand(-1, *pixels.shape[1:]), both]).reshape(count, *seconds.pixels.shape[1:])
-
-
-def encode_seconds(model: Qwen2_5_VLForConditionalGeneration, pixels: torch.Tensor) -> torch.Tensor:
-    """Run the vision tower on seconds (S, 4, D): one visual token each, (S, H). Seconds do not see one another."""
-    grid = torch.tensor([[len(pixels), 2, 2]])
-    return model.model.visual(pixels.flatten(0, 1), grid_thw=grid).pooler_output
-
-
-def train_vision(
-    model: Qwen2_5_VLForConditionalGeneration,
-    word_ids: Sequence[list[int]],
-    seconds: Seconds,
-    steps: int,
-    seed: int,
-    batch_size: int = 128,
-) -> None:
-    """Teach the tower color and place, then bring its output to the scale of the text embeddings.
-
-    The output for a second is to point to the vectors of its words, as in CLIP: "red", "left". `word_ids` are the ids
-    of the colors and of the places.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    vectors = model.get_input_embeddings().weight.detach()
-    classes = [4 * nn.functional.normalize(vectors[ids], dim=1) for ids in word_ids]
-    parameters = list(model.model.visual.parameters())
-    optimizer = torch.optim.AdamW(parameters, lr=2e-3, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps)
-    for step in range(steps):
-        rows = torch.randint(len(seconds.pixels), (batch_size,), generator=generator)
-        features = encode_seconds(model, seconds.pixels[rows])
-        loss = sum(
-            nn.functional.cross_entropy(features @ words.T, labels[rows])
-            for words, labels in zip(classes, (seconds.colors, seconds.places), strict=True)
-        )
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        schedule.step()
-        if step % 50 == 0 or step == steps - 1:
-            print(f"vision {step} loss {loss.item():.4f}", flush=True)  # noqa: T201
-    with torch.no_grad():
-        features = encode_seconds(model, seconds.pixels[:512])
-        last = model.model.visual.merger.mlp[-1]
-        wanted = 2 * model.get_input_embeddings().weight.norm(dim=-1).mean()
-        scale = wanted / features.norm(dim=-1).mean()
-        last.weight.mul_(scale)
-        last.bias.mul_(scale)
-    model.model.visual.requires_grad_(False)
-
-
-class SecondsBank:
-    """Visual tokens of real seconds by color and place; clips are put together from them."""
-
-    def __init__(self, model: Qwen2_5_VLForConditionalGeneration, seconds: Seconds, seed: int = 0) -> None:
-        """Encode every second once, and some unclear ones."""
-        pixels = torch.cat([seconds.pixels, unclear_seconds(seconds, 1000, seed)])
-        self._unclear = range(len(seconds.pixels), len(pixels))
-        with torch.no_grad():
-            self.tokens_SH = torch.cat([encode_seconds(model, part) for part in pixels.split(512)])
-        self._rows: dict[tuple[str, str], list[int]] = defaultdict(list)
-        for row, (color, place) in enumerate(zip(seconds.colors.tolist(), seconds.places.tolist(), strict=True)):
-            if place != NO_PLACE:
-                self._rows[list(COLORS)[color], list(PLACES)[place]].append(row)
-
-    def rows(self, clip: Clip, rng: random.Random) -> list[int]:
-        """One second of the bank for each second of the clip."""
-        return [
-            rng.choice(self._rows[span.color, span.place])
-            for span in clip.spans
-            for _ in range(span.end_s - span.start_s)
-        ]
-
-    def unclear_rows(self, count: int, rng: random.Random) -> list[int]:
-        """Rows of a clip that shows nothing: one flat color throughout, or mixed moments throughout."""
-        half = len(self._unclear) // 2
-        if rng.random() < 0.5:
-            return [rng.choice(self._unclear[:half])] * count
-        return rng.choices(self._unclear[half:], k=count)
-
-
-class WordEncoder:
-    """The tokenizer with a memory: lessons repeat a few hundred words."""
-
-    def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
-        """Wrap `tokenizer`."""
-        self._tokenizer = tokenizer
-        self._memory: dict[str, list[int]] = {}
-
-    def __call__(self, text: str) -> list[int]:
-        """Encode text without special tokens."""
-        ids: list[int] = []
-        for word in re.findall(WORD_PATTERN, text):
-            if word not in self._memory:
-                self._memory[word] = self._tokenizer(word, add_special_tokens=False).input_ids
-            ids += self._memory[word]
-        return ids
-
-
-@dataclass
-class Row:
-    """One lesson as ids, with the weight of each id in the loss.
-
-    `skills` names the graded pieces, `piece_of` says which of them an id belongs to (-1: none). `first_visual` is the
-    place of the first visual token; `seconds` are the bank's rows for them, and `starts` the second in which the
-    segment of each begins. `looks` are the places from which a segment is to be found, each with the second in which
-    that segment begins.
-    """
-
-    ids: list[int]
-    weights: list[float]
-    piece_of: list[int]
-    skills: list[str]
-    first_visual: int
-    seconds: list[int]
-    starts: list[int]
-    looks: list[tuple[int, int]] = field(default_factory=list)
-
-    def add(self, ids: list[int], skill: str = "") -> None:
-        """Append ids; those with a skill are graded. The weight of a piece is the square root of its length."""
-        self.ids += ids
-        self.weights += [len(ids) ** -0.5 if skill else 0.0] * len(ids)
-        self.piece_of += [len(self.skills) if skill else -1] * len(ids)
-        self.skills += [skill] if skill else []
-
-
-class LessonWriter:
-    """Draw lessons and write them as token ids in the chat format."""
-
-    def __init__(self, processor: Qwen2_5_VLProcessor, bank: SecondsBank, plan: Round) -> None:
-        """Keep what is needed to write."""
-        self.encode = WordEncoder(processor.tokenizer)
-        ids = processor.tokenizer.convert_tokens_to_ids
-        self.start, self.end, self.pad = ids("<|im_start|>"), ids("<|im_end|>"), ids("<|video_pad|>")
-        self.vision = ids("<|vision_start|>"), ids("<|vision_end|>")
-        self.bank, self.plan = bank, plan
-
-    def draw(self, rng: random.Random) -> Row:
-        """Draw one lesson to learn from, now and then about an unclear clip."""
-        row = self.draw_clear(rng, "base")
-        if rng.random() < self.plan.unclear:
-            row.seconds, row.looks = self.bank.unclear_rows(len(row.seconds), rng), []
-        return row
-
-    def draw_clear(self, rng: random.Random, split: str) -> Row:
-        """Draw one lesson about a clear clip."""
-        kind = rng.choices(list(self.plan.mix), list(self.plan.mix.values()))[0]
-        clip = sample_clip(rng, split)
-        clip = replace(clip, spans=clip.spans[: rng.choice(self.plan.num_segments)])
-        return self.write(getattr(lessons, kind)(clip, rng), rng)
-
-    def write(self, lesson: Lesson, rng: random.Random) -> Row:
-        """Write a lesson in Qwen's chat format, the video first."""
-        newline = self.encode("\n")
-        head = [self.start, *self.encode("user"), *newline, self.vision[0]]
-        starts = [span.start_s for span in lesson.clip.spans for _ in range(span.end_s - span.start_s)]
-        row = Row([], [], [], [], len(head), self.bank.rows(lesson.clip, rng), starts)
-        row.add([*head, *[self.pad] * len(starts), self.vision[1]])
-        row.add([*self.encode(lesson.user), self.end, *newline, self.start, *self.encode("assistant"), *newline])
-        # A piece is cut at a word that begins with a space, as the tokenizer would cut the whole text.
-        for i, (ids, skill) in enumerate(self._cut(lesson)):
-            is_last = i == len(lesson.pieces) - 1
-            if skill == "find":
-                span = next(span for span in lesson.clip.spans if lessons.write_time(span) == lesson.pieces[i].text)
-                row.looks += [(len(row.ids) - 1 + n, span.start_s) for n in range(len(ids))]
-            row.add(ids + [self.end] * (is_last and lesson.ends), skill)
-        return row
-
-    def _cut(self, lesson: Lesson) -> list[tuple[list[int], str]]:
-        """Encode the pieces; a space at the end of one goes to the next word, as in the text as a whole."""
-        cut, carried = [], ""
-        for piece in lesson.pieces:
-            text = carried + piece.text
-            carried = " " if text.endswith(" ") else ""
-            cut.append((self.encode(text[: len(text) - len(carried)]), piece.graded))
-        return cut
-
-
-def position_ids(row: Row, length: int, rule: PositionRule) -> torch.Tensor:
-    """Positions (3, L) of a row padded to `length`, which has one video of a pair of frames per second."""
-    types = torch.zeros(length, dtype=torch.long)
-    types[row.first_visual : row.first_visual + len(row.seconds)] = 2
-    return rule.prompt_positions(types, None, torch.tensor([[len(row.seconds), 2, 2]]), torch.tensor([1.0]))
-
-
-def collate(rows: Sequence[Row], pad_id: int, rule: PositionRule) -> dict[str, torch.Tensor]:
-    """Pad on the right. Causal attention needs no mask there, since padding has no weight in the loss.
-
-    Returns:
-        `ids`, `weights` and `piece_of` (B, L), `positions` (3, B, L); and of the N visual tokens of all rows, one after
-        the other, `visual_row` and `visual_place` in these, `bank_row`, `own_s` and `start_s`.
-    """
-    length = max(len(row.ids) for row in rows)
-    batch = {
-        "ids": torch.full((len(rows), length), pad_id),
-        "weights": torch.zeros(len(rows), length),
-        "piece_of": torch.full((len(rows), length), -1),
-        "positions": torch.stack([position_ids(row, length, rule) for row in rows], dim=1),
-        "visual_row": torch.tensor([i for i, row in enumerate(rows) for _ in row.seconds]),
-        "own_s": torch.cat([torch.arange(len(row.seconds)) for row in rows]),
-        "start_s": torch.tensor([start_s for row in rows for start_s in row.starts]),
-        "bank_row": torch.tensor([second for row in rows for second in row.seconds]),
-    }
-    first = torch.tensor([row.first_visual for row in rows])
-    batch["visual_place"] = first[batch["visual_row"]] + batch["own_s"]
-    for i, row in enumerate(rows):
-        batch["ids"][i, : len(row.ids)] = torch.tensor(row.ids)
-        batch["weights"][i, : len(row.ids)] = torch.tensor(row.weights)
-        batch["piece_of"][i, : len(row.ids)] = torch.tensor(row.piece_of)
-    return batch
 
 
 class Clock(nn.Module):
@@ -504,17 +238,6 @@ def _backward(
     return total
 
 
-@dataclass(frozen=True)
-class Round:
-    """Steps, of how many segments the clips may be, the share of each kind of lesson, and that of unclear clips."""
-
-    steps: int
-    num_segments: Sequence[int]
-    mix: dict[str, float]
-    unclear: float = 0.0
-
-
-# Walks come bare first: among other text from the start, finding is not learned.
 ROUNDS = (
     Round(550, (1, 2, 3, 4, 5), {"bare_walk": 0.65, "finds": 0.2, "listing": 0.15}),
     Round(300, (5,), {"walk": 0.8, "listing": 0.1, "direct": 0.1}, unclear=0.1),

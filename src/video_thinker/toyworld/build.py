@@ -41,10 +41,10 @@ def plan_questions(num_questions: int) -> list[tuple[str, str, int]]:
     of six.
     """
     plan = [
-        (kind, color, (number + shift) % NUM_OPTIONS)
+        (kind, QUESTION_COLORS[(turn + k) % NUM_OPTIONS], (turn + 2 * k + shift) % NUM_OPTIONS)
         for shift in range(NUM_OPTIONS)
-        for number, color in enumerate(QUESTION_COLORS)
-        for kind in KINDS
+        for turn in range(NUM_OPTIONS)
+        for k, kind in enumerate(KINDS)
     ]
     return [plan[i % len(plan)] for i in range(num_questions)]
 
