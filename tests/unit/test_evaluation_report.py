@@ -301,7 +301,7 @@ def test_run_folders_are_only_read(media_root, tmp_path):
 
 
 def test_half_of_a_surrogate_pair_does_not_stop_the_report(tmp_path):
-    items_file = write_items(tmp_path / "items.jsonl", [make_item("q0", data_source="\ud83d")])
+    items_file = write_items(tmp_path / "items.jsonl", [make_item("q0")])
     run = write_eval_run(tmp_path / "one", items_file, {"id": []})
     row = json.dumps({"problem_id": "q0", "completion": "half \ud83d <answer>D</answer>"})
     (run / "predictions" / "id.jsonl").write_text(row + "\n")

@@ -136,7 +136,8 @@ def test_findings_are_cut_with_their_number(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("arguments", [[], ["--list"], ["mlvu", "--list"]])
-def test_the_list_of_benchmarks(capsys, arguments):
+def test_the_list_of_benchmarks(capsys, monkeypatch, arguments):
+    monkeypatch.setenv("COLUMNS", "200")
     assert main(arguments) == 0
     lines = capsys.readouterr().out.splitlines()
     for name, benchmark in BENCHMARKS.items():
