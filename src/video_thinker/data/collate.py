@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch.utils.data import get_worker_info
+from transformers import TrainerCallback
 
 from video_thinker.data.conversation import build_target
 from video_thinker.data.encode import EncodedPrompt, SampleEncoder, merge_media
@@ -17,7 +18,7 @@ from video_thinker.schema import VideoSample
 IGNORE_INDEX = -100
 
 
-class PromptCollator:
+class PromptCollator(TrainerCallback):
     """Rows of prompts for GRPO: in a data worker, each distinct sample is encoded once, as `row["encoded"]`.
 
     TRL's sampler gives a batch as often as its rollout is used, and looks at the first of them only; the others are
@@ -33,14 +34,24 @@ class PromptCollator:
     def __init__(self, encoder: SampleEncoder, max_length: int | None = None, repeats: int = 1) -> None:
         """See the class."""
         self.encoder, self.max_length, self.repeats = encoder, max_length, repeats
+        self.num_skipped = 0
+        """Batches of the epoch that a continued run does not see again."""
         self._num_calls = 0
+        self._epoch_began = False
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Count from the first batch again; only the epoch in which a run goes on leaves some out."""
+        if self._epoch_began:
+            self.num_skipped = 0
+        self._epoch_began = True
 
     def __call__(self, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """Encode the prompts of rows `{"sample": VideoSample, …}` if this batch is the one that is looked at."""
         worker = get_worker_info()
         if worker is None:
             return list(rows)
-        batch_number = self._num_calls * worker.num_workers + worker.id  # batches are dealt to the workers in turn
+        # Batches are dealt to the workers in turn.
+        batch_number = self.num_skipped + self._num_calls * worker.num_workers + worker.id
         self._num_calls += 1
         if batch_number % self.repeats:
             return list(rows)

@@ -53,8 +53,11 @@ class EncodedPrompt:
     media: dict[str, torch.Tensor] = field(default_factory=dict)
     duration_s: float | None = None
 
-    def to(self, device: torch.device) -> EncodedPrompt:
-        """Bring the media to a device."""
+    def on_device(self, device: torch.device) -> EncodedPrompt:
+        """Bring the media to a device.
+
+        (Not called `to`: accelerate's data loader would call that for each row, and copy what rows of a prompt share.)
+        """
         return replace(self, media={name: value.to(device) for name, value in self.media.items()})
 
 

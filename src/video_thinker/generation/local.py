@@ -16,9 +16,10 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
+from peft import PeftModel
 from transformers import GenerationConfig, LogitsProcessorList, ProcessorMixin, StoppingCriteriaList
 
-from video_thinker.data.encode import EncodedPrompt, merge_media
+from video_thinker.data.encode import EncodedPrompt
 from video_thinker.generation.engine import Sampled, Sampling
 from video_thinker.models import compat
 from video_thinker.models.loading import vision_token_ids
@@ -61,7 +62,7 @@ class LocalEngine:
         processor: The model's.
         open_model: Makes the model that holds the weights ready for `generate`, as a context; by default it is so.
         features: Computes a frozen tower's features once per prompt; they are left with the prompts' media.
-        share_prompts: Read each distinct prompt once. Where `find_unshared` names an option, it must be false.
+        share_prompts: Read each distinct prompt once, unless `find_unshared` names an option of the sampling.
         end_token_ids: Tokens that end a completion; by default those of the model and of its tokenizer.
         pad_to_multiple_of: Pad the prompts so.
     """
@@ -99,17 +100,17 @@ class LocalEngine:
     ) -> list[Sampled]:
         """Draw completions; see `Engine`."""
         config = self.generation_config(sampling)
-        rows = list(range(len(prompts))) if self.share_prompts else list(prompt_index)
+        shares_prompts = self.share_prompts and not find_unshared(sampling.options)
+        rows = list(range(len(prompts))) if shares_prompts else list(prompt_index)
         with self.open_model(self._model) as model, torch.no_grad(), _own_settings_only(model):
             device = model.device
             uses_features = self.features is not None and self.features.is_used
             if uses_features:
                 self.features.add(model, [prompt.media for prompt in prompts])  # type: ignore[union-attr]
             inputs = pad_prompts([prompts[row] for row in rows], self.tokenizer.pad_token_id, self.pad_to_multiple_of)
-            media = merge_media([prompts[row].media for row in rows])
             inputs = {name: value.to(device) for name, value in inputs.items()}
-            inputs |= model_media(media, device, uses_features)
-            if self.share_prompts:
+            inputs |= model_media([prompts[row].media for row in rows], device, uses_features)
+            if shares_prompts:
                 index = torch.as_tensor(prompt_index, device=device)
                 inputs["custom_generate"] = functools.partial(sample_groups, row_prompts=index)
             sequences = model.generate(**inputs, generation_config=config)
@@ -165,11 +166,15 @@ def pad_prompts(
 @contextmanager
 def _own_settings_only(model: Any) -> Iterator[None]:
     """Keep `generate` from filling what is left open from the checkpoint (Qwen2.5-VL ships a repetition penalty)."""
-    shipped, model.generation_config = model.generation_config, GenerationConfig()
+    owners = [model, *([model.get_base_model()] if isinstance(model, PeftModel) else [])]
+    shipped = [owner.generation_config for owner in owners]
+    for owner in owners:
+        owner.generation_config = GenerationConfig()
     try:
         yield
     finally:
-        model.generation_config = shipped
+        for owner, config in zip(owners, shipped, strict=True):
+            owner.generation_config = config
 
 
 def sample_groups(

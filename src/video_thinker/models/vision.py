@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from video_thinker.data.encode import MEDIA_FIELDS
+from video_thinker.data.encode import FEATURE_FIELDS, PIXEL_FIELDS, merge_media
 from video_thinker.models.feature_cache import FeatureCache
 from video_thinker.models.tower_calls import find_vision_model
 
@@ -99,14 +99,16 @@ def _encode(backbone: Any, kind: str, pixels: torch.Tensor, grid_thw: torch.Tens
     return encoded
 
 
-def model_media(media: Media, device: torch.device, use_features: bool) -> dict[str, Any]:
-    """Write a batch's media as arguments of the model's forward: features in place of pixels, or pixels alone."""
-    moved = {name: value.to(device) for name, value in media.items() if use_features or name in MEDIA_FIELDS}
+def model_media(parts: Sequence[Media], device: torch.device, use_features: bool) -> dict[str, Any]:
+    """Write the media of several prompts as arguments of a forward: features in place of pixels, or pixels alone."""
+    left_out = PIXEL_FIELDS if use_features else frozenset(FEATURE_FIELDS)
+    kept = [{name: value for name, value in part.items() if name not in left_out} for part in parts]
+    moved = {name: value.to(device) for name, value in merge_media(kept).items()}
     if not use_features:
         return moved
     encoded = {}
-    for kind, (pixels, _) in KINDS.items():
-        if moved.pop(pixels, None) is not None:
+    for kind in KINDS:
+        if f"{kind}_features" in moved:
             deepstack = moved.pop(f"{kind}_deepstack", None)
             encoded[kind] = SimpleNamespace(
                 pooler_output=[moved.pop(f"{kind}_features")],

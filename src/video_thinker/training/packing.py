@@ -27,7 +27,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from video_thinker.data.encode import EncodedPrompt, merge_media
+from video_thinker.data.encode import EncodedPrompt
 from video_thinker.models import compat
 from video_thinker.models.positions import continue_positions
 from video_thinker.models.tower_calls import find_vision_model
@@ -83,7 +83,7 @@ class PackedGroups:
     shift_labels: torch.Tensor
     token_index: torch.Tensor
     token_mask: torch.Tensor
-    media: Media
+    media: list[Media]
 
     def unpack(self, values: torch.Tensor) -> torch.Tensor:
         """Bring values of packed positions (R, L) back to rows (B, C); zero where there is no token."""
@@ -163,7 +163,7 @@ def pack_groups(
         shift_labels=padded("labels", -100),
         token_index=token_index,
         token_mask=token_mask,
-        media=merge_media([prompts[prompt_index[group[0]]].media for group in groups]),
+        media=[prompts[prompt_index[group[0]]].media for group in groups],
     )
 
 

@@ -51,6 +51,14 @@ class Rollout:
         """The sample of each row, of all rows or of those given."""
         return [self.samples[number] for number in (self.prompt_index if prompt_index is None else prompt_index)]
 
+    def drop_unused(self, prompt_index: torch.Tensor) -> None:
+        """Keep the prompts of some rows (B,) alone; their numbers in `prompt_index` are brought up to date in place."""
+        used = sorted(set(prompt_index.tolist()))
+        new = {old: number for number, old in enumerate(used)}
+        self.prompts, self.samples = [self.prompts[i] for i in used], [self.samples[i] for i in used]
+        self.prompt_index = [new[old] for old in prompt_index.tolist()]
+        prompt_index.copy_(torch.tensor(self.prompt_index))
+
     def joined(self, other: Rollout) -> Rollout:
         """Hold the prompts of both; those of `other` are numbered from `len(self.prompts)` on. The rows stay."""
         return Rollout([*self.prompts, *other.prompts], [*self.samples, *other.samples], self.prompt_index)
@@ -104,9 +112,11 @@ def load_rollout(checkpoint: Path, rank: int, device: torch.device) -> tuple[int
     """
     with torch.serialization.safe_globals([Rollout, EncodedPrompt, VideoSample, Segment, Media]):
         state = torch.load(checkpoint / f"rollouts_{rank}.pt", map_location=device, weights_only=True)
+    if "rollout" not in state and state["rollouts"] is None:
+        return state["step"], None, None
     if "rollout" not in state:
         raise CheckpointError(
-            f"{checkpoint}: its rollouts are those of an earlier version of this package, which numbered tokens "
-            "after a video otherwise; start the run anew, from the model it began with, in another output_dir."
+            f"{checkpoint}: its rollouts are those of an earlier version of this package and cannot be used; start the "
+            "run anew, from the model it began with, in another output_dir."
         )
     return state["step"], state["batches"], state["rollout"]

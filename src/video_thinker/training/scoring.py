@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from video_thinker.data.encode import EncodedPrompt, merge_media
+from video_thinker.data.encode import EncodedPrompt
 from video_thinker.models import compat
 from video_thinker.models.layers import SHARE_PREFIX_LAYERS, unshared_causes
 from video_thinker.models.positions import continue_positions, pad_positions
@@ -159,7 +159,7 @@ class Scorer:
             return *self._packed(model, rows, kwargs.get("compute_entropy", False)), None
         device = rows.input_ids.device
         prompts = [rows.prompts[number] for number in rows.prompt_index]
-        media = model_media(merge_media([prompt.media for prompt in prompts]), device, self._features.is_used)
+        media = model_media([prompt.media for prompt in prompts], device, self._features.is_used)
         places = [
             torch.cat([prompt.position_ids, continue_positions(prompt.position_ids, rows.completion_length)], dim=1)
             for prompt in prompts

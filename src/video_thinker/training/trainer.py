@@ -120,7 +120,7 @@ class VideoGRPOTrainer(GRPOTrainer):
             backbone,
             self.accelerator.autocast,
             cache=FeatureCache(args.feature_cache_dir, args.feature_cache_gib) if args.feature_cache_dir else None,
-            enabled=args.share_vision and shares_prompts,
+            enabled=args.share_vision and shares_prompts and engine is None,
         )
         self.engine = engine or LocalEngine(
             encoder.processor,
@@ -140,6 +140,15 @@ class VideoGRPOTrainer(GRPOTrainer):
             agree=self._largest,
             on_packed=self.performance.meter.expect_packed,
         )
+        chunk = chunk_size(args.per_device_train_batch_size, args.num_generations)
+        if self.scorer.shares_prefix and chunk < min(args.per_device_train_batch_size, args.num_generations):
+            logger.warning(
+                "per_device_train_batch_size=%d and num_generations=%d: only %d rows of a prompt stay together, so "
+                "less is shared; take one that divides the other",
+                args.per_device_train_batch_size,
+                args.num_generations,
+                chunk,
+            )
         if self.scorer.shares_prefix:
             use_packed_attention(self.model, self.ref_model)
         if is_peft_model(self.model) and REFERENCE_ADAPTER in self.model.peft_config:
@@ -154,6 +163,8 @@ class VideoGRPOTrainer(GRPOTrainer):
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> Batch:
         """Sample and reward a batch; replace its groups of equal rewards, if the configuration says so."""
+        self._rollouts.pop(self.model.training, None)  # its pixels make room
+        self._rollouts.pop(False, None)
         now = self._roll_out(inputs)
         if not self.model.training:
             self._rollouts[False] = now.rollout
@@ -175,6 +186,7 @@ class VideoGRPOTrainer(GRPOTrainer):
         rows = [{**row, "duration_s": duration} for row, duration in zip(inputs, durations, strict=True)]
         with self._scoring(rollout.prompts, rollout.prompt_index):
             batch: Batch = super()._generate_and_score_completions(rows)
+        del self._rollout
         batch["prompt_index"] = torch.tensor(rollout.prompt_index, device=self.accelerator.device)
         return Round(batch, rollout, self._rewards)
 
@@ -185,7 +197,7 @@ class VideoGRPOTrainer(GRPOTrainer):
             raise encoded
         if encoded is None:
             encoded = self.encoder.encode_prompt(row["sample"], self.args.max_prompt_length)
-        return encoded.to(self.accelerator.device)
+        return encoded.on_device(self.accelerator.device)
 
     def _tokenize_prompts(self, prompts: list[Any]) -> tuple[list[list[int]], None, dict[str, Any]]:
         """Prompts as the encoder made them, one per row."""
@@ -257,6 +269,7 @@ class VideoGRPOTrainer(GRPOTrainer):
             agree=self._largest,
             pad_token_id=compat.tokenizer_of(self).pad_token_id,
         )
+        now.rollout.drop_unused(now.batch["prompt_index"])
         now.batch["num_items_in_batch"] = self.accelerator.gather(now.batch["completion_mask"].sum()).sum()
         for name, value in metrics.items():
             compat.metrics_of(self)[name].append(value)
@@ -404,13 +417,17 @@ class VideoGRPOTrainer(GRPOTrainer):
     def get_train_dataloader(self) -> Any:
         """TRL's; its workers encode the prompts ahead, and leave SIGTERM to their parent."""
         repeats = self.args.steps_per_generation * self.num_iterations
+        if self.args.dataloader_persistent_workers:
+            repeats = 1  # such workers do not learn when an epoch begins, so each batch is encoded
         self.data_collator = PromptCollator(self.encoder, self.args.max_prompt_length, repeats)
+        self.data_collator.num_skipped = compat.read_buffered_rollout(self)[0]
+        self.add_callback(self.data_collator)
         return leave_sigterm_to_parent(super().get_train_dataloader())
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
         """TRL's; its workers encode the prompts ahead."""
         self.data_collator = PromptCollator(self.encoder, self.args.max_prompt_length)
-        return super().get_eval_dataloader(eval_dataset)
+        return leave_sigterm_to_parent(super().get_eval_dataloader(eval_dataset))
 
     def _get_train_sampler(self, dataset: Any = None) -> Any:
         """TRL's, which draws each epoch's order from one generator: the epochs that are over are drawn again."""
@@ -427,6 +444,8 @@ class VideoGRPOTrainer(GRPOTrainer):
         """Write `checkpoint-N` aside, with the rollouts that are still to be used, and move it into place."""
         with self.staging.checkpoint(self, Path(self._get_output_dir(trial))) as staged:
             super()._save_checkpoint(model, trial)
+            if self.args.save_only_model:
+                return
             generate_every = self.args.steps_per_generation * self.num_iterations
             save_rollout(
                 staged,

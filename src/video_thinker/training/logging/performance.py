@@ -170,6 +170,7 @@ class Performance(TrainerCallback):
             with self._counting(trainer.model, getattr(trainer, "ref_model", None)):
                 yield
         finally:
+            self.timeline.stop()
             for name in wrappers:
                 delattr(trainer, name)
 

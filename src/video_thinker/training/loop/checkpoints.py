@@ -153,7 +153,7 @@ class Staging:
                     state.save_to_json(str(staged / STATE))
                 write_manifest(staged)
         except Exception as error:
-            raise _explain(error, staged, output_dir) from error
+            raise _explain(error, staged, output_dir, args.should_save) from error
         finally:
             self.folder = None
         if args.should_save:
@@ -165,8 +165,9 @@ class Staging:
         trainer.accelerator.wait_for_everyone()
 
 
-def _explain(error: Exception, staged: Path, output_dir: Path) -> CheckpointError:
-    shutil.rmtree(staged, ignore_errors=True)
+def _explain(error: Exception, staged: Path, output_dir: Path, remove: bool) -> CheckpointError:
+    if remove:
+        shutil.rmtree(staged, ignore_errors=True)
     free_gib = shutil.disk_usage(output_dir).free / 2**30
     last = next((c for c in list_checkpoints(output_dir) if find_damage(c) is None), None)
     kept = f"the last complete one is {last}" if last else "there is no earlier one"
