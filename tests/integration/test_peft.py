@@ -289,8 +289,8 @@ def test_dropout_does_not_hide_a_blind_model(stage, grpo_config, config, sft_dir
     monkeypatch.setattr(SFTCollator, "__call__", lambda self, rows: blank_media(original(self, rows)))
     encode = SampleEncoder.encode_prompt
 
-    def encode_blind(self, sample):
-        prompt = encode(self, sample)
+    def encode_blind(self, sample, *limit):
+        prompt = encode(self, sample, *limit)
         return dataclasses.replace(prompt, media=blank_media(prompt.media))
 
     monkeypatch.setattr(SampleEncoder, "encode_prompt", encode_blind)

@@ -181,7 +181,7 @@ def test_greedy_tokens_with_and_without_a_cache_are_equal(backend, sample):
 def test_the_loss_covers_the_trace_and_the_end_of_turn_and_the_trace_comes_back(backend, sample, monkeypatch):
     encoder = backend.encoder
     video = frames_at(CLIPS[22], encoder.resize_factor, 1, 2)
-    monkeypatch.setattr(encoder, "encode_prompt", lambda sample: encoder.encode_frames(sample, [video]))
+    monkeypatch.setattr(encoder, "encode_prompt", lambda sample, *_: encoder.encode_frames(sample, [video]))
     short = dataclasses.replace(sample, process="<think>no</think>")
     batch = SFTCollator(encoder)([{"sample": one} for one in (sample, short)])
     tokenizer = encoder.processor.tokenizer
