@@ -23,6 +23,7 @@ from video_thinker.scoring.mentions import (
     joins,
     leads,
     mentions_in,
+    only_one_left,
     ruled_in,
 )
 from video_thinker.scoring.numbers import is_same_quantity, read_quantity
@@ -79,13 +80,27 @@ _EXPLANATION = re.compile(
 )
 
 _RETRACTED = re.compile(
-    r"\b(?:no,? wait|wait|actually|i mean|i meant|correction|sorry|oops|scratch that)\b|[?.!,] ?no[,.!] |不对",
+    r"\b(?:no,? wait|wait|actually|i mean|i meant|correction|sorry|oops|scratch that)\b|[?.!,;\u2026-] ?no(?:[,.!]|(?= \(?[A-Z]\b)) ?|不对",
     re.IGNORECASE,
 )
 _BETWEEN = re.compile(
     r"\s*(?:[,;/|&+\n>]|->|\b(?:(?:and|or)(?: maybe| perhaps| also)?|vs|also)\b|[和或与])\s*", re.IGNORECASE
 )
 _EXCEPT = re.compile(r"\b(?:anything|everything|all|any|nothing|every option)\s*$", re.IGNORECASE)
+
+# "I cannot tell whether it is oil" says nothing about oil.
+_LEFT_OPEN = re.compile(
+    r"\b(?:whether|if|unsure|unclear|not sure|not certain|don't know|do not know|cannot|can't|can not|couldn't|unable)\b"
+    r"[^.;:,\n]{0,60}\Z",
+    re.IGNORECASE,
+)
+# Words that name one more option beside another: before it ("but also A") and after it ("A is possible too").
+_ALSO_BEFORE = re.compile(r"\b(?:but also|otherwise|or else|if not|alternatively|not excluded|unless)\b", re.IGNORECASE)
+_ALSO_AFTER = re.compile(
+    r"[)\].,]{0,2} ?(?:is|are|could|can|may|might|would|seems)\b(?! (?:not|never|no longer)\b)[\w ]{0,20}?"
+    r"\b(?:also|too|as well|possible|plausible|equally)\b",
+    re.IGNORECASE,
+)
 
 _MAX_CLAIM_CHARS = 400
 
@@ -169,7 +184,8 @@ def _stated(text: str, options: Options) -> _Reading:
     chosen: _Reading = _Nothing.NONE
     start = len(text)
     for match in reversed(matches):
-        if RULED_OUT_BEFORE.search(text[max(0, match.start() - 20) : match.start()]):
+        before = text[max(0, match.start() - 80) : match.start()]
+        if RULED_OUT_BEFORE.search(before[-20:]) or _LEFT_OPEN.search(before):
             continue
         reading = _read_claim_text(_rest_of_claim(text, match.end()), options)
         if reading is _Nothing.NONE:
@@ -217,7 +233,11 @@ def _concluded(text: str, options: Options, words: re.Pattern[str]) -> _Reading:
         rest, before = text[match.end() : end], text[max(0, match.start() - 16) : match.start()]
         if _EXCEPT.search(before) or RULED_OUT_BEFORE.search(rest + " ") or "\n" in rest.strip():
             break
+        if _LEFT_OPEN.search(text[max(0, match.start() - 80) : match.start()]):
+            continue
         letter = whole_option(rest, options) or _claim(rest, options)
+        if isinstance(letter, str) and _is_named_too(rest, options):
+            return _claim(text, options) if concluded is _Nothing.NONE else _Nothing.SEVERAL
         if letter is _Nothing.NONE and concluded is _Nothing.NONE:
             continue
         if not isinstance(letter, str):
@@ -226,6 +246,12 @@ def _concluded(text: str, options: Options, words: re.Pattern[str]) -> _Reading:
             return _Nothing.SEVERAL
         concluded, end = letter, match.start()
     return concluded
+
+
+def _is_named_too(rest: str, options: Options) -> bool:
+    """Say whether a clause names its first option only beside another one: "(B,) but A is possible too"."""
+    first = next(mentions_in(rest, options), None)
+    return first is not None and _ALSO_AFTER.match(rest, first.end) is not None
 
 
 def _after_copied_options(text: str, options: Options) -> str | None:
@@ -293,7 +319,7 @@ def _claim(text: str, options: Options) -> _Reading:
     all_mentions = list(mentions_in(text, options))
     mentions = ruled_in(text, all_mentions)
     if not mentions:
-        return _Nothing.NONE
+        return only_one_left(all_mentions, options) or _Nothing.NONE
     if len(mentions) > MAX_MENTIONS:
         return _Nothing.SEVERAL
     first = mentions[0]
@@ -305,8 +331,9 @@ def _claim(text: str, options: Options) -> _Reading:
         if _RETRACTED.search(text[previous.end : mention.start]):
             named, joined = mention.letters, True
             continue
-        joined = joined and joins(text[previous.end : mention.start])
-        if joined or begins_item(text, mention) or is_called_right(text, previous, mention):
+        gap = text[previous.end : mention.start]
+        joined = joined and joins(gap)
+        if joined or _ALSO_BEFORE.search(gap) or _ALSO_AFTER.match(text, mention.end) or begins_item(text, mention) or is_called_right(text, previous, mention):
             if not named & mention.letters:
                 return _Nothing.SEVERAL
             named &= mention.letters
