@@ -35,10 +35,19 @@ from video_thinker.scoring.options import (
     prepare_options,
     whole_option,
 )
+from video_thinker.trace import parse_time
 
 _FEW_WORDS = 40  # of a text in which a long option's words may stand anywhere
 
 _LONG_OPTION_WORDS = 3
+
+_FEW_STATEMENT_WORDS = 8  # of a sentence that ends with a short option's text
+
+_NOT_PLAIN = re.compile(
+    r"[^\w\s'(-]|\d|\b(?:or|and|if|not|no|nor|never|without|maybe|may|might|could|whether|which|what|but|than|like|either"
+    r"|neither|both|all|any|none|only|sure|know|tell|vitamin|[a-z]+n't|don't|can't|cannot|i|you)\b|[不没无非或和吗]",
+    re.IGNORECASE,
+)
 
 _NOUN = r"(?:answers?|option|choice|selection|ans|result|conclusion|verdict)"
 
@@ -80,7 +89,7 @@ _EXPLANATION = re.compile(
 )
 
 _RETRACTED = re.compile(
-    r"\b(?:no,? wait|wait|actually|i mean|i meant|correction|sorry|oops|scratch that)\b|[?.!,;\u2026-] ?no(?:[,.!]|(?= \(?[A-Z]\b)) ?|不对",
+    r"\b(?:no,? wait|wait|actually|i mean|i meant|correction|sorry|oops|scratch that)\b|[?.!,;\u2026-] ?no(?:[,.!] ?| \(?\Z)|不对",
     re.IGNORECASE,
 )
 _BETWEEN = re.compile(
@@ -105,6 +114,8 @@ _ALSO_AFTER = re.compile(
 _MAX_CLAIM_CHARS = 400
 
 _MAX_CLAIMS = 20
+
+_MAX_TIME_CHARS = 40
 
 
 class _Nothing(Enum):
@@ -160,7 +171,12 @@ def _read(text: str, options: Options) -> _Reading:
         return reading
     if (reading := _concluded(text, options, _SAID)) is not _Nothing.NONE:
         return reading
-    found = _last_line(text, options) or _contained(text, options) or _number_of_options(text, options)
+    found = (
+        _last_line(text, options)
+        or _contained(text, options)
+        or _number_of_options(text, options)
+        or _time_of_options(text, options)
+    )
     return found or _Nothing.NONE
 
 
@@ -288,7 +304,16 @@ def _contained(text: str, options: Options) -> str | None:
     if len(letters) != 1:
         return None
     num_words = len(options.texts[next(iter(letters))].split()) if letters <= options.texts.keys() else 0
-    return next(iter(letters)) if num_words >= _LONG_OPTION_WORDS else None
+    has_text = any(mention.end - mention.start > 1 for mention in mentions)
+    ends = has_text and len(mentions) == 1 and not text[mentions[0].end :].strip(" .!。)\"'")
+    if num_words < _LONG_OPTION_WORDS and not (ends and _is_plain_statement(text[: mentions[0].start])):
+        return None
+    return next(iter(letters))
+
+
+def _is_plain_statement(text: str) -> bool:
+    """Say whether words before an option only say what is seen: "The person pours (oil)", "dark (blue)"."""
+    return len(text.split()) <= _FEW_STATEMENT_WORDS and _NOT_PLAIN.search(text) is None
 
 
 def _is_list_of_options(text: str, options: Options) -> bool:
@@ -307,6 +332,16 @@ def _number_of_options(text: str, options: Options) -> str | None:
     if named is None:
         return None
     same = [letter for letter, quantity in quantities.items() if quantity and is_same_quantity(named, quantity)]
+    return same[0] if len(same) == 1 else None
+
+
+def _time_of_options(text: str, options: Options) -> str | None:
+    """Read "At 0:12", "00:12" or "12 seconds" where every option is a point in time."""
+    times = {letter: parse_time(option) for letter, option in options.texts.items()}
+    named = parse_time(re.sub(r"^(?:at|around|about) ", "", text[:40].strip(" ."), flags=re.IGNORECASE))
+    if named is None or None in times.values() or len(text) > _MAX_TIME_CHARS:
+        return None
+    same = [letter for letter, time in times.items() if time == named]
     return same[0] if len(same) == 1 else None
 
 

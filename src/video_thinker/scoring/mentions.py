@@ -76,6 +76,9 @@ _ALL_WRONG = re.compile(
     r"|aren't|isn't|之外|以外|外|[选项其他余,]{0,6}(?:都|均|全)?是?(?:不|错))",
     re.IGNORECASE,
 )
+_FOLLOWED_BY_NO = re.compile(  # "B, not A" rules out what comes next
+    r"[)\].,:\s(]*(?:and |but |so |definitely |certainly |clearly )*(?:not|no|rather)\s*(?:\W|$|the\b|option)"
+)
 _CORRECTING_NO = re.compile(r"[,.;!?\u2026-] ?no,? (?:it's |it is |i mean )?\(?\Z", re.IGNORECASE)
 
 _PLURAL = re.compile(r"\b(?:are|were|do|have|both|all)\b|aren't|don't|weren't|都|均")
@@ -100,7 +103,7 @@ _FOLLOWS_LETTER = re.compile(
 
 _FOLLOWS_ARTICLE = re.compile(
     rf"\s*(?:$|\n|[^\w\s]|[{CJK}]|(?:because|since|as|is|are|for|and|or|but|not|rather|instead|isn't|cannot|can't|vs|to"
-    r"|through|it is|also)\b)"
+    r"|through|it is|also|could|can|may|might|would)\b)"
 )
 
 _FOLLOWS_TEXT = re.compile(
@@ -254,10 +257,7 @@ def ruled_in(text: str, mentions: Sequence[Mention]) -> list[Mention]:
             out.add(index)
         predicate = _RULED_OUT_AFTER.match(text, mention.end, min(limit, mention.end + 60))
         is_verdict = re.match(r" ?[:=?] ?no(?:$|[\n,;.])", text[mention.end : mention.end + 8], re.IGNORECASE)
-        if predicate and not is_verdict and not re.match(
-            r"[)\].,:\s(]*(?:and |but |so |definitely |certainly |clearly )*(?:not|no|rather)\s*(?:\W|$|the\b|option)",
-            text[mention.end : limit],
-        ):
+        if predicate and (is_verdict or not _FOLLOWED_BY_NO.match(text, mention.end, limit)):
             out.add(index)
             back = index
             while back and _LISTED.fullmatch(text, mentions[back - 1].end, mentions[back].start):
@@ -316,6 +316,8 @@ def leads(prefix: str, ruled_out: Sequence[Mention]) -> bool:
         return _all_in(_LEAD_WORDS, clause[-1]) and len(clause[-1]) <= 80
     if len(prefix) > 120:
         return False
+    if _ALL_BUT.search(prefix) or _NONE_BUT.search(prefix):  # `ruled_in` has seen that it is not "anything but"
+        return True
     return _all_in(_LEAD_WORDS, prefix) and not re.search(r"[0-9]", prefix)
 
 
