@@ -368,7 +368,13 @@ def _claim(text: str, options: Options) -> _Reading:
             continue
         gap = text[previous.end : mention.start]
         joined = joined and joins(gap)
-        if joined or _ALSO_BEFORE.search(gap) or _ALSO_AFTER.match(text, mention.end) or begins_item(text, mention) or is_called_right(text, previous, mention):
+        if (
+            joined
+            or _ALSO_BEFORE.search(gap)
+            or _ALSO_AFTER.match(text, mention.end)
+            or begins_item(text, mention)
+            or is_called_right(text, previous, mention)
+        ):
             if not named & mention.letters:
                 return _Nothing.SEVERAL
             named &= mention.letters

@@ -271,7 +271,8 @@ def _only(text: str) -> Quantity | None:
 
 
 _REJECTED = re.compile(
-    r"(?:\b(?:not|rather than|instead of|isn't|aren't|neither|nor)|不是|而非|而不是) (?:just |only )?\Z|(?:不是|而非)\Z", re.IGNORECASE
+    r"(?:\b(?:not|rather than|instead of|isn't|aren't|neither|nor)|不是|而非|而不是) (?:just |only )?\Z|(?:不是|而非)\Z",
+    re.IGNORECASE,
 )
 _CORRECTED = re.compile(r"\b(?:no,|wait|actually|sorry|i mean|correction)|不对|[,.\u2026-] ?no \Z", re.IGNORECASE)
 _PLACE = re.compile(
@@ -299,7 +300,9 @@ def _without_others(text: str, found: list[FoundQuantity]) -> list[FoundQuantity
 
 _PARTS = re.compile(r"\(([^()\n]{3,80})\)")
 _OUT_OF = re.compile(r"(?<=[0-9a-z]) (?:out of|of) (?:the |all |a total of )?[0-9]{1,6}(?![0-9.:,/]\d)", re.IGNORECASE)
-_AT_CLOCK = re.compile(r"\b(?:at|around|by|from|to|until|after|before) (?:about )?[0-9]{1,2}(?::[0-5][0-9]){1,2}(?![0-9:])")
+_AT_CLOCK = re.compile(
+    r"\b(?:at|around|by|from|to|until|after|before) (?:about )?[0-9]{1,2}(?::[0-5][0-9]){1,2}(?![0-9:])"
+)
 
 
 def _main_clause(text: str) -> str:
