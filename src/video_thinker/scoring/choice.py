@@ -89,7 +89,8 @@ _EXPLANATION = re.compile(
 )
 
 _RETRACTED = re.compile(
-    r"\b(?:no,? wait|wait|actually|i mean|i meant|correction|sorry|oops|scratch that)\b|[?.!,;\u2026-] ?no(?:[,.!] ?| \(?\Z)|不对",
+    r"\b(?:no,? wait|wait|actually|i mean|i meant|correction|sorry|oops|scratch that)\b"
+    r"|[?.!,;\u2026-] ?no(?:[,.!] ?| \(?\Z)|不对",
     re.IGNORECASE,
 )
 _BETWEEN = re.compile(
@@ -99,7 +100,8 @@ _EXCEPT = re.compile(r"\b(?:anything|everything|all|any|nothing|every option)\s*
 
 # "I cannot tell whether it is oil" says nothing about oil.
 _LEFT_OPEN = re.compile(
-    r"\b(?:whether|if|unsure|unclear|not sure|not certain|don't know|do not know|cannot|can't|can not|couldn't|unable)\b"
+    r"\b(?:whether|if|unsure|unclear|not sure|not certain|don't know|do not know|cannot|can't|can not|couldn't"
+    r"|unable)\b"
     r"[^.;:,\n]{0,60}\Z",
     re.IGNORECASE,
 )

@@ -271,7 +271,8 @@ def _only(text: str) -> Quantity | None:
 
 
 _REJECTED = re.compile(
-    r"(?:\b(?:not|rather than|instead of|isn't|aren't|neither|nor)|不是|而非|而不是) (?:just |only )?\Z|(?:不是|而非)\Z",
+    r"(?:\b(?:not|rather than|instead of|isn't|aren't|neither|nor)|不是|而非) (?:just |only )?\Z"
+    r"|(?:不是|而非)\Z",
     re.IGNORECASE,
 )
 _CORRECTED = re.compile(r"\b(?:no,|wait|actually|sorry|i mean|correction)|不对|[,.\u2026-] ?no \Z", re.IGNORECASE)

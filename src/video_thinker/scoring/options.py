@@ -28,7 +28,8 @@ _ARTICLE = re.compile(r"\b(?:a|an|the)\s+(?=\w)")
 _INITIALS = re.compile(r"\b([a-z])\.([a-z])\b\.?")  # "a.m." is "am"
 
 _SUBJECT = re.compile(
-    r"(?:he|she|they|it|(?:a |the )?(?:man|woman|person|people|men|women|boy|girl|child|kid|player|guy|lady|individual)) "
+    r"(?:he|she|they|it|(?:a |the )?(?:man|woman|person|people|men|women|boy|girl|child|kid|player|guy"
+    r"|lady|individual)) "
 )
 _LOOSE = re.compile(r"(?<![0-9])[^\w\s+-]|[^\w\s+-](?![0-9])|[-+](?![0-9])|_")
 MAX_OPTION_CHARS = 1600  # a longer text is no option
