@@ -65,6 +65,9 @@ _START_TO_END = re.compile(
     re.IGNORECASE,
 )
 _COMMA = re.compile(r"\s*[,;|]\s*|\s+")
+_LASTS = re.compile(r"[^0-9]{0,40}\b(?:lasts?|lasting|for|duration)(?: (?:of|is|about|for)|:){0,2} ", re.IGNORECASE)
+_FRAME_BEFORE = re.compile(r"\bframes?(?: (?:number|no\.|from|between))?[ #:]{0,3}\Z", re.IGNORECASE)
+_FRAME_AFTER = re.compile(r" ?(?:frames?\b|\u5e27)", re.IGNORECASE)
 _MAX_GAP_CHARS = 96
 # "Final answer: B", "**Final Answer:** B", "final answer is B", and a line of its own before the answer.
 _FINAL_ANSWER = re.compile(
@@ -160,6 +163,8 @@ def find_time_ranges(text: str) -> list[tuple[float, float]]:
         gap = text[first.end() : second.start()]
         if _is_span(text, first, second, gap, is_only=len(times) == 2):
             span = _span_of(first, second)
+            if span is not None and _is_length(second, gap):
+                span = span[0], span[0] + span[1]
             if span is not None:
                 spans.append(span)
                 index += 2
@@ -170,18 +175,30 @@ def find_time_ranges(text: str) -> list[tuple[float, float]]:
 
 def _is_span(text: str, first: re.Match[str], second: re.Match[str], gap: str, *, is_only: bool) -> bool:
     is_negative = re.search(r"(?:^|[^0-9\s-])\s*-$", text[max(0, first.start() - 3) : first.start()])
-    if len(gap) > _MAX_GAP_CHARS or is_negative:
+    if len(gap) > _MAX_GAP_CHARS or is_negative or _are_frames(text, first, second):
         return False
     if _TO.fullmatch(gap):
         moments = re.search(r"\bat (?:the )?$", text[max(0, first.start() - 8) : first.start()])
         return not (moments and re.search(r"\band\b", gap))
-    if _START_TO_END.fullmatch(gap):
+    if _START_TO_END.fullmatch(gap) or _is_length(second, gap):
         return True
     if _COMMA.fullmatch(gap):
         before = text[max(0, first.start() - 3) : first.start()].rstrip()
         after = text[second.end() : second.end() + 3].lstrip()
         return is_only or (before[-1:] in tuple("[(") and after[:1] in tuple("])"))
     return False
+
+
+def _is_length(second: re.Match[str], gap: str) -> bool:
+    """Say whether a second time is how long the span is: "begins at 4 s and lasts 5 s"."""
+    return second["unit"] is not None and len(gap) <= _MAX_GAP_CHARS and _LASTS.fullmatch(gap) is not None
+
+
+def _are_frames(text: str, first: re.Match[str], second: re.Match[str]) -> bool:
+    """Say whether two numbers count frames and not seconds: "frames 4-9", "\u7b2c4\u5e27\u5230\u7b2c9\u5e27"."""
+    return bool(
+        _FRAME_BEFORE.search(text[max(0, first.start() - 24) : first.start()]) or _FRAME_AFTER.match(text, second.end())
+    ) and not (first["unit"] or second["unit"] or first["seconds"])
 
 
 def _span_of(first: re.Match[str], second: re.Match[str]) -> tuple[float, float] | None:
@@ -261,7 +278,8 @@ def _tagged_answer(text: str) -> str:
         if tag.name != ANSWER_TAG:
             continue
         if not tag.closes:
-            joins = closed_at is not None and _JOINS_ANSWERS.fullmatch(text[closed_at : tag.start][:16]) is not None
+            gap = "" if closed_at is None else text[closed_at : tag.start][:16]
+            joins = closed_at is not None and (not gap.strip(" .\n") or _JOINS_ANSWERS.fullmatch(gap) is not None)
             opened_at = tag.end
             open_content = text[tag.end : following.start].strip()
             if joins and not following.closes and open_content:
@@ -269,7 +287,8 @@ def _tagged_answer(text: str) -> str:
             left_open = open_content or left_open
         elif opened_at is not None:
             content = text[opened_at : tag.start]
-            answer = f"{answer} or {content}" if joins else content
+            repeats = answer is not None and content.strip() == answer.strip()
+            answer = f"{answer} or {content}" if joins and content.strip() and not repeats else content
             opened_at, closed_at = None, tag.end
     return (left_open if answer is None else answer).strip()
 

@@ -52,7 +52,7 @@ COMPLETIONS: list[tuple[str, str | None]] = [
     ("<answer>(A) or (B)</answer>", None),
     ("<answer>A/B</answer>", None),
     ("<answer>Banana</answer>", None),
-    ("<answer>A man pours oil</answer>", None),
+    ("<answer>A man pours oil</answer>", "B"),
     ("<answer>a bottle</answer>", None),
     ("<answer>A.M.</answer>", None),
     ("<answer>B is wrong</answer>", None),

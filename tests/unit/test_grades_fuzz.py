@@ -82,7 +82,7 @@ def lettered(texts):
 option_texts = st.lists(st.sampled_from(TEXTS), min_size=2, max_size=6, unique=True)
 
 
-@settings(reproducible, max_examples=300)
+@settings(reproducible, max_examples=100)
 @given(st.data(), option_texts, st.sampled_from(SEPARATORS), st.sampled_from(WRAPPERS), st.sampled_from(FORMS))
 def test_a_completion_of_all_options_never_scores(data, texts, separator, wrapper, form):
     order = data.draw(st.permutations(list(zip("ABCDEFG", texts, strict=False))))
@@ -92,7 +92,7 @@ def test_a_completion_of_all_options_never_scores(data, texts, separator, wrappe
         assert score_completion(wrapper.format(listed), sample("multiple choice", gold, options)).value == 0.0
 
 
-@settings(reproducible, max_examples=200)
+@settings(reproducible, max_examples=80)
 @given(st.data(), option_texts, st.sampled_from(SEPARATORS), st.sampled_from(WRAPPERS))
 def test_a_completion_of_all_words_as_options_never_scores(data, texts, separator, wrapper):
     listed = separator.join(data.draw(st.permutations(texts)))
@@ -100,7 +100,7 @@ def test_a_completion_of_all_words_as_options_never_scores(data, texts, separato
         assert score_completion(wrapper.format(listed), sample("multiple choice", gold, tuple(texts))).value == 0.0
 
 
-@settings(reproducible, max_examples=300)
+@settings(reproducible, max_examples=100)
 @given(st.data(), option_texts, st.sampled_from(ONE_CHOICE), st.sampled_from(PLACES))
 def test_a_gold_choice_scores_1_in_every_form(data, texts, form, place):
     letter, text = data.draw(st.sampled_from(list(zip("ABCDEFG", texts, strict=False))))
@@ -117,7 +117,7 @@ def test_a_gold_choice_scores_1_in_every_form(data, texts, form, place):
         assert score_completion(place.format(answer), sample("multiple choice", gold, options)).value == 1.0
 
 
-@settings(reproducible, max_examples=300)
+@settings(reproducible, max_examples=100)
 @given(option_texts, st.booleans())
 def test_a_gold_scores_1_against_itself(texts, has_letters):
     options = lettered(texts) if has_letters else tuple(texts)
@@ -134,14 +134,14 @@ numbers = st.one_of(
 )
 
 
-@settings(reproducible, max_examples=200)
+@settings(reproducible, max_examples=80)
 @given(numbers, st.sampled_from(NUMBER_FORMS), st.sampled_from(PLACES[:3]))
 def test_a_gold_number_scores_1_in_every_form(number, form, place):
     for kind in ("numerical", "regression"):
         assert score_completion(place.format(form.format(number)), sample(kind, number)).value == 1.0
 
 
-@settings(reproducible, max_examples=300)
+@settings(reproducible, max_examples=100)
 @given(
     st.lists(st.integers(0, 99), min_size=2, max_size=6, unique=True),
     st.sampled_from([", ", " or ", "; ", "\n", "、", " and ", "/"]),
@@ -154,7 +154,7 @@ def test_several_numbers_never_score(values, separator):
         assert score_completion(f"<answer>{listed}</answer>", sample("numerical", str(gold))).value == 0.0
 
 
-@settings(reproducible, max_examples=200)
+@settings(reproducible, max_examples=80)
 @given(st.integers(0, 4000), st.integers(1, 900), st.sampled_from(SPAN_FORMS), st.sampled_from(PLACES[:5]))
 def test_a_gold_span_scores_1_in_every_form(start, length, form, place):
     start_s, end_s = start / 2, (start + length) / 2
@@ -162,7 +162,7 @@ def test_a_gold_span_scores_1_in_every_form(start, length, form, place):
     assert score_completion(place.format(form.format(start_s, end_s)), graded).value == pytest.approx(1.0)
 
 
-@settings(reproducible, max_examples=300)
+@settings(reproducible, max_examples=100)
 @given(
     st.one_of(
         st.text(max_size=80), st.lists(PIECES, max_size=25).map("".join), st.lists(PIECES, max_size=25).map(" ".join)
@@ -188,19 +188,20 @@ PATHOLOGICAL = (
     "but ", "1", "1,", "1 ", "1/", "1-", "-", "1.", "9^", "\\frac", "= 4 ", "total ", "four ",
     "one hundred and ", "百", "四", "00:", "00:04-", "4 to ", "4 s and ends ", "start 4 end ", " ", "\n",
     "\u200b", "½", "答案", "选", "第4秒到", "I'd go with ", "a.b.", "because ", "is wrong ", "\\", "'", "word ",
-    "oil ", "milk or ", "¹", "e", ".5", "% ",
+    "oil ", "milk or ", "¹", "e", ".5", "% ", "all but B are ", "[ ] A\n", "whether it is ", "A is possible too, ",
+    "4 (2+2) ", "frame 3 ", "at 0:12 ", "4 s and lasts 5 s ", "<answer>A</answer>",
 )  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", PROBLEM_TYPES)
-def test_100_kilobytes_of_anything_take_no_long_time(kind):
+def test_50_kilobytes_of_anything_take_no_long_time(kind):
     golds = {"multiple choice": "B", "OCR": "STOP here", "free-form": "a red car", "grounding": "1-9"}
     graded = sample(kind, golds.get(kind, "3"), ("A. milk", "B. oil") if kind == "multiple choice" else ())
     slowest = {}
     for piece in PATHOLOGICAL:
-        text = piece * (100_000 // len(piece))
-        start = time.perf_counter()
-        for completion in (text, f"<answer>{text}</answer>"):
-            assert score_completion(completion, graded).value is not None
-        slowest[piece] = time.perf_counter() - start
-    assert max(slowest.values()) < 60, max(slowest, key=slowest.get)
+        text = piece * (50_000 // len(piece))
+        completion = text if "<" in piece or "nswer" in piece else f"<answer>{text}</answer>"
+        start = time.process_time()
+        assert score_completion(completion, graded).value is not None
+        slowest[piece] = time.process_time() - start
+    assert max(slowest.values()) < 20, max(slowest, key=slowest.get)

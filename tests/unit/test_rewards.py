@@ -70,7 +70,7 @@ INPUTS = {
         ("nested", 1.0, 0.0, 1.0),
         ("cut off", 0.0, 0.0, 1.0),
         ("wrong", 0.0, 1.0, 1.0),
-        ("mixed", 1.0, 0.0, 1.0),
+        ("mixed", 0.0, 0.0, 1.0),
     ],
 )
 def test_rewards_on_every_kind_of_input(name, accuracy, format_, iou):

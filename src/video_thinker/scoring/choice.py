@@ -23,6 +23,7 @@ from video_thinker.scoring.mentions import (
     joins,
     leads,
     mentions_in,
+    only_one_left,
     ruled_in,
 )
 from video_thinker.scoring.numbers import is_same_quantity, read_quantity
@@ -34,10 +35,19 @@ from video_thinker.scoring.options import (
     prepare_options,
     whole_option,
 )
+from video_thinker.trace import parse_time
 
 _FEW_WORDS = 40  # of a text in which a long option's words may stand anywhere
 
 _LONG_OPTION_WORDS = 3
+
+_FEW_STATEMENT_WORDS = 8  # of a sentence that ends with a short option's text
+
+_NOT_PLAIN = re.compile(
+    r"[^\w\s'(-]|\d|\b(?:or|and|if|not|no|nor|never|without|maybe|may|might|could|whether|which|what|but|than|like|either"
+    r"|neither|both|all|any|none|only|sure|know|tell|vitamin|[a-z]+n't|don't|can't|cannot|i|you)\b|[不没无非或和吗]",
+    re.IGNORECASE,
+)
 
 _NOUN = r"(?:answers?|option|choice|selection|ans|result|conclusion|verdict)"
 
@@ -79,7 +89,8 @@ _EXPLANATION = re.compile(
 )
 
 _RETRACTED = re.compile(
-    r"\b(?:no,? wait|wait|actually|i mean|i meant|correction|sorry|oops|scratch that)\b|[?.!,] ?no[,.!] |不对",
+    r"\b(?:no,? wait|wait|actually|i mean|i meant|correction|sorry|oops|scratch that)\b"
+    r"|[?.!,;\u2026-] ?no(?:[,.!] ?| \(?\Z)|不对",
     re.IGNORECASE,
 )
 _BETWEEN = re.compile(
@@ -87,9 +98,26 @@ _BETWEEN = re.compile(
 )
 _EXCEPT = re.compile(r"\b(?:anything|everything|all|any|nothing|every option)\s*$", re.IGNORECASE)
 
+# "I cannot tell whether it is oil" says nothing about oil.
+_LEFT_OPEN = re.compile(
+    r"\b(?:whether|if|unsure|unclear|not sure|not certain|don't know|do not know|cannot|can't|can not|couldn't"
+    r"|unable)\b"
+    r"[^.;:,\n]{0,60}\Z",
+    re.IGNORECASE,
+)
+# Words that name one more option beside another: before it ("but also A") and after it ("A is possible too").
+_ALSO_BEFORE = re.compile(r"\b(?:but also|otherwise|or else|if not|alternatively|not excluded|unless)\b", re.IGNORECASE)
+_ALSO_AFTER = re.compile(
+    r"[)\].,]{0,2} ?(?:is|are|could|can|may|might|would|seems)\b(?! (?:not|never|no longer)\b)[\w ]{0,20}?"
+    r"\b(?:also|too|as well|possible|plausible|equally)\b",
+    re.IGNORECASE,
+)
+
 _MAX_CLAIM_CHARS = 400
 
 _MAX_CLAIMS = 20
+
+_MAX_TIME_CHARS = 40
 
 
 class _Nothing(Enum):
@@ -145,7 +173,12 @@ def _read(text: str, options: Options) -> _Reading:
         return reading
     if (reading := _concluded(text, options, _SAID)) is not _Nothing.NONE:
         return reading
-    found = _last_line(text, options) or _contained(text, options) or _number_of_options(text, options)
+    found = (
+        _last_line(text, options)
+        or _contained(text, options)
+        or _number_of_options(text, options)
+        or _time_of_options(text, options)
+    )
     return found or _Nothing.NONE
 
 
@@ -169,7 +202,8 @@ def _stated(text: str, options: Options) -> _Reading:
     chosen: _Reading = _Nothing.NONE
     start = len(text)
     for match in reversed(matches):
-        if RULED_OUT_BEFORE.search(text[max(0, match.start() - 20) : match.start()]):
+        before = text[max(0, match.start() - 80) : match.start()]
+        if RULED_OUT_BEFORE.search(before[-20:]) or _LEFT_OPEN.search(before):
             continue
         reading = _read_claim_text(_rest_of_claim(text, match.end()), options)
         if reading is _Nothing.NONE:
@@ -217,7 +251,11 @@ def _concluded(text: str, options: Options, words: re.Pattern[str]) -> _Reading:
         rest, before = text[match.end() : end], text[max(0, match.start() - 16) : match.start()]
         if _EXCEPT.search(before) or RULED_OUT_BEFORE.search(rest + " ") or "\n" in rest.strip():
             break
+        if _LEFT_OPEN.search(text[max(0, match.start() - 80) : match.start()]):
+            continue
         letter = whole_option(rest, options) or _claim(rest, options)
+        if isinstance(letter, str) and _is_named_too(rest, options):
+            return _claim(text, options) if concluded is _Nothing.NONE else _Nothing.SEVERAL
         if letter is _Nothing.NONE and concluded is _Nothing.NONE:
             continue
         if not isinstance(letter, str):
@@ -226,6 +264,12 @@ def _concluded(text: str, options: Options, words: re.Pattern[str]) -> _Reading:
             return _Nothing.SEVERAL
         concluded, end = letter, match.start()
     return concluded
+
+
+def _is_named_too(rest: str, options: Options) -> bool:
+    """Say whether a clause names its first option only beside another one: "(B,) but A is possible too"."""
+    first = next(mentions_in(rest, options), None)
+    return first is not None and _ALSO_AFTER.match(rest, first.end) is not None
 
 
 def _after_copied_options(text: str, options: Options) -> str | None:
@@ -262,7 +306,16 @@ def _contained(text: str, options: Options) -> str | None:
     if len(letters) != 1:
         return None
     num_words = len(options.texts[next(iter(letters))].split()) if letters <= options.texts.keys() else 0
-    return next(iter(letters)) if num_words >= _LONG_OPTION_WORDS else None
+    has_text = any(mention.end - mention.start > 1 for mention in mentions)
+    ends = has_text and len(mentions) == 1 and not text[mentions[0].end :].strip(" .!。)\"'")
+    if num_words < _LONG_OPTION_WORDS and not (ends and _is_plain_statement(text[: mentions[0].start])):
+        return None
+    return next(iter(letters))
+
+
+def _is_plain_statement(text: str) -> bool:
+    """Say whether words before an option only say what is seen: "The person pours (oil)", "dark (blue)"."""
+    return len(text.split()) <= _FEW_STATEMENT_WORDS and _NOT_PLAIN.search(text) is None
 
 
 def _is_list_of_options(text: str, options: Options) -> bool:
@@ -284,6 +337,16 @@ def _number_of_options(text: str, options: Options) -> str | None:
     return same[0] if len(same) == 1 else None
 
 
+def _time_of_options(text: str, options: Options) -> str | None:
+    """Read "At 0:12", "00:12" or "12 seconds" where every option is a point in time."""
+    times = {letter: parse_time(option) for letter, option in options.texts.items()}
+    named = parse_time(re.sub(r"^(?:at|around|about) ", "", text[:40].strip(" ."), flags=re.IGNORECASE))
+    if named is None or None in times.values() or len(text) > _MAX_TIME_CHARS:
+        return None
+    same = [letter for letter, time in times.items() if time == named]
+    return same[0] if len(same) == 1 else None
+
+
 def _claim(text: str, options: Options) -> _Reading:
     """Read a text that begins with the option it names: "B. oil", "B because A is wrong", "not A, B", "A or B"."""
     if heading := _EXPLANATION.search(text):
@@ -293,7 +356,7 @@ def _claim(text: str, options: Options) -> _Reading:
     all_mentions = list(mentions_in(text, options))
     mentions = ruled_in(text, all_mentions)
     if not mentions:
-        return _Nothing.NONE
+        return only_one_left(all_mentions, options) or _Nothing.NONE
     if len(mentions) > MAX_MENTIONS:
         return _Nothing.SEVERAL
     first = mentions[0]
@@ -305,8 +368,15 @@ def _claim(text: str, options: Options) -> _Reading:
         if _RETRACTED.search(text[previous.end : mention.start]):
             named, joined = mention.letters, True
             continue
-        joined = joined and joins(text[previous.end : mention.start])
-        if joined or begins_item(text, mention) or is_called_right(text, previous, mention):
+        gap = text[previous.end : mention.start]
+        joined = joined and joins(gap)
+        if (
+            joined
+            or _ALSO_BEFORE.search(gap)
+            or _ALSO_AFTER.match(text, mention.end)
+            or begins_item(text, mention)
+            or is_called_right(text, previous, mention)
+        ):
             if not named & mention.letters:
                 return _Nothing.SEVERAL
             named &= mention.letters

@@ -28,6 +28,8 @@ _LINE_MARK = re.compile(
     r"^[ \t]{0,8}(?:#{1,6}[ \t]|>[ \t]?|[-*+\u2022\u00b7][ \t](?:\[[ xX\u2713]\][ \t])?|\[[xX\u2713]\][ \t])",
     re.MULTILINE,
 )
+_CHECKED = re.compile(r"^[ \t]{0,8}(?:[-*+] )?(?:\[[xX\u2713]\]|[\u2611\u2705])", re.MULTILINE)
+_UNCHECKED = re.compile(r"^[ \t]{0,8}(?:[-*+] )?(?:\[ ?\]|[\u2610\u25a1])[^\n]*$", re.MULTILINE)
 _CJK_SPACE = re.compile(rf"(?<=[{CJK}]) (?=[{CJK}])")
 _PUNCTUATION = str.maketrans(
     {
@@ -74,6 +76,8 @@ def plain_lines(text: str) -> str:
     struck out ("~~A~~ B") is gone. `\boxed{…}` is kept: see `boxed_parts`.
     """
     text = _INVISIBLE.sub("", unicodedata.normalize("NFKC", text)).translate(_PUNCTUATION)
+    if _CHECKED.search(text):
+        text = _UNCHECKED.sub("", text)
     text = _BARE_BOX.sub(r"\\boxed{\1}", _WRITTEN_LINE_BREAK.sub("\n", text))
     text = _STRUCK_OUT.sub(" ", _CHAT_TOKEN.sub(" ", text))
     text = _LINE_MARK.sub("", _MARKUP_TAG.sub(" ", text))

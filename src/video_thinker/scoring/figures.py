@@ -35,7 +35,7 @@ UNITS: dict[str, tuple[str, float]] = {
 }
 HOURS = frozenset(name for name, (_, factor) in UNITS.items() if factor == 3600.0)
 _SCALES = {
-    "hundred": 1e2, "thousand": 1e3, "k": 1e3, "million": 1e6, "billion": 1e9, "trillion": 1e12,
+    "hundred": 1e2, "dozen": 12.0, "thousand": 1e3, "k": 1e3, "million": 1e6, "billion": 1e9, "trillion": 1e12,
     "百": 1e2, "千": 1e3, "万": 1e4, "百万": 1e6, "亿": 1e8,
 }  # fmt: skip
 _ONES = _words(
@@ -68,7 +68,7 @@ NUMBER_WORDS_PATTERN = re.compile(
     re.IGNORECASE,
 )
 _CJK_NUMBER = re.compile(r"[零〇一二三四五六七八九两兩]?[十百]?[零〇一二三四五六七八九]?[十]?[一二三四五六七八九]?")
-_SCALE = re.compile(r" ?(hundred|thousand|million|billion|trillion|百万|[百千万亿]|k(?![A-Za-z]))", re.IGNORECASE)
+_SCALE = re.compile(r" ?(hundred|dozen|thousand|million|billion|trillion|百万|[百千万亿]|k(?![A-Za-z]))", re.IGNORECASE)
 _UNIT = re.compile(
     r"[ -]?(" + "|".join(sorted((re.escape(unit) for unit in UNITS), key=len, reverse=True)) + r")(?![A-Za-z])",
     re.IGNORECASE,

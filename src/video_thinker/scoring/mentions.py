@@ -60,6 +60,27 @@ _RULED_OUT_AFTER = re.compile(
     re.IGNORECASE,
 )
 
+# "All but B are wrong" names B, and so does "nothing but B"; "anything but B" does not.
+_ALL_BUT = re.compile(
+    r"\b(?:all|every\w{0,5}|any\w{0,5}|each|the others?|the rest)\b[\w ]{0,24}?\b(?:but|except(?: for)?|other than"
+    r"|apart from|besides|excluding) (?:for )?(?:the |option )?[(\"']?\Z|除(?:了|去)?(?:选项)?[(]?\Z",
+    re.IGNORECASE,
+)
+_NONE_BUT = re.compile(
+    r"\b(?:none|nothing|no \w{1,9}|no one)\b[\w ]{0,24}?\b(?:but|except(?: for)?|other than|apart from|besides) "
+    r"(?:the |option )?[(\"']?\Z",
+    re.IGNORECASE,
+)
+_ALL_WRONG = re.compile(
+    r"[)\].,\"' ]{0,3}(?:[\w ]{0,16}?\b(?:wrong|incorrect|false|ruled out|eliminated|excluded|impossible|not|can be)\b"
+    r"|aren't|isn't|之外|以外|外|[选项其他余,]{0,6}(?:都|均|全)?是?(?:不|错))",
+    re.IGNORECASE,
+)
+_FOLLOWED_BY_NO = re.compile(  # "B, not A" rules out what comes next
+    r"[)\].,:\s(]*(?:and |but |so |definitely |certainly |clearly )*(?:not|no|rather)\s*(?:\W|$|the\b|option)"
+)
+_CORRECTING_NO = re.compile(r"[,.;!?\u2026-] ?no,? (?:it's |it is |i mean )?\(?\Z", re.IGNORECASE)
+
 _PLURAL = re.compile(r"\b(?:are|were|do|have|both|all)\b|aren't|don't|weren't|都|均")
 
 _CALLED_RIGHT = re.compile(
@@ -71,7 +92,7 @@ _CALLED_RIGHT = re.compile(
 # What may follow a letter without punctuation: "B because …", "B is correct", "B 是…".
 _FOLLOWS_LETTER = re.compile(
     rf"\s*(?:$|\n|[^\w\s]|[{CJK}]|(?:because|since|as|i think|i believe|i guess|option|obviously|definitely|for sure|"
-    r"please|shows|matches|fits|describes|depicts|seems|rather|instead|over|and|or|but|not|to|through|vs|"
+    r"please|shows|for|that|which|matches|fits|describes|depicts|seems|rather|instead|over|and|or|but|not|to|through|vs|"
     r"(?:is|would be|must be|should be|seems) (?:the |a )?(?:most |only |definitely |clearly )?"
     r"(?:correct|right|best|answer|true|accurate|likely|one|option|choice|not|wrong|incorrect|false|proper"
     r"|appropriate|it|my))\b"
@@ -81,8 +102,8 @@ _FOLLOWS_LETTER = re.compile(
 )
 
 _FOLLOWS_ARTICLE = re.compile(
-    rf"\s*(?:$|\n|[^\w\s]|[{CJK}]|(?:because|since|as|is|are|and|or|but|not|rather|instead|isn't|cannot|can't|vs|to"
-    r"|through|it is|also)\b)"
+    rf"\s*(?:$|\n|[^\w\s]|[{CJK}]|(?:because|since|as|is|are|for|and|or|but|not|rather|instead|isn't|cannot|can't|vs|to"
+    r"|through|it is|also|could|can|may|might|would)\b)"
 )
 
 _FOLLOWS_TEXT = re.compile(
@@ -224,18 +245,19 @@ def ruled_in(text: str, mentions: Sequence[Mention]) -> list[Mention]:
         listed = (
             index and index - 1 in out and re.fullmatch(r"[\s,)(.:]*(?:or|nor|and|/|、|或|和)[\s(]*(?:option )?", gap)
         )
+        limit = mentions[index + 1].start if index + 1 < len(mentions) else len(text)
+        if _NONE_BUT.search(before) or (_ALL_BUT.search(before) and _ALL_WRONG.match(text, mention.end, limit)):
+            continue
+        corrects = index > 0 and mention.is_label and _CORRECTING_NO.search(before)
         if (
             listed
             and not _RULED_OUT_AFTER.match(text, mentions[index - 1].end, mention.start)
-            or RULED_OUT_BEFORE.search(before)
+            or (RULED_OUT_BEFORE.search(before) and not corrects)
         ):
             out.add(index)
-        limit = mentions[index + 1].start if index + 1 < len(mentions) else len(text)
         predicate = _RULED_OUT_AFTER.match(text, mention.end, min(limit, mention.end + 60))
-        if predicate and not re.match(
-            r"[)\].,:\s(]*(?:and |but |so |definitely |certainly |clearly )*(?:not|no|rather)\s*(?:\W|$|the\b|option)",
-            text[mention.end : limit],
-        ):
+        is_verdict = re.match(r" ?[:=?] ?no(?:$|[\n,;.])", text[mention.end : mention.end + 8], re.IGNORECASE)
+        if predicate and (is_verdict or not _FOLLOWED_BY_NO.match(text, mention.end, limit)):
             out.add(index)
             back = index
             while back and _LISTED.fullmatch(text, mentions[back - 1].end, mentions[back].start):
@@ -256,6 +278,13 @@ def _comma_list_before(text: str, mentions: Sequence[Mention], index: int, out: 
         found.add(back)
         back -= 1
     return found if back in out else set()
+
+
+def only_one_left(mentions: Sequence[Mention], options: Options) -> str | None:
+    """Give the option that is left where a text rules out all others of three or more: "A, C and D are wrong"."""
+    out = {letter for mention in mentions for letter in mention.letters}
+    left = options.texts.keys() - out
+    return next(iter(left)) if len(options.texts) >= 3 and len(left) == 1 else None
 
 
 def joins(gap: str) -> bool:
@@ -287,6 +316,8 @@ def leads(prefix: str, ruled_out: Sequence[Mention]) -> bool:
         return _all_in(_LEAD_WORDS, clause[-1]) and len(clause[-1]) <= 80
     if len(prefix) > 120:
         return False
+    if _ALL_BUT.search(prefix) or _NONE_BUT.search(prefix):  # `ruled_in` has seen that it is not "anything but"
+        return True
     return _all_in(_LEAD_WORDS, prefix) and not re.search(r"[0-9]", prefix)
 
 

@@ -178,6 +178,8 @@ def _plain(text: str) -> str:
         r"(?<=[0-9a-z)])([⁻⁰¹²³⁴⁵⁶⁷⁸⁹]{1,4})", lambda match: "^" + match.group().translate(_SUPERSCRIPTS), text
     )
     text = re.sub(r"(?<![0-9\w])[\u2013\u2014] ?(?=[0-9])", "-", text)
+    text = re.sub(r"(?<=[0-9 ])(mm|cm|km|m|ft|in|inch|s)(?:\^\{?-?[23]\}?|\*\*[23])(?![0-9])", r"square \1", text)
+    text = re.sub(r"^\s*- (?=[0-9][0-9.,]*\s*$)", "-", text)
     text = re.sub(r"(?<=[0-9])\*\*(?=[-+0-9(])", "^", text)
     text = re.sub(r"\bsqrt ?\(([^()]{1,20})\)", r"\\sqrt{\1}", text)
     text = re.sub(r"^\s*>\s*(?=[0-9])", "more than ", text)
@@ -248,12 +250,14 @@ def _evaluate(formula: str) -> float | None:
 
 def _only(text: str) -> Quantity | None:
     """Read a text that names one number and no other."""
-    text = text.rstrip(" .,;:!?。\"')]}").lstrip(" ,;:!?\"'([{")
+    text = _main_clause(text).rstrip(" .,;:!?。\"')]}").lstrip(" ,;:!?\"'([{")
     found = list(find_numbers(text))
     if not found or not all(math.isfinite(one.quantity.value) for one in found):
         return None
     if len(found) > 1 and (compound := _compound(text, found)):
         return compound
+    if len(found) > 1:
+        found = _without_others(text, found)
     first = found[0]
     # The same number may be said twice, as "4 (four)".
     if any(one.quantity.value != first.quantity.value or one.quantity.unit != first.quantity.unit for one in found[1:]):
@@ -264,6 +268,53 @@ def _only(text: str) -> Quantity | None:
         return None
     figures = [one.quantity for one in found if one.quantity.is_figure]
     return figures[0] if figures else first.quantity
+
+
+_REJECTED = re.compile(
+    r"(?:\b(?:not|rather than|instead of|isn't|aren't|neither|nor)|不是|而非) (?:just |only )?\Z"
+    r"|(?:不是|而非)\Z",
+    re.IGNORECASE,
+)
+_CORRECTED = re.compile(r"\b(?:no,|wait|actually|sorry|i mean|correction)|不对|[,.\u2026-] ?no \Z", re.IGNORECASE)
+_PLACE = re.compile(
+    r"(?:\b(?:frames?|scenes?|clips?|videos?|shots?|steps?|images?|questions?|options?)|第) ?(?:no\.? ?|number |#)?\Z",
+    re.IGNORECASE,
+)
+
+
+def _without_others(text: str, found: list[FoundQuantity]) -> list[FoundQuantity]:
+    """Drop numbers that are not the answer: corrected ("3, no, 4"), rejected ("4, not 5"), places ("in frame 3")."""
+    for index in range(len(found) - 1, 0, -1):
+        if _CORRECTED.search(text[found[index - 1].end : found[index].start]):
+            found = found[index:]
+            break
+    kept: list[FoundQuantity] = []
+    rejects, end = False, 0
+    for one in found:
+        before = text[max(end, one.start - 24) : one.start]
+        rejects = bool(_REJECTED.search(before)) or (rejects and re.search(r"but|而是|;|\.", before) is None)
+        if not rejects and not _PLACE.search(before):
+            kept.append(one)
+        end = one.end
+    return kept or found
+
+
+_PARTS = re.compile(r"\(([^()\n]{3,80})\)")
+_OUT_OF = re.compile(r"(?<=[0-9a-z]) (?:out of|of) (?:the |all |a total of )?[0-9]{1,6}(?![0-9.:,/]\d)", re.IGNORECASE)
+_AT_CLOCK = re.compile(
+    r"\b(?:at|around|by|from|to|until|after|before) (?:about )?[0-9]{1,2}(?::[0-5][0-9]){1,2}(?![0-9:])"
+)
+
+
+def _main_clause(text: str) -> str:
+    """Leave out what only belongs to the number: "4 (out of 10)", "4 cubes (2 red, 2 blue)", "4 people at 0:12"."""
+    shorter = _AT_CLOCK.sub(" ", _OUT_OF.sub(" ", text))
+    for part in list(_PARTS.finditer(shorter))[:3]:
+        values = [one.quantity.value for one in find_numbers(part.group(1))]
+        before = [one.quantity.value for one in find_numbers(shorter[: part.start()])]
+        if len(values) > 1 and before and math.isclose(sum(values), before[-1]):
+            shorter = shorter.replace(part.group(), " ", 1)
+    return shorter if re.search(r"[0-9]", shorter) or NUMBER_WORDS_PATTERN.search(shorter) else text
 
 
 def _is_part(text: str, found: FoundQuantity) -> bool:

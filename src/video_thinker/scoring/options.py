@@ -27,6 +27,10 @@ _ARTICLE = re.compile(r"\b(?:a|an|the)\s+(?=\w)")
 
 _INITIALS = re.compile(r"\b([a-z])\.([a-z])\b\.?")  # "a.m." is "am"
 
+_SUBJECT = re.compile(
+    r"(?:he|she|they|it|(?:a |the )?(?:man|woman|person|people|men|women|boy|girl|child|kid|player|guy"
+    r"|lady|individual)) "
+)
 _LOOSE = re.compile(r"(?<![0-9])[^\w\s+-]|[^\w\s+-](?![0-9])|[-+](?![0-9])|_")
 MAX_OPTION_CHARS = 1600  # a longer text is no option
 
@@ -97,7 +101,7 @@ def _exact(text: str) -> str:
 
 def _loose(text: str) -> str:
     """Without punctuation (but inside of numbers) and articles: "The  Red-car!" is "red car"."""
-    bare = _ARTICLE.sub("", _INITIALS.sub(r"\1\2", text.casefold()))
+    bare = _ARTICLE.sub("", _INITIALS.sub(r"\1\2", text.casefold().replace("&", " and ")))
     return " ".join(_LOOSE.sub(" ", bare).split()) or " ".join(text.casefold().split())
 
 
@@ -105,14 +109,21 @@ def _squeezed(text: str) -> str:
     return _loose(text).replace(" ", "") if not any(char.isdigit() for char in text) else ""
 
 
-_COMPARISONS = (_exact, _loose, _squeezed)
+def _without_subject(text: str) -> str:
+    """Without who does it: "He opens the door" and "The man opens the door" are both "opens door"."""
+    bare = _loose(text)
+    predicate = _SUBJECT.sub("", bare, count=1) if _SUBJECT.match(bare) else ""
+    return predicate if len(predicate.split()) >= 2 else ""
+
+
+_COMPARISONS = (_exact, _loose, _squeezed, _without_subject)
 
 
 def whole_option(text: str, options: Options) -> str | None:
     """Read a text that is one option and nothing else: its text, its letter, or letter and text."""
     bare = text.strip(" \n.,;:!?*_\"'(){}[]<>。")
     is_letter = len(bare) == 1 and bare.isascii() and bare.isalpha()
-    if is_letter and options.lettered:
+    if is_letter and options.lettered and (bare.upper() in options.texts or not _letter_of_text(text, options)):
         return bare.upper()
     if letter := _letter_of_text(text, options):
         return letter
