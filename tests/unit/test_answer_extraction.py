@@ -142,12 +142,12 @@ def test_the_table_is_long_and_has_no_text_twice():
 
 @pytest.mark.parametrize(("text", "choice"), COMPLETIONS, ids=[repr(text[:40]) for text, _ in COMPLETIONS])
 def test_choice_of_a_completion(text, choice):
-    start = time.perf_counter()
+    start = time.process_time()
     for gold in "ABCDE":
         score = score_completion(text, sample(gold))
         status = "unanswered" if choice is None else "correct" if choice == gold else "wrong"
         assert (score.status, score.value) == (status, float(status == "correct"))
-    assert time.perf_counter() - start < 2.0
+    assert time.process_time() - start < 2.0
 
 
 def published_choice(text):

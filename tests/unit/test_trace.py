@@ -170,9 +170,9 @@ def test_find_time_ranges(text, spans):
 
 @pytest.mark.parametrize("text", ["1" * 20000, "1-" * 10000, "1:" * 10000, "[1," * 7000, "1 - " * 5000, " " * 20000])
 def test_time_ranges_are_found_in_little_time(text):
-    start = time.perf_counter()
+    start = time.process_time()
     find_time_ranges(text)
-    assert time.perf_counter() - start < 0.5
+    assert time.process_time() - start < 0.5
 
 
 def test_untagged_prose():
