@@ -27,8 +27,11 @@ class OwnError(Exception):
 
 
 def hang(path: Path) -> None:
-    """Stay in C code that holds the interpreter: no thread or signal handler of Python runs."""
-    if path.parent.is_dir():
+    """Stay in C code that holds the interpreter: no thread or signal handler of Python runs.
+
+    The file that says so lies beside `path`, and is not written beside a relative one, in the working folder.
+    """
+    if path.is_absolute() and path.parent.is_dir():
         path.with_name(f"hangs.{os.getpid()}").touch()
     ctypes.PyDLL(None).sleep(HANG_S)
 

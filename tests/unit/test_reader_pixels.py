@@ -92,6 +92,30 @@ def test_transport_streams_put_together_run_on(tmp_path):
     assert load_video(path, VideoSampling(num_frames=50)).frames.shape[:2] == (50, 3)
 
 
+@pytest.mark.parametrize("ahead", [Fraction(1, 4), Fraction(1, 5)])
+@pytest.mark.parametrize("name", ["overlap.mp4", "overlap.mkv"])
+def test_frames_behind_one_of_a_later_time_are_not_seen(tmp_path, name, ahead):
+    """Parts put together, the second of which begins before the first one's end; frames' times may be the same."""
+    source = Clip("plain.mp4", options=CLOSED).write(tmp_path)  # key frames: 0, 12, 24, 36
+    with av.open(str(tmp_path / name), "w") as container:
+        copy = None
+        for keep, shift_s in (((0, 24), 0), ((24, 40), -ahead)):
+            with av.open(str(source)) as read:
+                stream = read.streams.video[0]
+                copy = copy or container.add_stream_from_template(stream)
+                for packet in list(read.demux(stream))[slice(*keep)]:
+                    packet.pts += round(shift_s / stream.time_base)
+                    late_s = Fraction(3, 10) if shift_s == 0 else Fraction(0)
+                    packet.dts += round((shift_s - late_s) / stream.time_base)
+                    packet.stream = copy
+                    container.mux(packet)
+    reader, frames = read_all(tmp_path / name)
+    assert numbers(frames) == [*range(24), *range(26, 40)]  # the first part ends at 2.3 s
+    assert reader.times_s[24] == pytest.approx(2.6 - float(ahead), abs=0.002)
+    some = open_reader(tmp_path / name).frames_at(reader.times_s[[22, 23, 24, 37]].tolist())
+    assert numbers(some) == [22, 23, 26, 39]
+
+
 def test_a_cut_before_the_first_key_frame_shows_what_can_be_decoded(tmp_path):
     whole = Clip("whole.ts", options=CLOSED).write(tmp_path).read_bytes()
     packets = [whole[start : start + 188] for start in range(0, len(whole), 188)]

@@ -10,42 +10,35 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 import av
 import numpy as np
-from av.container import InputContainer
 from av.error import FFmpegError, InvalidDataError
-from av.stream import Discard, Disposition
+from av.stream import Discard
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
+from video_thinker.data.containers import (
+    IO_TIMEOUT_S,
+    best_stream,
+    has_no_presentation_times,
+    keys_are_clean,
+    stated_duration_s,
+    time_unit,
+)
 from video_thinker.data.mp4_index import read_tables
 from video_thinker.data.pixels import displayed_size, is_wide, to_rgb, turn_of
 from video_thinker.data.video_index import NO_TIME, FrameIndex, index_by_decoding, index_by_packets, read_packets
 from video_thinker.errors import DecodeError
 
-NOT_A_VIDEO = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
-IO_TIMEOUT_S = 60.0
-"""A read that takes longer is given up: a network folder that went away."""
-
-CLEAN_KEY = {"h264": {5}, "hevc": {19, 20}}
-"""Types of NAL units that hold an IDR picture (ITU-T H.264, table 7-1; H.265, table 7-1)."""
-
 DROPS_WHOLE_FRAMES = ("h264", "hevc")
 """Decoders that, told to skip frames without successors, skip just those and keep all others as they are."""
 
-WITHOUT_PRESENTATION_TIMES = {"avi", "h264", "hevc", "m4v", "mpegvideo", "vc1", "cavsvideo", "dirac", "obu"}
-"""Formats of FFmpeg, by name, that only number their packets."""
-
 SEEKS_BY_PTS = {"mp4", "matroska"}
 """Formats of FFmpeg, by name, whose seeks compare times of presentation; the others' compare times of decoding."""
-
-REORDERING = {"h264", "hevc", "vc1", "wmv3"}
-"""Codecs whose header does not always tell that frames are shown in another order than they are decoded."""
 
 
 class _TablesAreWrongError(Exception):
@@ -79,7 +72,7 @@ class PyavReader:
         self._reformatter = VideoReformatter()
         self._open()
         self.codec: str = self._stream.codec_context.name
-        self._unit = _unit(self._stream)
+        self._unit = time_unit(self._stream)
         self._seekable = True
         self._by_tables = True
         self._index_file()
@@ -91,20 +84,17 @@ class PyavReader:
         if tables is None:
             self._reopen()
         self._packets = tables or read_packets(self._container, self._stream)
-        index = None if self._has_no_presentation_times() else index_by_packets(self._packets, self._decode_all())
+        index = (
+            None
+            if has_no_presentation_times(self._container, self._stream)
+            else index_by_packets(self._packets, self._decode_all())
+        )
         self._set_index(index or self._index_by_decoding())
         if self._by_tables:
             self._start_reading()
             self._drained = True  # so that the next frame is sought
         else:
             self._reopen()
-
-    def _has_no_presentation_times(self) -> bool:
-        """Avi and bare streams number packets in decoding order, which tells nothing where frames are reordered."""
-        names = set(self._container.format.name.split(","))
-        context = self._stream.codec_context
-        may_reorder = bool(context.has_b_frames) or context.name in REORDERING
-        return bool(names & WITHOUT_PRESENTATION_TIMES) and may_reorder
 
     def _set_index(self, index: FrameIndex) -> None:
         self._index, self._packets = index, index.packets
@@ -152,38 +142,15 @@ class PyavReader:
         key_pts = np.maximum.accumulate(np.where(packets.key, packets.pts, NO_TIME))
         if (packets.pts < key_pts).any():
             return "it has open groups of pictures: frames shown before the key frame that they follow in the file"
-        if self.codec in CLEAN_KEY and not self._keys_are_clean():
+        if not keys_are_clean(self._path, self._stream.index, self.codec):
             return "decoding cannot start anew at each of its key frames (recovery points, not IDR pictures)"
         return ""
-
-    def _keys_are_clean(self) -> bool:
-        """Whether each packet marked as key holds an IDR picture."""
-        with av.open(str(self._path), timeout=IO_TIMEOUT_S) as container:
-            stream = container.streams[self._stream.index]
-            keys = (bytes(packet) for packet in container.demux(stream) if packet.is_keyframe)
-            return all(CLEAN_KEY[self.codec] & set(_nal_units(key, self.codec)) for key in keys)
 
     @cached_property
     def stated_duration_s(self) -> float | None:
         """Until when the container states that the video goes, from its first frame on; `None` if it does not."""
         first_s = float(self._index.pts[0] * self._unit)
-        end_s = _stated_end_s(self._stream)
-        if end_s is None and self._container.duration:
-            end_s = ((self._container.start_time or 0) + self._container.duration) / av.time_base
-        states_each_stream = "mp4" in self._container.format.name.split(",")
-        if end_s is not None and not states_each_stream and end_s - first_s - self.duration_s > 1:
-            return None if self._others_end_s() > end_s - 1 else end_s - first_s  # the length may be a sound track's
-        return None if end_s is None else end_s - first_s
-
-    def _others_end_s(self) -> float:
-        """When the last packet of the other streams ends: reads the whole file."""
-        ends_s = [0.0]
-        with av.open(str(self._path), timeout=IO_TIMEOUT_S) as container:
-            others = [stream for stream in container.streams if stream.index != self._stream.index]
-            for packet in container.demux(others) if others else ():
-                if packet.pts is not None and packet.time_base:
-                    ends_s.append(float((packet.pts + (packet.duration or 0)) * packet.time_base))
-        return max(ends_s)
+        return stated_duration_s(self._path, self._container, self._stream, first_s, self.duration_s)
 
     def frames_at(self, times_s: Sequence[float]) -> Iterator[tuple[float, np.ndarray]]:
         """Decode the frames on screen at ascending times, one at a time.
@@ -229,8 +196,6 @@ class PyavReader:
             return self._frame_by_number(number)
         return self._frame_by_time(number, following, wanted)
 
-    # By time.
-
     def _frame_by_time(self, number: int, following: int | None, wanted: set[int]) -> av.VideoFrame | None:
         """Find a frame; `None` if no decoder pass, not even one from the start, gives one of its time."""
         pts = int(self._index.pts[number])
@@ -251,7 +216,9 @@ class PyavReader:
 
     def _keys_before(self, pts: int) -> list[int]:
         packets = self._index.packets
-        return [int(key) for key in self._keys[packets.pts[self._keys] <= pts]]
+        places = np.flatnonzero(packets.shown & (packets.pts == pts))
+        keys = self._keys[: np.searchsorted(self._keys, places[0], side="right")] if len(places) else self._keys
+        return [int(key) for key in keys[packets.pts[keys] <= pts]]
 
     def _can_go_on(self, pts: int, key: int) -> bool:
         """Whether the decoder stands before a frame and behind, or right at, the key frame it starts from."""
@@ -292,7 +259,7 @@ class PyavReader:
                 frame = self._ready[0]
                 if frame.pts is None or frame.pts > pts:
                     return None
-                if self._given_pts is not None and frame.pts < self._given_pts:
+                if self._given_pts is not None and frame.pts < self._given_pts and frame.pts not in self._index.late:
                     return None  # out of order: these are not the times of the frames
                 self._given_pts = frame.pts
                 if frame.pts == pts:
@@ -425,51 +392,7 @@ class PyavReader:
         yield from self._stream.decode(None)
 
     def _index_by_decoding(self) -> FrameIndex:
-        stream, unreal = self._stream, self._has_no_presentation_times()
+        stream, unreal = self._stream, has_no_presentation_times(self._container, self._stream)
         index = index_by_decoding(self._packets, not unreal, self._decode_all(), stream.guessed_rate, self._unit)
         self._reopen()
         return index
-
-
-def _nal_units(data: bytes, codec: str) -> Iterator[int]:
-    """List the types of the NAL units in a packet of mp4 or Matroska, where each has its length before it."""
-    place = 0
-    while place + 5 <= len(data):
-        yield data[place + 4] & 0x1F if codec == "h264" else data[place + 4] >> 1 & 0x3F
-        place += 4 + int.from_bytes(data[place : place + 4], "big")
-
-
-def best_stream(container: InputContainer) -> VideoStream:
-    """Choose the stream that a player shows: the container's default one, never a cover picture.
-
-    Raises:
-        DecodeError: there is none, or its codec is unknown.
-    """
-    videos = [stream for stream in container.streams.video if not stream.disposition & NOT_A_VIDEO]
-    if not videos:
-        pictures = " (only a cover picture)" if container.streams.video else ""
-        raise DecodeError(f"it holds no video stream{pictures}")
-    readable = [stream for stream in videos if stream.codec_context is not None]
-    if not readable:
-        raise DecodeError(
-            "its video codec is unknown to the bundled FFmpeg; encode it as H.264: ffmpeg -i FILE NEW.mp4"
-        )
-    best = container.streams.best("video")
-    return next((stream for stream in readable if best is not None and stream.index == best.index), readable[0])
-
-
-def _unit(stream: VideoStream) -> Fraction:
-    if not stream.time_base:
-        raise DecodeError("its video stream has no time base")
-    return stream.time_base
-
-
-def _stated_end_s(stream: VideoStream) -> float | None:
-    """When the video ends as the container states it: of its stream, or by the tag that Matroska has."""
-    if stream.duration:
-        return float(((stream.start_time or 0) + stream.duration) * _unit(stream))
-    tag = stream.metadata.get("DURATION", "")
-    if tag.count(":") == 2:
-        hours, minutes, seconds = tag.split(":")
-        return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
-    return None

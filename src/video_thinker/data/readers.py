@@ -276,6 +276,8 @@ def _in_our_words(error: Exception) -> str:
     """Say what a decoder says, without the places in its C++ code."""
     if isinstance(error, av.error.InvalidDataError) or "Invalid data found when processing input" in str(error):
         return "the file is damaged, half a download, or no video at all"
+    if isinstance(error, av.error.ArgumentError):
+        return "the decoder refuses its data, as where the headers were left behind in a cut; encode the original anew"
     if isinstance(error, PermissionError):
         return "this user may not read the file"
     if isinstance(error, EOFError):

@@ -33,6 +33,12 @@ RESTART_S = 0.5
 MOST_REPEATS = 0.1
 """Share of frames that may have the time of another one; nobody sees the earlier of the two."""
 
+MOST_LATE = 0.1
+"""Share of frames that may come behind one of a later time, where parts that overlap were put together.
+
+Players drop them: when such a frame is decoded, the later one is on screen.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class PacketTable:
@@ -85,6 +91,7 @@ class FrameIndex:
         packets: The packets behind them.
         decoded: Whether the frames were counted by decoding them all.
         repeats: Whether frames share a time: the last one of each is listed.
+        late: Times of frames that nobody sees, since one of a later time is decoded before them.
         by_number: The frames carry no usable times of their own: `pts[n]` is the time of the nth that a decoder gives.
     """
 
@@ -93,6 +100,7 @@ class FrameIndex:
     packets: PacketTable
     decoded: bool = False
     repeats: bool = False
+    late: frozenset[int] = frozenset()
     by_number: bool = False
 
 
@@ -138,6 +146,10 @@ def index_by_packets(packets: PacketTable, start: Iterable[VideoFrame]) -> Frame
         start: Decodes the stream from its start; read only where it does not begin with a key frame, as after a cut:
             what a decoder cannot make there, nobody sees.
     """
+    late = _late_packets(packets)
+    if late.sum() > MOST_LATE * packets.shown.sum():
+        return None
+    packets = replace(packets, shown=packets.shown & ~late)
     shown = packets.shown
     pts = np.sort(packets.pts[shown])
     if not len(pts) or pts[0] == NO_TIME or not np.diff(pts).all():
@@ -152,7 +164,21 @@ def index_by_packets(packets: PacketTable, start: Iterable[VideoFrame]) -> Frame
     if not len(pts):
         return None
     stated = int(packets.duration[packets.pts == pts[-1]].max())
-    return FrameIndex(pts, int(pts[-1]) + _last_duration(pts, stated), packets)
+    return FrameIndex(
+        pts, int(pts[-1]) + _last_duration(pts, stated), packets, late=frozenset(packets.pts[late].tolist())
+    )
+
+
+def _late_packets(packets: PacketTable) -> np.ndarray:
+    """Mark frames that are not later than one decoded before the key frame that they follow; shape (P,).
+
+    All frames before a key frame in the file are shown before those that follow it, leading pictures included.
+    """
+    pts = np.where(packets.shown, packets.pts, NO_TIME)
+    latest = np.concatenate([[NO_TIME], np.maximum.accumulate(pts)[:-1]])
+    key = np.maximum.accumulate(np.where(packets.key, np.arange(len(pts)), 0))
+    late: np.ndarray = packets.shown & (pts != NO_TIME) & (pts <= latest[key])
+    return late
 
 
 def index_by_decoding(
@@ -176,10 +202,14 @@ def index_by_decoding(
     duration = found[-1][1]
     if all(time is not None for time, _ in found):
         pts = np.array([time for time, _ in found], dtype=np.int64)
+        is_late = pts < np.maximum.accumulate(pts)
+        late = frozenset(pts[is_late].tolist())
+        if is_late.sum() <= MOST_LATE * len(pts):
+            pts = pts[~is_late]
         steps = np.diff(pts)
         if (steps >= 0).all() and (steps == 0).sum() <= MOST_REPEATS * len(pts):
             end_pts = int(pts[-1]) + _last_duration(np.unique(pts), duration)
-            return FrameIndex(np.unique(pts), end_pts, packets, decoded=True, repeats=not steps.all())
+            return FrameIndex(np.unique(pts), end_pts, packets, decoded=True, repeats=not steps.all(), late=late)
         if times_are_real and not (packets.pts == packets.dts).all():
             raise DecodeError(_disorder(pts, unit))
     pts = _times_by_number(packets, len(found), rate, unit)

@@ -1,0 +1,125 @@
+"""What a container says of its video: which stream it is, how long it goes, what its key frames are. Torch-free."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import av
+from av.container import InputContainer
+from av.stream import Disposition
+from av.video.stream import VideoStream
+
+from video_thinker.errors import DecodeError
+
+NOT_A_VIDEO = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
+IO_TIMEOUT_S = 60.0
+"""A read that takes longer is given up: a network folder that went away."""
+
+CLEAN_KEY = {"h264": {5}, "hevc": {19, 20}}
+"""Types of NAL units that hold an IDR picture (ITU-T H.264, table 7-1; H.265, table 7-1)."""
+
+
+WITHOUT_PRESENTATION_TIMES = {"avi", "h264", "hevc", "m4v", "mpegvideo", "vc1", "cavsvideo", "dirac", "obu"}
+"""Formats of FFmpeg, by name, that only number their packets."""
+
+REORDERING = {"h264", "hevc", "vc1", "wmv3"}
+"""Codecs whose header does not always tell that frames are shown in another order than they are decoded."""
+
+
+def has_no_presentation_times(container: InputContainer, stream: VideoStream) -> bool:
+    """Avi and bare streams number packets in decoding order, which tells nothing where frames are reordered."""
+    names = set(container.format.name.split(","))
+    context = stream.codec_context
+    may_reorder = bool(context.has_b_frames) or context.name in REORDERING
+    return bool(names & WITHOUT_PRESENTATION_TIMES) and may_reorder
+
+
+def keys_are_clean(path: Path, stream_index: int, codec: str) -> bool:
+    """Whether each packet marked as key holds an IDR picture, in the codecs that have others."""
+    if codec not in CLEAN_KEY:
+        return True
+    with av.open(str(path), timeout=IO_TIMEOUT_S) as container:
+        stream = container.streams[stream_index]
+        keys = (bytes(packet) for packet in container.demux(stream) if packet.is_keyframe)
+        return all(CLEAN_KEY[codec] & set(_nal_units(key, codec)) for key in keys)
+
+
+def _nal_units(data: bytes, codec: str) -> Iterator[int]:
+    """List the types of the NAL units in a packet of mp4 or Matroska, where each has its length before it."""
+    place = 0
+    while place + 5 <= len(data):
+        yield data[place + 4] & 0x1F if codec == "h264" else data[place + 4] >> 1 & 0x3F
+        place += 4 + int.from_bytes(data[place : place + 4], "big")
+
+
+def best_stream(container: InputContainer) -> VideoStream:
+    """Choose the stream that a player shows: the container's default one, never a cover picture.
+
+    Raises:
+        DecodeError: there is none, or its codec is unknown.
+    """
+    videos = [stream for stream in container.streams.video if not stream.disposition & NOT_A_VIDEO]
+    if not videos:
+        pictures = " (only a cover picture)" if container.streams.video else ""
+        raise DecodeError(f"it holds no video stream{pictures}")
+    readable = [stream for stream in videos if stream.codec_context is not None]
+    if not readable:
+        raise DecodeError(
+            "its video codec is unknown to the bundled FFmpeg; encode it as H.264: ffmpeg -i FILE NEW.mp4"
+        )
+    best = container.streams.best("video")
+    return next((stream for stream in readable if best is not None and stream.index == best.index), readable[0])
+
+
+def time_unit(stream: VideoStream) -> Fraction:
+    """Give the seconds per unit of time of a stream. Raises `DecodeError`: it has none."""
+    if not stream.time_base:
+        raise DecodeError("its video stream has no time base")
+    return stream.time_base
+
+
+def stated_duration_s(
+    path: Path, container: InputContainer, stream: VideoStream, first_s: float, shown_s: float
+) -> float | None:
+    """Until when the container states that the video goes, from its first frame on; `None` if it does not.
+
+    Args:
+        path: The file.
+        container: It, opened.
+        stream: The video in it.
+        first_s: The container's time of the first frame.
+        shown_s: How long the frames that were found go on.
+    """
+    end_s = _stated_end_s(stream)
+    if end_s is None and container.duration:
+        end_s = ((container.start_time or 0) + container.duration) / av.time_base
+    if end_s is None:
+        return None
+    states_each_stream = "mp4" in container.format.name.split(",")
+    if not states_each_stream and end_s - first_s - shown_s > 1 and _others_end_s(path, stream.index) > end_s - 1:
+        return None  # the length may be a sound track's
+    return end_s - first_s
+
+
+def _others_end_s(path: Path, stream_index: int) -> float:
+    """When the last packet of the other streams ends: reads the whole file."""
+    ends_s = [0.0]
+    with av.open(str(path), timeout=IO_TIMEOUT_S) as container:
+        others = [stream for stream in container.streams if stream.index != stream_index]
+        for packet in container.demux(others) if others else ():
+            if packet.pts is not None and packet.time_base:
+                ends_s.append(float((packet.pts + (packet.duration or 0)) * packet.time_base))
+    return max(ends_s)
+
+
+def _stated_end_s(stream: VideoStream) -> float | None:
+    """When the video ends as the container states it: of its stream, or by the tag that Matroska has."""
+    if stream.duration:
+        return float(((stream.start_time or 0) + stream.duration) * time_unit(stream))
+    tag = stream.metadata.get("DURATION", "")
+    if tag.count(":") == 2:
+        hours, minutes, seconds = tag.split(":")
+        return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+    return None
