@@ -16,6 +16,12 @@ REPO = Path(__file__).parents[1]
 SHARED = REPO.parent / "shared"
 
 
+@pytest.fixture(autouse=True)
+def no_terminal_width(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tables have their own width, whatever terminal the tests run in."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+
+
 @pytest.fixture(scope="session")
 def shared_dir() -> Path:
     """Real clips and annotation rows, where a developer has them beside the project."""
@@ -56,6 +62,12 @@ def media_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     Image.new("RGB", (70, 50), (200, 30, 60)).save(root / "still.png")
     (root / "broken.mp4").write_bytes((root / "a.mp4").read_bytes()[:900])
     return root
+
+
+def early_ends(model_dir: Path) -> dict:
+    """Options of `generate` with which a random model ends completions at many lengths, so that rewards differ."""
+    end = json.loads((model_dir / "generation_config.json").read_text())["eos_token_id"]
+    return {"sequence_bias": [[[end], 3.0]]}
 
 
 def make_item(name: str, path: str | None = None, **fields: object) -> dict:

@@ -122,7 +122,7 @@ def test_groups_without_a_usable_gold_are_replaced_whatever_else_they_earn(make_
     options = {"per_device_train_batch_size": 3 * G, "reward": [accuracy_reward, format_reward]}
     trainer = make_grpo_trainer(dynamic_sampling_rounds=2, **options)
     (batch,) = roll_out(trainer, "text", "two", "video")
-    assert sorted(set(ids_of([batch]))) == ["both", "image", "two"]
+    assert sorted(set(ids_of(trainer, [batch]))) == ["both", "image", "two"]
     metrics = trainer._metrics["train"]
     assert metrics["groups/ungraded"] == [pytest.approx(2 / 3)] and metrics["groups/mixed"] == [1.0]
     assert metrics["groups/all_wrong"] == [0.0]

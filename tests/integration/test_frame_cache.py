@@ -16,7 +16,7 @@ from video_thinker.config import VideoArguments
 from video_thinker.data import cache as frame_cache
 from video_thinker.data.annotations import load_samples
 from video_thinker.data.cache import FrameCache
-from video_thinker.data.collate import SFTCollator
+from video_thinker.data.collate import PromptCollator, SFTCollator
 from video_thinker.data.video import VideoSampling, load_video
 from video_thinker.errors import DecodeError
 from video_thinker.models.loading import load_encoder
@@ -120,12 +120,12 @@ def test_an_epoch_over_cached_clips_decodes_nothing(tiny_model_dir, media_root, 
 
 
 def test_data_workers_run_ahead_and_fill_it(tiny_model_dir, media_root, items_file, tmp_path, decoded):
-    """What GRPO reads in its step is on disk already: its rows were built by a worker."""
+    """What GRPO reads in its step is on disk already: a worker has encoded its rows."""
     arguments = VideoArguments(str(media_root), fps=4.0, max_pixels=3136, frame_cache_dir=str(tmp_path / "cache"))
     encoder = load_encoder(str(tiny_model_dir), arguments)
     samples = load_samples(items_file)
     rows = torch.utils.data.DataLoader(
-        build_dataset(samples, encoder), batch_size=3, num_workers=1, collate_fn=lambda batch: batch
+        build_dataset(samples, encoder), batch_size=3, num_workers=1, collate_fn=PromptCollator(encoder)
     )
     assert len(list(rows)) == 2
     for sample in samples:

@@ -146,7 +146,7 @@ def test_positions_equal_those_counted_by_hand(backend, sample):
 
 def until_end(ids: list[int], backend: LocalBackend) -> list[int]:
     """Leave out what stands after the end of turn: `generate` pads there."""
-    ends = [place for place, token in enumerate(ids) if token in backend.eos_token_ids]
+    ends = [place for place, token in enumerate(ids) if token in backend.engine.end_token_ids]
     return ids[: ends[0] + 1] if ends else ids
 
 

@@ -271,7 +271,7 @@ def test_two_thousand_samples_open_in_three_seconds(open_page, tmp_path, monkeyp
     draw = random.Random(0)
     frames = {f"{i}.mp4": draw.randbytes(12_000).hex()[:16_000] for i in range(2000)}  # as long as 12 kB in base64
     monkeypatch.setattr(
-        command, "make_strip", lambda media, root, n: Strip(media.path, f"data:,{frames[media.path]}", n, 1.7, 4.0)
+        command, "make_strip", lambda media, root, n, **_: Strip(media.path, f"data:,{frames[media.path]}", n, 1.7, 4.0)
     )
     items = [make_item(f"q{i}", f"{i}.mp4", data_source=f"source {i % 7}") for i in range(2000)]
     items_file = write_items(tmp_path / "items.jsonl", items)

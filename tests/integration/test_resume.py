@@ -17,7 +17,7 @@ import yaml
 from safetensors.torch import load_file
 from transformers import Trainer
 
-from tests.conftest import REPO, every_family, write_items
+from tests.conftest import REPO, early_ends, every_family, write_items
 from video_thinker import cli
 from video_thinker.errors import CheckpointError, ConfigError
 from video_thinker.training import grpo, sft
@@ -62,6 +62,7 @@ def config(tiny_model_dir: Path, media_root: Path, items_file: Path, tmp_path: P
             "num_iterations": 2,
             "gradient_accumulation_steps": 1,
             "max_completion_length": 8,
+            "generation_kwargs": early_ends(tiny_model_dir),
             "beta": 0.04,
             "max_steps": 18,
             "save_steps": 1,
@@ -131,9 +132,9 @@ def test_every_part_of_the_state_matters(config, tmp_path, monkeypatch, forgotte
         monkeypatch.setattr(grpo.VideoGRPOTrainer, "_epochs_done", property(lambda self: 0, lambda self, value: None))
     else:
         checkpoint = tmp_path / "cut" / "checkpoint-13"
-        saved = torch.load(checkpoint / "rollouts_0.pt")
-        assert saved["rollouts"] is not None
-        torch.save({**saved, "rollouts": None}, checkpoint / "rollouts_0.pt")
+        saved = torch.load(checkpoint / "rollouts_0.pt", weights_only=False)
+        assert saved["batches"] is not None and saved["rollout"] is not None
+        torch.save({**saved, "batches": None, "rollout": None}, checkpoint / "rollouts_0.pt")
         write_manifest(checkpoint)
     assert grpo.main([path]) == 0
     whole, cut = result(tmp_path, "whole"), result(tmp_path, "cut")

@@ -20,7 +20,7 @@ from transformers import GenerationMixin
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VisionTransformerPretrainedModel
 from trl import GRPOTrainer
 
-from tests.conftest import REPO
+from tests.conftest import REPO, early_ends
 from video_thinker.data.encode import SampleEncoder
 from video_thinker.errors import ConfigError
 from video_thinker.models.flops import Work, causal_pairs, text_work, vision_work
@@ -99,6 +99,7 @@ def run(tiny_model_dir: Path, media_root: Path, items_file: Path, tmp_path: Path
             "num_generations": G,
             "per_device_train_batch_size": G,
             "max_completion_length": 10,
+            "generation_kwargs": early_ends(tiny_model_dir),
             "beta": 0.04,
             "log_completions_steps": 1,
         },

@@ -86,6 +86,7 @@ class VideoGRPOTrainer(GRPOTrainer):
     """
 
     args: VideoGRPOConfig
+    _epochs_done = 0
 
     def __init__(
         self,
@@ -99,7 +100,6 @@ class VideoGRPOTrainer(GRPOTrainer):
         """See the class."""
         self.encoder = encoder
         self.staging = Staging()
-        self._epochs_done = 0
         self._rollouts: dict[bool, Rollout] = {}  # of training and of evaluation
         self._at_hand: tuple[Sequence[EncodedPrompt], Sequence[int]] = ([], [])  # the prompts of the rows being scored
         self._known: Scored | None = None
