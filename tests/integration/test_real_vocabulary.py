@@ -158,7 +158,7 @@ def test_greedy_tokens_with_and_without_a_cache_are_equal(backend, sample):
     prompts = [Prompt(sample, [frames_at(CLIPS[480], factor)]), Prompt(text, [])]
     tokens: list[list[int]] = []
     original = backend._completion
-    backend._completion = lambda ids: tokens.append(ids) or original(ids)
+    backend._completion = lambda sampled: tokens.append(sampled.token_ids) or original(sampled)
     try:
         backend.generate(prompts, seed=0)
     finally:
