@@ -195,9 +195,9 @@ def test_the_report_shows_the_traces(whole, tmp_path):
 
 @pytest.mark.parametrize("kind", ["429", "429_retry_after", "500", "timeout", "truncated_json"])
 def test_failures_on_the_way_change_nothing(world, teacher, whole, tmp_path, kind):
-    faults = Faults(rate=0.15, kinds=(kind,), delay_s=0.6)
+    faults = Faults(rate=0.15, kinds=(kind,), delay_s=2.0)
     with TeacherServer(teacher, faults) as server:
-        config = world.config(server.base_url, endpoint={"timeout_s": 0.4} if kind == "timeout" else {})
+        config = world.config(server.base_url, endpoint={"timeout_s": 1.5} if kind == "timeout" else {})
         assert synthesize(tmp_path / "out", config) == 0
         assert server.log.faults[kind] > 5
     assert contents(tmp_path / "out") == contents(whole)
