@@ -31,7 +31,7 @@ POSITION_FIELDS = ("video_grid_thw", "second_per_grid_ts", "image_grid_thw")
 """Of these, what the positions of vision tokens are computed from."""
 
 FEATURE_FIELDS = ("video_features", "image_features", "video_deepstack", "image_deepstack")
-"""What a frozen vision tower makes of the pixels; see `training/vision_once.py`."""
+"""What a frozen vision tower makes of the pixels; see `models/vision.py`."""
 
 PIXEL_FIELDS = frozenset({"pixel_values_videos", "pixel_values"})
 
