@@ -256,6 +256,7 @@ def test_nothing_is_left_of_a_command_that_is_killed(folder, items_file, end):
     os.killpg(script.pid, end)
     script.communicate(timeout=60)
     child.wait(timeout=60)
+    assert not child.is_running() and script.returncode not in (None, 0)
 
 
 def test_the_cli_prints_the_error_and_no_traceback(folder, tiny_model_dir, capsys):

@@ -113,10 +113,10 @@ class SampleEncoder(MediaLoader):
     Args:
         processor: The model's processor (`AutoProcessor`).
         sampling: Frames and pixels to take of each video.
-        positions: How the checkpoint numbers its tokens (`modeling.load_positions`).
+        positions: How the checkpoint numbers its tokens (`models.loading.load_positions`).
         prompt_style: A key of `PROMPT_STYLES`.
         media_root: Folder that the samples' paths are relative to.
-        backend: Video decoder; "auto" picks the first installed one.
+        backend: Video decoder; "auto" is the reader around PyAV (`data/pyav_reader.py`).
         cache_mib: Size of the in-memory frame cache in MiB; 0 turns it off.
         frame_cache: Frames on disk, behind the one in memory.
         timeout_s: Seconds that decoding one file may take; `None` for no limit.
@@ -212,7 +212,7 @@ class SampleEncoder(MediaLoader):
 
 
 def build_encoder(processor: ProcessorMixin, args: VideoArguments, positions: PositionRule) -> SampleEncoder:
-    """Make the encoder a config asks for; `modeling.load_encoder` makes it of a checkpoint.
+    """Make the encoder a config asks for; `models.loading.load_encoder` makes it of a checkpoint.
 
     Raises:
         ConfigError: the sampling cannot be met, or not by this model, or the video backend is not there.

@@ -27,7 +27,7 @@ class MediaLoader:
         sampling: Frames and pixels to take of each video.
         resize_factor: Both sides of a frame are multiples of it: patch size x spatial merge size of the model.
         media_root: Folder that the samples' paths are relative to.
-        backend: Video decoder; "auto" picks the first installed one.
+        backend: Video decoder; "auto" is the reader around PyAV (`data/pyav_reader.py`).
         cache_mib: Size of the in-memory frame cache in MiB; 0 turns it off.
         frame_cache: Frames on disk, behind the one in memory.
         timeout_s: Seconds that decoding one file may take; `None` for no limit.
