@@ -7,6 +7,7 @@ wrong unseen, is a `DecodeError` that names the way out.
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -169,9 +170,8 @@ class TorchcodecReader(_CheckedReader):
     backend = "torchcodec"
 
     def _open(self, path: Path) -> None:
-        from torchcodec.decoders import VideoDecoder  # type: ignore[attr-defined]  # re-exported without saying so
-
-        self._decoder = VideoDecoder(
+        decoders = importlib.import_module("torchcodec.decoders")  # optional, and without types
+        self._decoder = decoders.VideoDecoder(
             str(path),
             stream_index=self._reference.stream_index,
             seek_mode="exact",
