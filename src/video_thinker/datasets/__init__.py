@@ -1,7 +1,7 @@
 """Benchmarks by name: official annotation files -> items in the project's schema. They run without torch.
 
 Adding one: write `benchmarks/<name>.py` with a `BENCHMARK` (see `benchmarks/base.py`), add a line to `BENCHMARKS`, and
-a fixture in the official schema under `tests/fixtures/benchmarks/`, from which `tests/unit/test_benchmarks.py` tests
+a fixture in the official schema under `tests/fixtures/benchmarks/`: `tests/unit/datasets/test_benchmarks.py` tests
 it.
 """
 

@@ -27,7 +27,7 @@ from video_thinker.diagnostics.shapes import (
 )
 from video_thinker.errors import ConfigError
 
-REPO = Path(__file__).parents[2]
+REPO = Path(__file__).parents[3]
 
 
 # Totals of the published checkpoints' safetensors files.

@@ -14,7 +14,7 @@ from video_thinker.errors import DataError
 from video_thinker.schema import Segment
 from video_thinker.scoring import score_answer
 
-FIXTURES = Path(__file__).parents[1] / "fixtures" / "benchmarks"
+FIXTURES = Path(__file__).parents[2] / "fixtures" / "benchmarks"
 FILES = {path.stem: path for path in sorted(FIXTURES.iterdir())} | {
     "mlvu": FIXTURES / "mlvu" / "1_plotQA.json",
     "mvbench": FIXTURES / "mvbench" / "action_sequence.json",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.unit.grades_table import CHOICES, VALUES
+from tests.unit.scoring.grades_table import CHOICES, VALUES
 from video_thinker.schema import VideoSample
 from video_thinker.scoring import score_completion
 

@@ -24,7 +24,7 @@ from video_thinker.diagnostics.finding import Finding, try_import
 from video_thinker.errors import DecodeError
 from video_thinker.models import positions as released
 
-REPO = Path(__file__).parents[2]
+REPO = Path(__file__).parents[3]
 
 
 def only(findings, status: str) -> list[Finding]:

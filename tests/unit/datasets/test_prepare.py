@@ -12,7 +12,7 @@ from video_thinker.datasets.prepare import main
 from video_thinker.diagnostics.validate import validate
 from video_thinker.scoring import score_answer
 
-FIXTURES = Path(__file__).parents[1] / "fixtures" / "benchmarks"
+FIXTURES = Path(__file__).parents[2] / "fixtures" / "benchmarks"
 FILES = {path.stem: str(path) for path in sorted(FIXTURES.iterdir())}
 
 

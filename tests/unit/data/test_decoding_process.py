@@ -20,7 +20,7 @@ from video_thinker.data.decoding import process
 from video_thinker.data.decoding.process import MediaRequest, open_reader
 from video_thinker.errors import ConfigError, DecodeError, MediaMemoryError
 
-REPO = Path(__file__).parents[2]
+REPO = Path(__file__).parents[3]
 TIMES_S = [0.1, 0.2, 0.3, 0.4]
 HANG_LIMIT_S = 60
 

@@ -342,7 +342,7 @@ def test_to_row_leaves_out_what_is_not_there():
 
 @pytest.fixture
 def real_clips():
-    path = Path(__file__).resolve().parents[3] / "shared" / "annotations" / "real_clips.json"
+    path = Path(__file__).resolve().parents[4] / "shared" / "annotations" / "real_clips.json"
     if not path.is_file():
         pytest.skip("the real annotation files are not part of the project")
     return load_samples(path)

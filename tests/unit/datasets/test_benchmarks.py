@@ -15,7 +15,7 @@ from video_thinker.errors import DataError
 from video_thinker.schema import Segment
 from video_thinker.scoring import score_answer, score_completion
 
-FIXTURES = Path(__file__).parents[1] / "fixtures" / "benchmarks"
+FIXTURES = Path(__file__).parents[2] / "fixtures" / "benchmarks"
 FILES = {path.stem: path for path in sorted(FIXTURES.iterdir())}
 
 REAL = [  # benchmark, file in shared/annotations, items, items with gold segments, numbers of refused rows

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.coded_clips import FAST_THEN_SLOW, HEIGHT, WIDTH, Clip, number_of, picture
-from tests.unit.test_readers import BACKENDS, CLOSED, LONG
+from tests.unit.data.test_readers import BACKENDS, CLOSED, LONG
 from video_thinker.data import pyav_reader
 from video_thinker.data.readers import open_reader
 from video_thinker.data.video import VideoSampling, load_span, load_video, probe_video

@@ -18,7 +18,7 @@ from video_thinker.data.images import load_image
 from video_thinker.data.video import VideoSampling
 from video_thinker.errors import DecodeError, MediaMemoryError
 
-REPO = Path(__file__).parents[2]
+REPO = Path(__file__).parents[3]
 MAX_PIXELS = 100_000
 RAMP = np.linspace(0, 65535, 64).round()
 RAMP_8 = (RAMP / 257).round()
