@@ -343,6 +343,30 @@ def make_arguments(dataclass_types: Sequence[type], values: Mapping[str, Any], w
     return parsed
 
 
+def combine_settings(
+    dataclass_types: Sequence[type], config: str | Path | Mapping[str, Any] | None, settings: Mapping[str, Any]
+) -> tuple[dict[str, Any], str]:
+    """Put together the settings of a call in Python: a config file or a mapping, and settings that win over it.
+
+    Args:
+        dataclass_types: As in `read_config`.
+        config: Path of a YAML file, or keys with their values; `None` for defaults.
+        settings: Further keys with their values.
+
+    Returns:
+        The values that are given, by key, and where they come from, for messages.
+
+    Raises:
+        ConfigError: the file is missing or no mapping, or a key is misspelt.
+    """
+    is_file = isinstance(config, str | Path)
+    where = str(config) if is_file else "config"
+    values = _read_yaml(Path(config)) if isinstance(config, str | Path) else dict(config or {})
+    _check_keys(list(values), dataclass_types, where)
+    _check_keys(list(settings), dataclass_types, "keyword")
+    return {**values, **settings}, f"{where} with {settings}" if is_file else "the settings given"
+
+
 def describe_keys(dataclass_types: Sequence[type]) -> str:
     """List the keys of a config with their defaults and what they do, for `video-thinker COMMAND --help`."""
     lines = ["usage: CONFIG.yaml [key=value …]; a value is read as YAML. The keys:"]

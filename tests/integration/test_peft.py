@@ -92,7 +92,7 @@ def sft_dir(sft_trainer: Trainer) -> Path:
 
 @pytest.fixture
 def grpo_config(config: dict, tmp_path: Path, monkeypatch) -> dict:
-    monkeypatch.setattr(grpo, "load_reward_funcs", lambda *_: [even_length_reward])
+    monkeypatch.setattr("video_thinker.training.trainer.resolve_reward_funcs", lambda *_: [even_length_reward])
     return {
         **config,
         "output_dir": str(tmp_path / "grpo"),
@@ -429,7 +429,9 @@ def test_settings_that_cannot_train_are_refused(config, tmp_path, overrides, mes
 def test_qlora_without_gpu_is_refused_before_the_model_is_loaded(config, tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: object() if name == "bitsandbytes" else None)
     monkeypatch.setattr("torch.accelerator.is_available", lambda: False)
-    monkeypatch.setattr(sft, "load_model", lambda *_, **__: pytest.fail("the model was loaded"))
+    monkeypatch.setattr(
+        "video_thinker.training.recipe.load_model", lambda *_, **__: pytest.fail("the model was loaded")
+    )
     with pytest.raises(ConfigError, match="needs a GPU, and none is visible"):
         train(sft, config, output_dir=str(tmp_path / "out"), use_peft=True, load_in_4bit=True)
 

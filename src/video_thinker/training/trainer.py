@@ -13,31 +13,39 @@ from __future__ import annotations
 import functools
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from accelerate.utils import gather_object, is_peft_model
+from transformers import TrainerCallback
 from trl import GRPOTrainer
 from trl.models import unwrap_model_for_generation
 
 from video_thinker.data.collate import PromptCollator
 from video_thinker.data.encode import PIXEL_FIELDS, EncodedPrompt, SampleEncoder, blank_media
+from video_thinker.data.golds import check_golds
+from video_thinker.data.row_rules import RowRules
 from video_thinker.errors import ConfigError
 from video_thinker.generation.engine import Engine, Sampling
 from video_thinker.generation.local import LocalEngine, find_unshared
 from video_thinker.models import compat
+from video_thinker.models.adapters import lora_config
 from video_thinker.models.feature_cache import FeatureCache
 from video_thinker.models.flops import decoding_work
 from video_thinker.models.layers import SHARE_PREFILL_LAYERS, unshared_causes
 from video_thinker.models.parts import REFERENCE_ADAPTER
 from video_thinker.models.tower_calls import find_vision_model
 from video_thinker.models.vision import FrozenFeatures
+from video_thinker.rewards import GOLD_REWARDS, resolve_reward_funcs, reward_names
+from video_thinker.rewards.completions import RewardFunc
 from video_thinker.rewards.finite import finite_rewards
+from video_thinker.schema import VideoSample
 from video_thinker.training.arguments import VideoGRPOConfig
+from video_thinker.training.dataset import build_dataset
 from video_thinker.training.dynamic_sampling import (
     Round,
     check_dynamic_sampling,
@@ -51,6 +59,7 @@ from video_thinker.training.loop.canary import BlindCanary, without_dropout
 from video_thinker.training.loop.checkpoints import Staging, leave_sigterm_to_parent, load_weights, read_state
 from video_thinker.training.loop.watchdog import Watchdog
 from video_thinker.training.packing import use_packed_attention
+from video_thinker.training.recipe import Recipe, run_recipe
 from video_thinker.training.rollout import (
     Batch,
     Rollout,
@@ -86,6 +95,7 @@ class VideoGRPOTrainer(GRPOTrainer):
     """
 
     args: VideoGRPOConfig
+    recipe: Recipe[VideoGRPOConfig] | None = None
     _epochs_done = 0
 
     def __init__(
@@ -153,6 +163,73 @@ class VideoGRPOTrainer(GRPOTrainer):
             use_packed_attention(self.model, self.ref_model)
         if is_peft_model(self.model) and REFERENCE_ADAPTER in self.model.peft_config:
             self._prepare_reference_adapter()
+
+    @classmethod
+    def from_config(
+        cls,
+        config: str | Path | Mapping[str, Any] | None = None,
+        *,
+        reward_funcs: Sequence[str | RewardFunc] | None = None,
+        train_dataset: Sequence[VideoSample] | None = None,
+        eval_dataset: Sequence[VideoSample] | None = None,
+        callbacks: Sequence[TrainerCallback] = (),
+        **settings: Any,
+    ) -> Self:
+        """Make a trainer as `video-thinker grpo` does: model, encoder, rewards, data, frozen parts, console.
+
+        Args:
+            config: A config file (`configs/grpo/…`), or its keys with their values.
+            reward_funcs: Names of rewards and functions of your own, in the order of `reward_weights`. A function has
+                TRL's signature: lists with one entry per completion, by keyword; one number or `None` for each.
+            train_dataset: Samples (`load_samples`), in the place of `train_file`.
+            eval_dataset: Samples to evaluate on during training, in the place of `eval_file`.
+            callbacks: Of Transformers, beside our own.
+            **settings: Keys of a config; they win over `config`.
+
+        Raises:
+            ConfigError: a key is misspelt, a value is wrong, a reward is unknown, or there is no such model.
+            DataError: a sample cannot be used, or no gold of a file can be graded.
+            DecodeError: a media file cannot be read (with `on_decode_error: raise`, at the step that needs it).
+        """
+        if reward_funcs is not None:
+            settings["reward_funcs"] = reward_names(reward_funcs)
+        recipe = Recipe.read(VideoGRPOConfig, config, settings, train_dataset, eval_dataset)
+        return cls.from_recipe(recipe, reward_funcs, callbacks)
+
+    @classmethod
+    def from_recipe(
+        cls,
+        recipe: Recipe[VideoGRPOConfig],
+        reward_funcs: Sequence[str | RewardFunc] | None = None,
+        callbacks: Sequence[TrainerCallback] = (),
+    ) -> Self:
+        """Load what a recipe names, and make a trainer of it; `reward_funcs` are those of the recipe by default."""
+        args = recipe.args
+        functions = resolve_reward_funcs(reward_funcs or args.reward_funcs, args.reward_params)
+        encoder = recipe.load_encoder()
+        rules = RowRules(max_tokens=args.max_prompt_length, option="max_prompt_length")
+        train_samples, eval_samples = recipe.load_samples(encoder, rules)
+        if GOLD_REWARDS & set(args.reward_funcs):
+            check_golds(train_samples, recipe.data_args.train_file or "train_dataset")
+            check_golds(eval_samples or [], recipe.data_args.eval_file or "eval_dataset")
+        model = recipe.load_model()
+        trainer = cls(
+            model=model,
+            encoder=encoder,
+            args=args,
+            reward_funcs=functions,
+            train_dataset=build_dataset(train_samples, encoder),
+            eval_dataset=build_dataset(eval_samples, encoder) if eval_samples else None,
+            peft_config=lora_config(model, recipe.peft_args),
+            callbacks=list(callbacks),
+        )
+        trainer.recipe = recipe
+        recipe.prepare(trainer, [trainer.model, trainer.ref_model], [*train_samples, *(eval_samples or [])])
+        return trainer
+
+    def run(self) -> int:
+        """Train to the end and write the result, as the command does; see `run_recipe`."""
+        return run_recipe(self, self.recipe)
 
     # --- one rollout: prompts, completions, rewards -----------------------------------------------------------------
 

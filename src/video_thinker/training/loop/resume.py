@@ -33,6 +33,7 @@ EXIT_SIGTERM = 128 + signal.SIGTERM
 FIXED = (
     "model_name_or_path",
     "train_file",
+    "train_samples",
     "seed",
     "data_seed",
     "world_size",

@@ -1,0 +1,180 @@
+"""What both stages do between their settings and the first step; the commands and the Python API take this one road.
+
+Recipe -> encoder, samples, model -> a trainer (`from_recipe` of its class) -> `run_recipe`
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from video_thinker.config import DataArguments, ModelArguments, PeftArguments, combine_settings, make_arguments
+from video_thinker.errors import ConfigError
+from video_thinker.models.adapters import check_peft_arguments, quantization_config
+from video_thinker.models.loading import check_model_path, load_encoder, load_model, prepare_training
+from video_thinker.models.tower_calls import equalize_tower_calls
+from video_thinker.runs.record import run_config
+from video_thinker.training.arguments import VideoGRPOConfig, VideoSFTConfig
+from video_thinker.training.dataset import check_all, load_readable_samples
+from video_thinker.training.logging.console import use_console
+from video_thinker.training.loop.process_group import join_process_group
+from video_thinker.training.loop.resume import find_resume_checkpoint, finish, is_finished, run_training
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from torch import nn
+    from transformers import PreTrainedModel, Trainer
+
+    from video_thinker.data.encode import SampleEncoder
+    from video_thinker.data.row_rules import RowRules
+    from video_thinker.schema import VideoSample
+
+logger = logging.getLogger(__name__)
+
+Args = TypeVar("Args", VideoSFTConfig, VideoGRPOConfig)
+
+
+@dataclass
+class Recipe(Generic[Args]):
+    """The settings of a training. One that exists has been checked, as far as that needs no data and no weights.
+
+    Attributes:
+        model_args: Which model.
+        peft_args: LoRA.
+        data_args: Files and sampling.
+        args: The config of the stage.
+        train_samples: Samples instead of `train_file`.
+        eval_samples: Samples instead of `eval_file`.
+        config: All settings, as they are written to `run.yaml`.
+        checkpoint: Where the run goes on; `None` for the beginning.
+
+    Raises:
+        ConfigError: there is nothing to train on, no such model, or settings that do not go together.
+        CheckpointError: `resume_from_checkpoint` names something incomplete.
+    """
+
+    model_args: ModelArguments
+    peft_args: PeftArguments
+    data_args: DataArguments
+    args: Args
+    train_samples: Sequence[VideoSample] | None = None
+    eval_samples: Sequence[VideoSample] | None = None
+    config: dict[str, Any] = field(init=False)
+    checkpoint: Path | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Check, and find out where the run starts."""
+        given = {"train": (self.data_args.train_file, self.train_samples)}
+        given["eval"] = (self.data_args.eval_file or "", self.eval_samples)
+        for name, (file, samples) in given.items():
+            if file and samples is not None:
+                raise ConfigError(f"{name}_file={file!r} and {name}_dataset: give one of them.")
+        if not self.data_args.train_file and self.train_samples is None:
+            raise ConfigError("train_file is missing: name the JSON or JSONL file to train on.")
+        path = self.model_args.model_name_or_path
+        check_model_path(path)
+        check_peft_arguments(path, self.peft_args)
+        own = {} if self.train_samples is None else {"train_samples": _describe(self.train_samples)}
+        self.config = run_config(
+            self.model_args, self.peft_args, self.data_args, self.args, world_size=self.args.world_size, **own
+        )
+        self.checkpoint = find_resume_checkpoint(self.args, self.config)
+
+    @classmethod
+    def read(
+        cls,
+        kind: type[Args],
+        config: str | Path | Mapping[str, Any] | None,
+        settings: Mapping[str, Any],
+        train_samples: Sequence[VideoSample] | None = None,
+        eval_samples: Sequence[VideoSample] | None = None,
+    ) -> Recipe[Args]:
+        """Make a recipe of a config file or mapping, and of settings that win over it."""
+        join_process_group()
+        types = (ModelArguments, PeftArguments, DataArguments, kind)
+        values, where = combine_settings(types, config, settings)
+        model_args, peft_args, data_args, args = make_arguments(types, values, where)
+        return cls(model_args, peft_args, data_args, args, train_samples, eval_samples)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether an earlier sitting came to the end of this run."""
+        return self.checkpoint is not None and is_finished(self.checkpoint, self.args)
+
+    def finish(self) -> int:
+        """Write the result of a finished run, if it is missing."""
+        assert self.checkpoint is not None, "a finished run has a checkpoint"
+        return finish(self.checkpoint, self.args)
+
+    def load_encoder(self) -> SampleEncoder:
+        """Load what turns samples into model inputs."""
+        return load_encoder(self.model_args.model_name_or_path, self.data_args)
+
+    def load_samples(
+        self, encoder: SampleEncoder, rules: RowRules
+    ) -> tuple[list[VideoSample], list[VideoSample] | None]:
+        """Read the samples to train on and to evaluate on (`None` without any), all checked against `rules`.
+
+        Raises:
+            DataError: a sample breaks a rule, or there is none.
+        """
+        output_dir = str(self.args.output_dir)
+
+        def load(path: str | None, samples: Sequence[VideoSample] | None) -> list[VideoSample] | None:
+            if samples is not None:
+                check_all(samples, encoder, rules)
+                return list(samples)
+            return load_readable_samples(path, encoder, self.data_args, output_dir, rules) if path else None
+
+        train = load(self.data_args.train_file, self.train_samples)
+        if not train:
+            raise ConfigError("train_dataset has no samples: give at least one.")
+        return train, load(self.data_args.eval_file, self.eval_samples)
+
+    def load_model(self) -> PreTrainedModel | PeftModel:
+        """Load the model to train."""
+        init_kwargs: Any = self.args.model_init_kwargs  # TRL's configs have read one that was text
+        return load_model(
+            self.model_args.model_name_or_path,
+            dtype=self.model_args.dtype,
+            attn_implementation=self.model_args.attn_implementation,
+            quantization_config=quantization_config(self.peft_args),
+            trainable=True,
+            init_kwargs=init_kwargs,
+        )
+
+    def prepare(self, trainer: Trainer, models: Sequence[nn.Module | None], samples: Sequence[VideoSample]) -> None:
+        """Freeze parts, give the trainer its console, and let all ranks call the vision tower equally often."""
+        prepare_training(trainer, self.model_args.freeze)
+        use_console(trainer)
+        if self.args.world_size > 1:
+            equalize_tower_calls(models, samples)
+
+
+def run_recipe(trainer: Trainer, recipe: Recipe[Any] | None) -> int:
+    """Train to the end as the command does: go on from the last checkpoint, stop on SIGTERM, write the result.
+
+    Returns:
+        0, or 143 (128 + SIGTERM) if it was told to stop and has saved a checkpoint to continue from.
+
+    Raises:
+        ConfigError: the trainer was not made from a recipe.
+    """
+    if recipe is None:
+        raise ConfigError(
+            f"run() needs settings to write beside the result: make the {type(trainer).__name__} by from_config, or "
+            "call train() and save_model()."
+        )
+    if recipe.is_finished:
+        return recipe.finish()
+    return run_training(trainer, recipe.checkpoint, recipe.config)
+
+
+def _describe(samples: Sequence[VideoSample]) -> str:
+    """Say which samples these are, for the record and for a run that goes on."""
+    digest = hashlib.sha256("\n".join(repr(sample) for sample in samples).encode()).hexdigest()
+    return f"{len(samples)} samples, sha256 {digest}"
