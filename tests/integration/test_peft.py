@@ -92,7 +92,7 @@ def sft_dir(sft_trainer: Trainer) -> Path:
 
 @pytest.fixture
 def grpo_config(config: dict, tmp_path: Path, monkeypatch) -> dict:
-    monkeypatch.setattr("video_thinker.training.trainer.resolve_reward_funcs", lambda *_: [even_length_reward])
+    monkeypatch.setattr("video_thinker.training.recipe.resolve_reward_funcs", lambda *_: [even_length_reward])
     return {
         **config,
         "output_dir": str(tmp_path / "grpo"),

@@ -13,13 +13,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from video_thinker.config import DataArguments, ModelArguments, PeftArguments, combine_settings, make_arguments
+from video_thinker.data.golds import check_golds
+from video_thinker.data.row_rules import RowRules
 from video_thinker.errors import ConfigError
-from video_thinker.models.adapters import check_peft_arguments, quantization_config
+from video_thinker.models.adapters import check_peft_arguments, lora_config, quantization_config
 from video_thinker.models.loading import check_model_path, load_encoder, load_model, prepare_training
 from video_thinker.models.tower_calls import equalize_tower_calls
+from video_thinker.rewards import GOLD_REWARDS, resolve_reward_funcs
 from video_thinker.runs.record import run_config
 from video_thinker.training.arguments import VideoGRPOConfig, VideoSFTConfig
-from video_thinker.training.dataset import check_all, load_readable_samples
+from video_thinker.training.dataset import build_dataset, check_all, load_readable_samples
 from video_thinker.training.logging.console import use_console
 from video_thinker.training.loop.process_group import join_process_group
 from video_thinker.training.loop.resume import find_resume_checkpoint, finish, is_finished, run_training
@@ -30,7 +33,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, Trainer
 
     from video_thinker.data.encode import SampleEncoder
-    from video_thinker.data.row_rules import RowRules
+    from video_thinker.rewards.completions import RewardFunc
     from video_thinker.schema import VideoSample
 
 logger = logging.getLogger(__name__)
@@ -153,6 +156,36 @@ class Recipe(Generic[Args]):
         use_console(trainer)
         if self.args.world_size > 1:
             equalize_tower_calls(models, samples)
+
+
+def grpo_parts(
+    recipe: Recipe[VideoGRPOConfig], reward_funcs: Sequence[str | RewardFunc] | None = None
+) -> tuple[dict[str, Any], list[VideoSample]]:
+    """Load what `VideoGRPOTrainer` is made of: its keyword arguments, and all samples.
+
+    Raises:
+        ConfigError: a reward is unknown.
+        DataError: a sample cannot be used, or no gold of a file can be graded.
+    """
+    args, data_args = recipe.args, recipe.data_args
+    functions = resolve_reward_funcs(reward_funcs or args.reward_funcs, args.reward_params)
+    encoder = recipe.load_encoder()
+    rules = RowRules(max_tokens=args.max_prompt_length, option="max_prompt_length")
+    train_samples, eval_samples = recipe.load_samples(encoder, rules)
+    if GOLD_REWARDS & set(args.reward_funcs):
+        check_golds(train_samples, data_args.train_file or "train_dataset")
+        check_golds(eval_samples or [], data_args.eval_file or "eval_dataset")
+    model = recipe.load_model()
+    parts = {
+        "model": model,
+        "encoder": encoder,
+        "args": args,
+        "reward_funcs": functions,
+        "train_dataset": build_dataset(train_samples, encoder),
+        "eval_dataset": build_dataset(eval_samples, encoder) if eval_samples else None,
+        "peft_config": lora_config(model, recipe.peft_args),
+    }
+    return parts, [*train_samples, *(eval_samples or [])]
 
 
 def run_recipe(trainer: Trainer, recipe: Recipe[Any] | None) -> int:

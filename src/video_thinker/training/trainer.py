@@ -11,55 +11,43 @@ Shapes: B rows of a batch (prompts x G completions), P prompt, C completion, L =
 from __future__ import annotations
 
 import functools
-import logging
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
 import torch
-from accelerate.utils import gather_object, is_peft_model
-from transformers import TrainerCallback
+from accelerate.utils import is_peft_model
+from datasets import Dataset
+from transformers import PreTrainedModel, TrainerCallback
 from trl import GRPOTrainer
-from trl.models import unwrap_model_for_generation
 
 from video_thinker.data.collate import PromptCollator
-from video_thinker.data.encode import PIXEL_FIELDS, EncodedPrompt, SampleEncoder, blank_media
-from video_thinker.data.golds import check_golds
-from video_thinker.data.row_rules import RowRules
-from video_thinker.errors import ConfigError
-from video_thinker.generation.engine import Engine, Sampling
-from video_thinker.generation.local import LocalEngine, find_unshared
+from video_thinker.data.encode import PIXEL_FIELDS, EncodedPrompt, SampleEncoder, blank_prompt
+from video_thinker.generation.engine import Engine
 from video_thinker.models import compat
-from video_thinker.models.adapters import lora_config
-from video_thinker.models.feature_cache import FeatureCache
+from video_thinker.models.adapters import prepare_reference_adapter
 from video_thinker.models.flops import decoding_work
-from video_thinker.models.layers import SHARE_PREFILL_LAYERS, unshared_causes
 from video_thinker.models.parts import REFERENCE_ADAPTER
-from video_thinker.models.tower_calls import find_vision_model
-from video_thinker.models.vision import FrozenFeatures
-from video_thinker.rewards import GOLD_REWARDS, resolve_reward_funcs, reward_names
+from video_thinker.rewards import reward_names
 from video_thinker.rewards.completions import RewardFunc
 from video_thinker.rewards.finite import finite_rewards
 from video_thinker.schema import VideoSample
 from video_thinker.training.arguments import VideoGRPOConfig
-from video_thinker.training.dataset import build_dataset
-from video_thinker.training.dynamic_sampling import (
-    Round,
-    check_dynamic_sampling,
-    group_outcomes,
-    replace_equal_groups,
-    summed_rewards,
-)
-from video_thinker.training.logging.completions import FILE_NAME, CompletionLog, Graded, completion_rows
+from video_thinker.training.dynamic_sampling import Round, group_outcomes, summed_rewards, without_equal_groups
+from video_thinker.training.logging.completions import FILE_NAME, CompletionLog, Graded
 from video_thinker.training.logging.performance import Performance
 from video_thinker.training.loop.canary import BlindCanary, without_dropout
-from video_thinker.training.loop.checkpoints import Staging, leave_sigterm_to_parent, load_weights, read_state
+from video_thinker.training.loop.checkpoints import (
+    Staging,
+    last_complete_checkpoint,
+    leave_sigterm_to_parent,
+    load_weights,
+    read_state,
+)
 from video_thinker.training.loop.watchdog import Watchdog
-from video_thinker.training.packing import use_packed_attention
-from video_thinker.training.recipe import Recipe, run_recipe
+from video_thinker.training.recipe import Recipe, grpo_parts, run_recipe
 from video_thinker.training.rollout import (
     Batch,
     Rollout,
@@ -70,14 +58,16 @@ from video_thinker.training.rollout import (
     unfold_rows,
 )
 from video_thinker.training.scoring import Rows, Scored, Scorer
-from video_thinker.training.token_budget import (
-    check_budget,
-    gradients_of_last_part,
-    loss_in_parts,
-    metrics_unchanged,
+from video_thinker.training.settings import check_settings, sampling_settings
+from video_thinker.training.sharing import (
+    make_engine,
+    make_features,
+    make_scorer,
+    open_for_generation,
+    prepare_packing,
+    shares_prompts,
 )
-
-logger = logging.getLogger(__name__)
+from video_thinker.training.token_budget import gradients_of_last_part, loss_in_parts, metrics_unchanged
 
 
 class VideoGRPOTrainer(GRPOTrainer):
@@ -95,6 +85,11 @@ class VideoGRPOTrainer(GRPOTrainer):
     """
 
     args: VideoGRPOConfig
+    model: PreTrainedModel
+    train_dataset: Dataset
+    num_generations: int
+    num_generations_eval: int
+    data_collator: PromptCollator  # type: ignore[assignment]  # it gives rows, as TRL's rollouts want them, no batch
     recipe: Recipe[VideoGRPOConfig] | None = None
     _epochs_done = 0
 
@@ -117,52 +112,22 @@ class VideoGRPOTrainer(GRPOTrainer):
         super().__init__(args=args, processing_class=encoder.processor, **kwargs)
         self.performance = Performance(self.accelerator, enabled=args.telemetry, peak=args.peak_tflops)
         self.watchdog = Watchdog(args.step_timeout_s, args.process_index)
-        steps = math.ceil(args.steps_per_generation * args.num_iterations / args.gradient_accumulation_steps)
-        path = Path(args.output_dir) / FILE_NAME
+        steps = math.ceil(args.generate_every / args.gradient_accumulation_steps)
+        path = Path(str(args.output_dir)) / FILE_NAME
         self.completion_log = CompletionLog(path, args.log_completions_steps, args.num_logged_completions, steps)
         for callback in (self.performance, self.watchdog, self.completion_log):
             self.add_callback(callback)
         self.canary = BlindCanary(args.canary_steps, args.canary_min_gap, self.accelerator)
         self.sampling = sampling_settings(args)
-        shares_prompts = args.share_prefill and not self._find_unshared()
-        backbone = find_vision_model(self.model)
-        self.features = FrozenFeatures(
-            backbone,
-            self.accelerator.autocast,
-            cache=FeatureCache(args.feature_cache_dir, args.feature_cache_gib) if args.feature_cache_dir else None,
-            enabled=args.share_vision and shares_prompts and engine is None,
-        )
-        self.engine = engine or LocalEngine(
-            encoder.processor,
-            open_model=self._open_for_generation,
-            features=self.features,
-            share_prompts=shares_prompts,
-            end_token_ids=self.eos_token_ids,
-            pad_to_multiple_of=self.pad_to_multiple_of,
-        )
-        self.scorer = scorer or Scorer(
-            backbone,
-            self.accelerator.autocast,
-            features=self.features,
-            share_prefix=args.share_prefix,
-            max_tokens=args.max_tokens_per_forward,
-            length_order=args.length_order,
-            agree=self._largest,
-            on_packed=self.performance.meter.expect_packed,
-        )
-        chunk = chunk_size(args.per_device_train_batch_size, args.num_generations)
-        if self.scorer.shares_prefix and chunk < min(args.per_device_train_batch_size, args.num_generations):
-            logger.warning(
-                "per_device_train_batch_size=%d and num_generations=%d: only %d rows of a prompt stay together, so "
-                "less is shared; take one that divides the other",
-                args.per_device_train_batch_size,
-                args.num_generations,
-                chunk,
-            )
+        shared = shares_prompts(self)
+        self.features = make_features(self, shares_prompts=shared and engine is None)
+        self.engine = engine or make_engine(self, self.features, shares_prompts=shared)
+        self.scorer = scorer or make_scorer(self, self.features)
         if self.scorer.shares_prefix:
-            use_packed_attention(self.model, self.ref_model)
-        if is_peft_model(self.model) and REFERENCE_ADAPTER in self.model.peft_config:
-            self._prepare_reference_adapter()
+            prepare_packing(self)
+        adapted: Any = self.model
+        if is_peft_model(adapted) and REFERENCE_ADAPTER in adapted.peft_config:
+            prepare_reference_adapter(adapted)
 
     @classmethod
     def from_config(
@@ -204,27 +169,10 @@ class VideoGRPOTrainer(GRPOTrainer):
         callbacks: Sequence[TrainerCallback] = (),
     ) -> Self:
         """Load what a recipe names, and make a trainer of it; `reward_funcs` are those of the recipe by default."""
-        args = recipe.args
-        functions = resolve_reward_funcs(reward_funcs or args.reward_funcs, args.reward_params)
-        encoder = recipe.load_encoder()
-        rules = RowRules(max_tokens=args.max_prompt_length, option="max_prompt_length")
-        train_samples, eval_samples = recipe.load_samples(encoder, rules)
-        if GOLD_REWARDS & set(args.reward_funcs):
-            check_golds(train_samples, recipe.data_args.train_file or "train_dataset")
-            check_golds(eval_samples or [], recipe.data_args.eval_file or "eval_dataset")
-        model = recipe.load_model()
-        trainer = cls(
-            model=model,
-            encoder=encoder,
-            args=args,
-            reward_funcs=functions,
-            train_dataset=build_dataset(train_samples, encoder),
-            eval_dataset=build_dataset(eval_samples, encoder) if eval_samples else None,
-            peft_config=lora_config(model, recipe.peft_args),
-            callbacks=list(callbacks),
-        )
+        parts, samples = grpo_parts(recipe, reward_funcs)
+        trainer = cls(**parts, callbacks=list(callbacks))
         trainer.recipe = recipe
-        recipe.prepare(trainer, [trainer.model, trainer.ref_model], [*train_samples, *(eval_samples or [])])
+        recipe.prepare(trainer, [trainer.model, trainer.ref_model], samples)
         return trainer
 
     def run(self) -> int:
@@ -246,9 +194,9 @@ class VideoGRPOTrainer(GRPOTrainer):
         if not self.model.training:
             self._rollouts[False] = now.rollout
             return now.batch
-        self._log_completions(now)
+        self.completion_log.log(self, self._graded, now.rollout.row_samples(), now.batch["advantages"])
         if self.args.dynamic_sampling_rounds:
-            now = self._without_equal_groups(now)
+            now = without_equal_groups(self, now, self._roll_out)
         self._rollouts[True] = now.rollout
         return fold_rows(now.batch, chunk_size(self.args.per_device_train_batch_size, self.num_generations))
 
@@ -307,50 +255,10 @@ class VideoGRPOTrainer(GRPOTrainer):
         self._rewards = summed.view(self.accelerator.num_processes, -1)[self.accelerator.process_index]
         return rewards
 
-    def _log_completions(self, now: Round) -> None:
-        """Write some of the completions, where this step's are due."""
-        step = self.state.global_step + 1
-        if not self.completion_log.is_due(step):
-            return
-        rows = completion_rows(
-            self._graded,
-            now.rollout.row_samples(),
-            now.batch["advantages"].tolist(),
-            step=step,
-            rank=self.accelerator.process_index,
-            reward_names=self.reward_func_names,
-            end_token_ids={*self.eos_token_ids, compat.tokenizer_of(self).pad_token_id},
-        )
-        gathered = gather_object(rows)
-        if self.accelerator.is_main_process:
-            self.completion_log.write(gathered)
-
-    def _without_equal_groups(self, first: Round) -> Round:
-        """Replace groups whose rewards are all equal by groups of other prompts."""
-        places = self._places
-
-        def roll_out(indices: list[int]) -> Round:
-            rows = [self.train_dataset[index] for index in indices for _ in range(self.num_generations)]
-            with metrics_unchanged(compat.metrics_of(self)), compat.table_of_completions_unchanged(self):
-                return self._roll_out(rows)
-
-        now, metrics = replace_equal_groups(
-            first,
-            roll_out,
-            num_generations=self.num_generations,
-            rounds=self.args.dynamic_sampling_rounds,
-            taken={places[name] for name in gather_object([sample.id for sample in first.rollout.samples])},
-            num_prompts=len(places),
-            key=(self.args.seed, compat.read_buffered_rollout(self)[0]),
-            rank=(self.accelerator.process_index, self.accelerator.num_processes),
-            agree=self._largest,
-            pad_token_id=compat.tokenizer_of(self).pad_token_id,
-        )
-        now.rollout.drop_unused(now.batch["prompt_index"])
-        now.batch["num_items_in_batch"] = self.accelerator.gather(now.batch["completion_mask"].sum()).sum()
-        for name, value in metrics.items():
-            compat.metrics_of(self)[name].append(value)
-        return now
+    @functools.cached_property
+    def places(self) -> dict[str, int]:
+        """The place of each sample in the data set, by its id."""
+        return {row["sample"].id: place for place, row in enumerate(self.train_dataset)}
 
     # --- log-probabilities and loss ---------------------------------------------------------------------------------
 
@@ -399,12 +307,12 @@ class VideoGRPOTrainer(GRPOTrainer):
             rows = self._rows(inputs)
             parts = self.scorer.plan(rows, len(rows))
             if len(parts) == 1 or not torch.is_grad_enabled():
-                return super()._compute_loss(model, inputs)  # type: ignore[no-any-return]  # TRL is not typed
+                return super()._compute_loss(model, inputs)  # type: ignore[no-any-return,no-untyped-call]  # TRL has no types
             return self._loss_in_parts(model, inputs, rows, parts)
 
     def _loss_in_parts(self, model: Any, inputs: Batch, rows: Rows, parts: list[list[int]]) -> torch.Tensor:
         plain = super()._get_per_token_logps_and_entropies
-        trl_loss = super()._compute_loss
+        trl_loss: Callable[[Any, Batch], torch.Tensor] = super()._compute_loss
 
         def score_part(part: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
             with self.performance.phase("forward"):
@@ -415,7 +323,7 @@ class VideoGRPOTrainer(GRPOTrainer):
         def loss_of(logps: torch.Tensor, entropies: torch.Tensor) -> torch.Tensor:
             self._known = (logps, entropies, None)
             try:
-                loss: torch.Tensor = trl_loss(model, inputs)
+                loss = trl_loss(model, inputs)
             finally:
                 self._known = None
             return loss
@@ -446,14 +354,11 @@ class VideoGRPOTrainer(GRPOTrainer):
             return
         rows = self._rows(inputs)
         scored = (rows.input_ids, rows.attention_mask, rows.completion_length)
-        blank = [
-            replace(prompt, media=blank_media(prompt.media)) if number in used else prompt
-            for number, prompt in enumerate(prompts)
-        ]
+        blank = [blank_prompt(prompt) if number in used else prompt for number, prompt in enumerate(prompts)]
         with torch.no_grad(), without_dropout(self.model):
             logps, *_ = self._get_per_token_logps_and_entropies(model, *scored)
             if self.features.is_used:  # by the path that trains, with the features of blank pixels
-                with self._open_for_generation(self.model_wrapped) as generating:
+                with open_for_generation(self, self.model_wrapped) as generating:
                     self.features.add(generating, [blank[number].media for number in sorted(used)])
             with self._scoring(blank, index):
                 blank_logps, *_ = self._get_per_token_logps_and_entropies(model, *scored)
@@ -478,10 +383,13 @@ class VideoGRPOTrainer(GRPOTrainer):
 
     # --- the run: data, start, checkpoints --------------------------------------------------------------------------
 
-    def train(self, resume_from_checkpoint: str | None = None, **kwargs: Any) -> Any:
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
         """Train as TRL does; a checkpoint also brings back rollouts in use and the sampler's place."""
-        self._check_settings()
-        if resume_from_checkpoint:
+        check_settings(self)
+        if resume_from_checkpoint is True:
+            found = last_complete_checkpoint(Path(str(self.args.output_dir)))
+            resume_from_checkpoint = True if found is None else str(found)  # without one, Transformers says so
+        if isinstance(resume_from_checkpoint, str):
             checkpoint = Path(resume_from_checkpoint)
             self._epochs_done = int(read_state(checkpoint).epoch or 0)
             step, batches, rollout = load_rollout(checkpoint, self.args.process_index, self.args.device)
@@ -489,17 +397,17 @@ class VideoGRPOTrainer(GRPOTrainer):
             if rollout is not None:
                 self._rollouts[True] = rollout
         with self.performance.watching(self):
-            return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+            return super().train(resume_from_checkpoint, *args, **kwargs)
 
     def get_train_dataloader(self) -> Any:
         """TRL's; its workers encode the prompts ahead, and leave SIGTERM to their parent."""
-        repeats = self.args.steps_per_generation * self.num_iterations
+        repeats = self.args.generate_every
         if self.args.dataloader_persistent_workers:
             repeats = 1  # such workers do not learn when an epoch begins, so each batch is encoded
         self.data_collator = PromptCollator(self.encoder, self.args.max_prompt_length, repeats)
         self.data_collator.num_skipped = compat.read_buffered_rollout(self)[0]
         self.add_callback(self.data_collator)
-        return leave_sigterm_to_parent(super().get_train_dataloader())
+        return leave_sigterm_to_parent(super().get_train_dataloader())  # type: ignore[no-untyped-call]  # TRL has no types
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
         """TRL's; its workers encode the prompts ahead."""
@@ -508,28 +416,27 @@ class VideoGRPOTrainer(GRPOTrainer):
 
     def _get_train_sampler(self, dataset: Any = None) -> Any:
         """TRL's, which draws each epoch's order from one generator: the epochs that are over are drawn again."""
-        sampler = super()._get_train_sampler(dataset)
+        sampler: Any = super()._get_train_sampler(dataset)
         if self.shuffle_dataset:
             for _ in range(self._epochs_done):
                 torch.randperm(sampler.num_samples, generator=sampler.generator)
         return sampler
 
     def _get_output_dir(self, trial: Any) -> str:
-        return self.staging.folder or super()._get_output_dir(trial)  # type: ignore[no-any-return]  # TRL is not typed
+        return self.staging.folder or super()._get_output_dir(trial)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Write `checkpoint-N` aside, with the rollouts that are still to be used, and move it into place."""
         with self.staging.checkpoint(self, Path(self._get_output_dir(trial))) as staged:
-            super()._save_checkpoint(model, trial)
+            super()._save_checkpoint(model, trial)  # type: ignore[no-untyped-call]  # TRL has no types
             if self.args.save_only_model:
                 return
-            generate_every = self.args.steps_per_generation * self.num_iterations
             save_rollout(
                 staged,
                 self.args.process_index,
                 *compat.read_buffered_rollout(self),
                 self._rollouts.get(True),
-                generate_every,
+                self.args.generate_every,
             )
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
@@ -542,88 +449,4 @@ class VideoGRPOTrainer(GRPOTrainer):
         if self.is_deepspeed_enabled or is_peft_model(self.model):
             super()._load_best_model()
         else:
-            load_weights(self.model, self.state.best_model_checkpoint)
-
-    # --- settings ---------------------------------------------------------------------------------------------------
-
-    def _check_settings(self) -> None:
-        """Refuse settings that do not go together, before the first step.
-
-        Raises:
-            ConfigError: naming them.
-        """
-        args = self.args
-        check_dynamic_sampling(args)
-        adaptive = getattr(self, "use_adaptive_entropy", False)
-        check_budget(args, adaptive_entropy=adaptive, aux_loss=getattr(self, "aux_loss_enabled", False))
-        if args.feature_cache_dir and not self.features.is_used:
-            raise ConfigError(
-                f"feature_cache_dir={args.feature_cache_dir!r}: features are kept of a frozen tower only; add `freeze: "
-                "[vision_tower, merger]` and leave share_vision and share_prefill on, or remove feature_cache_dir."
-            )
-        needed = args.generation_batch_size // self.num_generations
-        if len(self.train_dataset) < needed:  # TRL would drop them, train nothing, and say nothing
-            raise ConfigError(
-                f"train_file has {len(self.train_dataset)} prompts, but a rollout takes {needed} "
-                f"(generation_batch_size={args.generation_batch_size} / num_generations={self.num_generations}): "
-                "lower per_device_train_batch_size or steps_per_generation, or give more prompts."
-            )
-
-    def _find_unshared(self) -> list[str]:
-        """Name what keeps prompts from being read once, and say it if that was asked for."""
-        causes = [f"generation_kwargs has {cause}" for cause in find_unshared(self.sampling.options)]
-        causes += unshared_causes(self.model.config, SHARE_PREFILL_LAYERS)
-        plugin = getattr(self.accelerator.state, "deepspeed_plugin", None)
-        if plugin is not None and plugin.zero_stage == 3 and not self.args.ds3_gather_for_generation:
-            causes.append("ds3_gather_for_generation is false")
-        if causes and self.args.share_prefill:
-            logger.warning(
-                "share_prefill is off: %s; so is the sharing of a frozen tower's features", ", ".join(causes)
-            )
-        return causes
-
-    def _prepare_reference_adapter(self) -> None:
-        """Adjust TRL's frozen copy of an adapter trained before: the reference of the KL term is the SFT policy.
-
-        It gets the policy's type (TRL leaves float32, which ZeRO-3 cannot gather beside bfloat16), and no folder of its
-        own in every checkpoint: a run that goes on makes it anew from what it started with.
-        """
-        for name, parameter in self.model.named_parameters():
-            if f".{REFERENCE_ADAPTER}." in name:
-                policy = self.model.get_parameter(name.replace(f".{REFERENCE_ADAPTER}.", ".default."))
-                parameter.data = parameter.data.to(policy.dtype)
-        self.model.save_pretrained = functools.partial(self.model.save_pretrained, selected_adapters=["default"])
-
-    def _largest(self, number: int) -> int:
-        """The largest of a number over all ranks."""
-        return int(self.accelerator.gather(torch.tensor([number], device=self.accelerator.device)).max())
-
-    @functools.cached_property
-    def _places(self) -> dict[str, int]:
-        """The place of each sample in the data set, by its id."""
-        return {row["sample"].id: place for place, row in enumerate(self.train_dataset)}
-
-    def _open_for_generation(self, model: Any) -> Any:
-        """Gather a sharded model's weights, and turn off what training needs and sampling does not."""
-        return unwrap_model_for_generation(
-            model,
-            self.accelerator,
-            gather_deepspeed3_params=self.args.ds3_gather_for_generation,
-            gradient_checkpointing_kwargs=self.args.gradient_checkpointing_kwargs,
-        )
-
-
-def sampling_settings(args: VideoGRPOConfig) -> Sampling:
-    """Take out of a config how completions are drawn."""
-    return Sampling(
-        max_new_tokens=args.max_completion_length,
-        temperature=args.temperature,
-        top_p=args.top_p,
-        top_k=args.top_k,
-        min_p=args.min_p,
-        options={
-            "repetition_penalty": args.repetition_penalty,
-            "cache_implementation": args.cache_implementation,
-            **(args.generation_kwargs or {}),
-        },
-    )
+            load_weights(self.model, str(self.state.best_model_checkpoint))
