@@ -28,7 +28,7 @@ from video_thinker.models.loading import load_encoder, load_model, load_processo
 from video_thinker.models.merge import main as merge
 from video_thinker.models.parts import count_parameters, is_adapter_weight
 from video_thinker.report import ask
-from video_thinker.training import grpo, sft
+from video_thinker.training import grpo, recipe, sft
 
 pytestmark = pytest.mark.integration
 
@@ -41,7 +41,7 @@ def train(stage, config: dict, *, before: Callable[[Trainer], None] | None = Non
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     trainers = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stage, "use_console", lambda t: trainers.append(t) or (before and before(t)))
+        patch.setattr(recipe, "use_console", lambda t: trainers.append(t) or (before and before(t)))
         assert stage.main([str(folder / "config.yaml")]) == 0
     return trainers[0]
 
