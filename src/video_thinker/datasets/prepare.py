@@ -28,7 +28,7 @@ from rich.table import Table
 from video_thinker.data.annotations import to_row
 from video_thinker.data.conversation import media_path
 from video_thinker.datasets import BENCHMARKS
-from video_thinker.datasets.base import Conversion, convert_file
+from video_thinker.datasets.conversion import Conversion, convert_file
 from video_thinker.datasets.published import NUM_ITEMS
 from video_thinker.errors import ConfigError
 from video_thinker.schema import VideoSample
