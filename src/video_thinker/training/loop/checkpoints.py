@@ -43,6 +43,17 @@ RUN_STATE = (
 """What a checkpoint holds beyond a model: left out when its model becomes the run's result."""
 
 
+RESULT_FILES = (
+    "model*.safetensors",
+    "model.safetensors.index.json",
+    "adapter_*",
+    "config.json",
+    "generation_config.json",
+    "training_args.bin",
+)
+"""Patterns of the files that make a folder a model, besides its processor."""
+
+
 def write_manifest(folder: Path) -> None:
     """List every file below `folder` with its size in bytes."""
     sizes = {str(path.relative_to(folder)): path.stat().st_size for path in sorted(folder.rglob("*")) if path.is_file()}
@@ -134,9 +145,10 @@ def move_files(source: Path, target: Path) -> None:
     source.rmdir()
 
 
-def _ignore_sigterm(worker_init_fn: Callable[[int], None] | None, worker_id: int) -> None:
-    """SLURM signals every process; a data worker that died of it would take the step with it that saves the run."""
+def _ignore_signals(worker_init_fn: Callable[[int], None] | None, worker_id: int) -> None:
+    """SLURM and Ctrl-C signal every process; a worker that died of it would take the step with it that saves the run."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     if worker_init_fn is not None:
         worker_init_fn(worker_id)
 
@@ -226,8 +238,8 @@ def save_result(trainer: Trainer) -> None:
     trainer.save_state()
 
 
-def leave_sigterm_to_parent(loader: Any) -> Any:
-    """Let the workers of accelerate's data loader ignore SIGTERM; their parent ends them."""
+def leave_signals_to_parent(loader: Any) -> Any:
+    """Let the workers of accelerate's data loader ignore SIGTERM and Ctrl-C; their parent ends them."""
     inner = loader.base_dataloader
-    inner.worker_init_fn = functools.partial(_ignore_sigterm, inner.worker_init_fn)
+    inner.worker_init_fn = functools.partial(_ignore_signals, inner.worker_init_fn)
     return loader
