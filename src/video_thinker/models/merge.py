@@ -12,6 +12,7 @@ import logging
 import shutil
 from pathlib import Path
 
+from peft import PeftModel
 from transformers import AutoConfig
 
 from video_thinker.errors import ConfigError
@@ -50,6 +51,7 @@ def merge_adapter(adapter: str, out: str | Path) -> None:
         )
     processor = load_processor(adapter)
     model = load_model(adapter)
+    assert isinstance(model, PeftModel), "an adapter lies there"
     merged = model.merge_and_unload()
     check_finite(f"{base} + {adapter}", not_finite(own_tensors(merged)))
     merged.save_pretrained(out)

@@ -119,5 +119,9 @@ class Hints(TrainerCallback):
                 if state.is_world_process_zero:
                     command = f"video-thinker completions {self.completions_file}"
                     logger.warning(
-                        "for %d steps (up to step %d), %s. Look: %s", num_steps, state.global_step, trouble.text, command
+                        "for %d steps (up to step %d), %s. Look: %s",
+                        num_steps,
+                        state.global_step,
+                        trouble.text,
+                        command,
                     )

@@ -112,7 +112,7 @@ def check_weights_to_save(trainer: Trainer) -> None:
     Raises:
         NonFiniteError: naming them, and the last good checkpoint, which stays.
     """
-    output_dir = Path(trainer.args.output_dir)
+    output_dir = Path(str(trainer.args.output_dir))
     if names := not_finite_anywhere(trainer.model):
         last = last_good_checkpoint(output_dir)
         kept = f"the last good checkpoint is {last}" if last else "there is no earlier checkpoint"
@@ -125,7 +125,8 @@ def check_weights_to_save(trainer: Trainer) -> None:
 
 def read_state(folder: Path) -> TrainerState:
     """Read `trainer_state.json`."""
-    return TrainerState.load_from_json(str(folder / STATE))
+    state: TrainerState = TrainerState.load_from_json(str(folder / STATE))
+    return state
 
 
 def adopt_model(checkpoint: Path, output_dir: Path) -> None:
@@ -228,7 +229,7 @@ def load_weights(model: Any, checkpoint: str) -> None:
 def save_result(trainer: Trainer) -> None:
     """Write the trained model into `output_dir`, every file complete before it appears, the state at the end."""
     check_weights_to_save(trainer)
-    output_dir = Path(trainer.args.output_dir)
+    output_dir = Path(str(trainer.args.output_dir))
     target = output_dir / STAGING / "final"
     trainer.save_model(str(target))
     trainer.accelerator.wait_for_everyone()

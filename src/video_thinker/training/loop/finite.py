@@ -12,14 +12,15 @@ finite is one, since the loss is computed without the scale; so is a scale that 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from video_thinker.errors import NonFiniteError
+from video_thinker.errors import DataError, NonFiniteError
 from video_thinker.models.weights import check_finite, name_some, not_finite, not_finite_anywhere
 from video_thinker.training.loop.checkpoints import last_good_checkpoint
 
@@ -78,12 +79,34 @@ class FiniteGuard(TrainerCallback):
             findings.append(self._explain_norm(norm))
         samples = tuple(self._samples)
         self._noted, self._samples = [], {}
-        if not self._of_any_rank(bool(findings)):
+        if not self.of_any_rank(bool(findings)):
             return
         everything = self._of_all_ranks((findings, samples))
         said = list(dict.fromkeys(text for found, _ in everything for text in found))
         ids = list(dict.fromkeys(name for _, names in everything for name in names))
         raise NonFiniteError(self._message(said, ids))
+
+    @contextmanager
+    def agreed(self) -> Iterator[None]:
+        """Let all ranks stop where one finds something that is not finite; to be entered by all.
+
+        Raises:
+            NonFiniteError: on every rank; a `DataError` stays one.
+        """
+        error: NonFiniteError | DataError | None = None
+        try:
+            yield
+        except (NonFiniteError, DataError) as found:
+            error = found
+        if not self.of_any_rank(error is not None):
+            return
+        step = self._trainer.state.global_step + 1
+        said = "" if error is None else str(error)
+        everything = [text for text in self._of_all_ranks(said) if text]
+        if isinstance(error, DataError):
+            raise error
+        ids = name_some(list(self._trainer.watchdog.sample_ids)) or "unknown"
+        raise NonFiniteError(f"step {step}: {everything[0]} Samples in work on this rank: {ids}.") from error
 
     def _findings(self) -> list[str]:
         """Say what of the noted is not finite, with one wait for the device if all is well."""
@@ -113,7 +136,7 @@ class FiniteGuard(TrainerCallback):
 
     def _message(self, said: Sequence[str], ids: Sequence[str]) -> str:
         args, step = self._trainer.args, self._trainer.state.global_step + 1
-        last = last_good_checkpoint(Path(args.output_dir))
+        last = last_good_checkpoint(Path(str(args.output_dir)))
         kept = f"the last good checkpoint is {last}" if last else "there is no earlier checkpoint"
         return (
             f"step {step}: {'; '.join(said)}. Samples of this step: {name_some(list(ids)) or 'unknown'}. The run stops "
@@ -122,7 +145,8 @@ class FiniteGuard(TrainerCallback):
             "nothing), or raise warmup_steps; with float16, take bfloat16 or float32."
         )
 
-    def _of_any_rank(self, value: bool) -> bool:
+    def of_any_rank(self, value: bool) -> bool:
+        """Tell whether this is so on any rank; to be called by all."""
         args = self._trainer.args
         if args.world_size == 1:
             return value

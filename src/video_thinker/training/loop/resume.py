@@ -13,10 +13,11 @@ import yaml
 from transformers import Trainer
 from trl import GRPOConfig
 
-from video_thinker.config import check_choice
+from video_thinker.config import ModelArguments, check_choice
 from video_thinker.errors import CheckpointError, ConfigError
+from video_thinker.models.fingerprint import quick_fingerprint
 from video_thinker.runs.lock import run_lock
-from video_thinker.runs.record import RUN_INFO, write_run_info
+from video_thinker.runs.record import RUN_INFO, run_config, write_run_info
 from video_thinker.training.logging.log_file import LOG_FILE, log_file
 from video_thinker.training.loop.checkpoints import (
     RESULT_FILES,
@@ -35,6 +36,7 @@ from video_thinker.training.loop.same_run import FREE, HONOURED, SAMPLES_FILE, c
 from video_thinker.training.loop.stopping import StopCallback
 
 logger = logging.getLogger(__name__)
+
 
 def find_resume_checkpoint(args: Any, config: dict[str, Any]) -> Path | None:
     """Decide where a run starts, before a model is loaded.
@@ -68,7 +70,7 @@ def find_resume_checkpoint(args: Any, config: dict[str, Any]) -> Path | None:
     if checkpoint is not None:
         _compare_with_earlier(output_dir, checkpoint, config)
         logger.info("resume: auto -> continuing from %s", checkpoint)
-    else:
+    elif not _holds_result_of(args, config):
         _refuse_to_overwrite(output_dir)
     return checkpoint
 
@@ -82,7 +84,20 @@ def _refuse_to_overwrite(output_dir: Path) -> None:
         )
 
 
-def is_done_already(args: Any, config: dict[str, Any]) -> bool:
+def describe_run(model_args: ModelArguments, peft_args: Any, data_args: Any, args: Any) -> dict[str, Any]:
+    """Give all settings of a run, with what identifies its model, as they are compared and recorded."""
+    fingerprint = quick_fingerprint(model_args.model_name_or_path)
+    return run_config(model_args, peft_args, data_args, args, world_size=args.world_size, model_fingerprint=fingerprint)
+
+
+def is_done(checkpoint: Path | None, args: Any, config: dict[str, Any]) -> bool:
+    """Tell whether the run that is asked for has ended already: a checkpoint or the folder holds its last step."""
+    if checkpoint is not None:
+        return is_finished(checkpoint, args)
+    return _holds_result_of(args, config)
+
+
+def _holds_result_of(args: Any, config: dict[str, Any]) -> bool:
     """Tell whether the folder holds the result of just this run, made without checkpoints (`save_strategy: no`)."""
     output_dir = Path(args.output_dir)
     if not all((output_dir / name).is_file() for name in (STATE, RUN_INFO)) or last_good_checkpoint(output_dir):
@@ -146,15 +161,15 @@ def is_finished(checkpoint: Path, args: Any) -> bool:
     """Tell whether a checkpoint is the end of the run that `args` describes."""
     state = read_state(checkpoint)
     if args.max_steps > 0:
-        return state.global_step >= args.max_steps
+        return bool(state.global_step >= args.max_steps)
     return bool(state.epoch is not None and state.epoch >= args.num_train_epochs)
 
 
-def finish(checkpoint: Path, args: Any) -> int:
+def finish(checkpoint: Path | None, args: Any) -> int:
     """Give a run that had only its result left to write that result."""
     output_dir = Path(args.output_dir)
     result = output_dir / STATE
-    if result.is_file() and read_state(output_dir).global_step == checkpoint_step(checkpoint):
+    if checkpoint is None or result.is_file() and read_state(output_dir).global_step == checkpoint_step(checkpoint):
         logger.info("%s: the run is finished; nothing is left to do", output_dir)
     elif args.should_save:
         adopt_model(checkpoint, output_dir)
@@ -199,7 +214,7 @@ def run_training(trainer: Trainer, checkpoint: Path | None, config: dict[str, An
     """
     args = trainer.args
     if args.should_save:
-        write_run_info(args.output_dir, config)
+        write_run_info(str(args.output_dir), config)
     stop = StopCallback(launched=args.world_size > 1)
     trainer.add_callback(stop)
     try:

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from video_thinker.config import DataArguments
 from video_thinker.data.conversation import media_path
 from video_thinker.errors import ConfigError, DataError
 from video_thinker.runs.files import write_text
@@ -168,22 +169,24 @@ def _size_and_time(path: Path) -> tuple[int | None, float | None]:
 
 
 def check_same_samples(
-    output_dir: Path, checkpoint: Path | None, samples: Sequence[VideoSample], media_root: str | None, train_file: str
+    args: Any, checkpoint: Path | None, samples: Sequence[VideoSample], data_args: DataArguments
 ) -> None:
     """Write down what a run trains on; of a run that goes on, compare it with what its earlier sitting wrote.
 
     Args:
-        output_dir: Of the run.
-        checkpoint: What it continues from, if it does.
+        args: The training arguments; the first process does this.
+        checkpoint: What the run continues from, if it does.
         samples: What it trains on, in the order of the file.
-        media_root: See `media_path`.
-        train_file: For messages.
+        data_args: Say where they are from.
 
     Raises:
         DataError: naming the first sample that is another one, or shows another file.
     """
-    path = output_dir / SAMPLES_FILE
-    rows = describe_samples(samples, media_root)
+    if args.process_index != 0:
+        return
+    train_file = data_args.train_file
+    path = Path(args.output_dir) / SAMPLES_FILE
+    rows = describe_samples(samples, data_args.media_root)
     if checkpoint is None:
         write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
         return
