@@ -33,8 +33,8 @@ def check_rewards(
         found = f"{len(rewards)} values" if isinstance(rewards, list | tuple) else repr(rewards)[:80]
         where = f" (the first of sample {samples[0].id!r})" if samples else ""
         raise DataError(
-            f"the reward {name} returned {found} for {num_completions} completions{where}; it must return a list with one "
-            "number, or None where it does not apply, per completion; fix the reward function."
+            f"the reward {name} returned {found} for {num_completions} completions{where}; it must return a list with "
+            "one number per completion, or None where it does not apply; fix the reward function."
         )
     for index, reward in enumerate(rewards):
         if reward is None or _is_finite_number(reward):

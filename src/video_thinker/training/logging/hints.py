@@ -55,8 +55,8 @@ TROUBLES = (
     Trouble(
         "equal",
         lambda logs: _is(logs, "frac_reward_zero_std", lambda share: share == 1),
-        "in each group all rewards were equal, so nothing was learned. Take questions that are answered right sometimes "
-        "(`video-thinker difficulty`), raise temperature or num_generations, or set dynamic_sampling_rounds",
+        "in each group all rewards were equal, so nothing was learned. Take questions that are answered right "
+        "sometimes (`video-thinker difficulty`), raise temperature or num_generations, or set dynamic_sampling_rounds",
     ),
     Trouble(
         "clipped",

@@ -147,7 +147,7 @@ def move_files(source: Path, target: Path) -> None:
 
 
 def _ignore_signals(worker_init_fn: Callable[[int], None] | None, worker_id: int) -> None:
-    """SLURM and Ctrl-C signal every process; a worker that died of it would take the step with it that saves the run."""
+    """SLURM and Ctrl-C signal every process; a worker that died of it would take the step that saves the run along."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if worker_init_fn is not None:

@@ -59,12 +59,12 @@ def find_resume_checkpoint(args: Any, config: dict[str, Any]) -> Path | None:
     if args.resume_from_checkpoint:
         return _named_checkpoint(Path(args.resume_from_checkpoint))
     if args.resume == "never":
-        _refuse_to_overwrite(output_dir)
         if list_checkpoints(output_dir):
             raise ConfigError(
                 f"resume=never, but {output_dir} holds {list_checkpoints(output_dir)[0].name}; starting over would "
-                "replace it: choose another output_dir, or delete the checkpoints there."
+                "replace it: choose another output_dir, or overwrite=true to delete that run and start over."
             )
+        _refuse_to_overwrite(output_dir)
         return None
     checkpoint = last_complete_checkpoint(output_dir)
     if checkpoint is not None:
@@ -79,8 +79,9 @@ def _refuse_to_overwrite(output_dir: Path) -> None:
     """Refuse to train into a folder with a result and nothing to continue from."""
     if (output_dir / STATE).is_file():
         raise ConfigError(
-            f"{output_dir} holds a finished run ({read_state(output_dir).global_step} steps) and no checkpoint to continue "
-            "from; nothing is overwritten: choose another output_dir, or overwrite=true to delete that run and start over."
+            f"{output_dir} holds a finished run of {read_state(output_dir).global_step} steps, not the one that is asked "
+            "for, and no checkpoint to continue from; nothing is overwritten: choose another output_dir, or "
+            "overwrite=true to delete that run and start over."
         )
 
 
@@ -182,10 +183,11 @@ def finish(checkpoint: Path | None, args: Any) -> int:
 def say_what_is_next(args: Any) -> None:
     """Name the result, and the command that comes after this stage."""
     out = args.output_dir
-    after = {
-        "sft": f"video-thinker grpo CONFIG model_name_or_path={out}, or video-thinker eval CONFIG model_name_or_path={out}",
-        "grpo": f"video-thinker eval CONFIG model_name_or_path={out}, then video-thinker report {out} EVAL_DIR --out FILE",
-    }["grpo" if isinstance(args, GRPOConfig) else "sft"]
+    after = f"video-thinker eval CONFIG model_name_or_path={out}"
+    if isinstance(args, GRPOConfig):
+        after += f", then video-thinker report {out} EVAL_DIR --out FILE"
+    else:
+        after = f"video-thinker grpo CONFIG model_name_or_path={out}, or {after}"
     if args.should_save:
         logger.info("the result is in %s; next: %s", out, after)
 
