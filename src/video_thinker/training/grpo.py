@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from video_thinker.config import DataArguments, ModelArguments, PeftArguments, parse_config
 from video_thinker.data.golds import check_golds
 from video_thinker.data.row_rules import RowRules
@@ -43,12 +45,12 @@ def main(argv: list[str]) -> int:
         return train(model_args, peft_args, data_args, args)
 
 
-def train(model_args: ModelArguments, peft_args: PeftArguments, data_args: DataArguments, args: VideoGRPOConfig) -> int:
+def train(model_args: ModelArguments, peft_args: PeftArguments, data_args: DataArguments, args: Any) -> int:
     """Load, build, train, save; in a folder that is ours."""
     config = describe_run(model_args, peft_args, data_args, args)
     checkpoint = find_resume_checkpoint(args, config)
     if is_done(checkpoint, args, config):
-        return finish(checkpoint, args)
+        return finish(checkpoint, args, data_args)
     reward_funcs = load_reward_funcs(args.reward_funcs, args.reward_params)
     encoder = load_encoder(model_args.model_name_or_path, data_args)
     rules = RowRules(max_tokens=args.max_prompt_length, option="max_prompt_length")

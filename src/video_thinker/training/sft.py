@@ -88,13 +88,13 @@ class VideoSFTTrainer(SFTTrainer):
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Do TRL's step of a micro-batch, and note its loss."""
-        loss: torch.Tensor = super().training_step(*args, **kwargs)
+        loss: torch.Tensor = super().training_step(*args, **kwargs)  # type: ignore[no-untyped-call]  # TRL: no types
         self.guard.note_loss(loss)
         return loss
 
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
         """Before the optimizer moves the weights, look whether all of the step is finite."""
-        norm = super()._get_grad_norm(model, grad_norm=grad_norm)
+        norm = super()._get_grad_norm(model, grad_norm=grad_norm)  # type: ignore[no-untyped-call]
         self.guard.check_step(norm)
         return norm
 
@@ -137,12 +137,12 @@ def main(argv: list[str]) -> int:
         return train(model_args, peft_args, data_args, args)
 
 
-def train(model_args: ModelArguments, peft_args: PeftArguments, data_args: DataArguments, args: VideoSFTConfig) -> int:
+def train(model_args: ModelArguments, peft_args: PeftArguments, data_args: DataArguments, args: Any) -> int:
     """Load, build, train, save; in a folder that is ours."""
     config = describe_run(model_args, peft_args, data_args, args)
     checkpoint = find_resume_checkpoint(args, config)
     if is_done(checkpoint, args, config):
-        return finish(checkpoint, args)
+        return finish(checkpoint, args, data_args)
     encoder = load_encoder(model_args.model_name_or_path, data_args)
     rules = RowRules(has_trace=True, max_tokens=args.max_length)
     train_samples = load_readable_samples(data_args.train_file, encoder, data_args, args.output_dir, rules)

@@ -113,6 +113,7 @@ def check_weights_to_save(trainer: Trainer) -> None:
         NonFiniteError: naming them, and the last good checkpoint, which stays.
     """
     output_dir = Path(str(trainer.args.output_dir))
+    assert trainer.model is not None, "it has trained one"
     if names := not_finite_anywhere(trainer.model):
         last = last_good_checkpoint(output_dir)
         kept = f"the last good checkpoint is {last}" if last else "there is no earlier checkpoint"

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from video_thinker.errors import DataError, NonFiniteError
 from video_thinker.models.weights import check_finite, name_some, not_finite, not_finite_anywhere
@@ -32,10 +32,10 @@ class FiniteGuard(TrainerCallback):
     """Notes what a step computes, and stops all ranks at what is not finite.
 
     Args:
-        trainer: Has a `watchdog`, which knows the samples in work.
+        trainer: A Transformers trainer that has a `watchdog`, which knows the samples in work.
     """
 
-    def __init__(self, trainer: Trainer) -> None:
+    def __init__(self, trainer: Any) -> None:
         """See the class."""
         self._trainer = trainer
         self._noted: list[tuple[str, torch.Tensor, tuple[str, ...]]] = []

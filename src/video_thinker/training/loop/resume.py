@@ -13,7 +13,8 @@ import yaml
 from transformers import Trainer
 from trl import GRPOConfig
 
-from video_thinker.config import ModelArguments, check_choice
+from video_thinker.config import DataArguments, ModelArguments, check_choice
+from video_thinker.data.annotations import load_samples
 from video_thinker.errors import CheckpointError, ConfigError
 from video_thinker.models.fingerprint import quick_fingerprint
 from video_thinker.runs.lock import run_lock
@@ -32,7 +33,7 @@ from video_thinker.training.loop.checkpoints import (
     read_state,
     save_result,
 )
-from video_thinker.training.loop.same_run import FREE, HONOURED, SAMPLES_FILE, check_same_settings
+from video_thinker.training.loop.same_run import FREE, HONOURED, SAMPLES_FILE, check_same_samples, check_same_settings
 from video_thinker.training.loop.stopping import StopCallback
 
 logger = logging.getLogger(__name__)
@@ -79,8 +80,8 @@ def _refuse_to_overwrite(output_dir: Path) -> None:
     """Refuse to train into a folder with a result and nothing to continue from."""
     if (output_dir / STATE).is_file():
         raise ConfigError(
-            f"{output_dir} holds a finished run of {read_state(output_dir).global_step} steps, not the one that is asked "
-            "for, and no checkpoint to continue from; nothing is overwritten: choose another output_dir, or "
+            f"{output_dir} holds a finished run of {read_state(output_dir).global_step} steps, another one than is "
+            "asked for, and no checkpoint to continue from; nothing is overwritten: choose another output_dir, or "
             "overwrite=true to delete that run and start over."
         )
 
@@ -166,9 +167,15 @@ def is_finished(checkpoint: Path, args: Any) -> bool:
     return bool(state.epoch is not None and state.epoch >= args.num_train_epochs)
 
 
-def finish(checkpoint: Path | None, args: Any) -> int:
-    """Give a run that had only its result left to write that result."""
+def finish(checkpoint: Path | None, args: Any, data_args: DataArguments) -> int:
+    """Give a run that had only its result left to write that result.
+
+    Raises:
+        DataError: the run was trained on other data than are asked for.
+    """
     output_dir = Path(args.output_dir)
+    if data_args.on_decode_error == "raise":
+        check_same_samples(args, checkpoint or output_dir, load_samples(str(data_args.train_file)), data_args)
     result = output_dir / STATE
     if checkpoint is None or result.is_file() and read_state(output_dir).global_step == checkpoint_step(checkpoint):
         logger.info("%s: the run is finished; nothing is left to do", output_dir)
