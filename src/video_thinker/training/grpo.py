@@ -13,4 +13,5 @@ def main(argv: list[str]) -> int:
     """Run the GRPO stage."""
     join_process_group()
     recipe = Recipe(*parse_config((ModelArguments, PeftArguments, DataArguments, VideoGRPOConfig), argv))
-    return recipe.finish() if recipe.is_finished else VideoGRPOTrainer.from_recipe(recipe).run()
+    with recipe.held():
+        return recipe.finish() if recipe.is_finished else VideoGRPOTrainer.from_recipe(recipe).run()

@@ -5,9 +5,9 @@ Recipe -> encoder, samples, model -> a trainer (`from_recipe` of its class) -> `
 
 from __future__ import annotations
 
-import hashlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -20,12 +20,19 @@ from video_thinker.models.adapters import check_peft_arguments, lora_config, qua
 from video_thinker.models.loading import check_model_path, load_encoder, load_model, prepare_training
 from video_thinker.models.tower_calls import equalize_tower_calls
 from video_thinker.rewards import GOLD_REWARDS, resolve_reward_funcs
-from video_thinker.runs.record import run_config
 from video_thinker.training.arguments import VideoGRPOConfig, VideoSFTConfig
 from video_thinker.training.dataset import build_dataset, check_all, load_readable_samples
 from video_thinker.training.logging.console import use_console
 from video_thinker.training.loop.process_group import join_process_group
-from video_thinker.training.loop.resume import find_resume_checkpoint, finish, is_finished, run_training
+from video_thinker.training.loop.resume import (
+    describe_run,
+    find_resume_checkpoint,
+    finish,
+    is_done,
+    one_run,
+    run_training,
+)
+from video_thinker.training.loop.same_run import check_same_samples
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -52,12 +59,11 @@ class Recipe(Generic[Args]):
         args: The config of the stage.
         train_samples: Samples instead of `train_file`.
         eval_samples: Samples instead of `eval_file`.
-        config: All settings, as they are written to `run.yaml`.
-        checkpoint: Where the run goes on; `None` for the beginning.
+        config: All settings, as they are written to `run.yaml`; known in `held`.
+        checkpoint: Where the run goes on, `None` for the beginning; known in `held`.
 
     Raises:
         ConfigError: there is nothing to train on, no such model, or settings that do not go together.
-        CheckpointError: `resume_from_checkpoint` names something incomplete.
     """
 
     model_args: ModelArguments
@@ -66,11 +72,12 @@ class Recipe(Generic[Args]):
     args: Args
     train_samples: Sequence[VideoSample] | None = None
     eval_samples: Sequence[VideoSample] | None = None
-    config: dict[str, Any] = field(init=False)
-    checkpoint: Path | None = field(init=False)
+    config: dict[str, Any] = field(init=False, default_factory=dict)
+    checkpoint: Path | None = field(init=False, default=None)
+    _holding: ExitStack = field(init=False, default_factory=ExitStack)
 
     def __post_init__(self) -> None:
-        """Check, and find out where the run starts."""
+        """Check."""
         given = {"train": (self.data_args.train_file, self.train_samples)}
         given["eval"] = (self.data_args.eval_file or "", self.eval_samples)
         for name, (file, samples) in given.items():
@@ -81,11 +88,27 @@ class Recipe(Generic[Args]):
         path = self.model_args.model_name_or_path
         check_model_path(path)
         check_peft_arguments(path, self.peft_args)
-        own = {} if self.train_samples is None else {"train_samples": _describe(self.train_samples)}
-        self.config = run_config(
-            self.model_args, self.peft_args, self.data_args, self.args, world_size=self.args.world_size, **own
-        )
-        self.checkpoint = find_resume_checkpoint(self.args, self.config)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the run's folder, and find out where the run starts.
+
+        Raises:
+            ConfigError: another run is working there, or what lies there is another run.
+            CheckpointError: `resume_from_checkpoint` names something incomplete.
+        """
+        with one_run(self.args):
+            self.config = describe_run(self.model_args, self.peft_args, self.data_args, self.args)
+            self.checkpoint = find_resume_checkpoint(self.args, self.config)
+            yield
+
+    def hold(self) -> None:
+        """Hold the folder until `release`, for a trainer made in Python; a trainer that is dropped releases it, too."""
+        self._holding.enter_context(self.held())
+
+    def release(self) -> None:
+        """Give the folder free."""
+        self._holding.close()
 
     @classmethod
     def read(
@@ -106,12 +129,11 @@ class Recipe(Generic[Args]):
     @property
     def is_finished(self) -> bool:
         """Whether an earlier sitting came to the end of this run."""
-        return self.checkpoint is not None and is_finished(self.checkpoint, self.args)
+        return is_done(self.checkpoint, self.args, self.config)
 
     def finish(self) -> int:
         """Write the result of a finished run, if it is missing."""
-        assert self.checkpoint is not None, "a finished run has a checkpoint"
-        return finish(self.checkpoint, self.args)
+        return finish(self.checkpoint, self.args, self.data_args, self.train_samples)
 
     def load_encoder(self) -> SampleEncoder:
         """Load what turns samples into model inputs."""
@@ -123,7 +145,8 @@ class Recipe(Generic[Args]):
         """Read the samples to train on and to evaluate on (`None` without any), all checked against `rules`.
 
         Raises:
-            DataError: a sample breaks a rule, or there is none.
+            DataError: a sample breaks a rule, or the run was begun with other samples.
+            ConfigError: there is none.
         """
         output_dir = str(self.args.output_dir)
 
@@ -136,7 +159,10 @@ class Recipe(Generic[Args]):
         train = load(self.data_args.train_file, self.train_samples)
         if not train:
             raise ConfigError("train_dataset has no samples: give at least one.")
-        return train, load(self.data_args.eval_file, self.eval_samples)
+        evaluated = load(self.data_args.eval_file, self.eval_samples)
+        earlier = Path(output_dir) if self.checkpoint is None and self.is_finished else self.checkpoint
+        check_same_samples(self.args, earlier, train, self.data_args)
+        return train, evaluated
 
     def load_model(self) -> PreTrainedModel | PeftModel:
         """Load the model to train."""
@@ -189,25 +215,21 @@ def grpo_parts(
 
 
 def run_recipe(trainer: Trainer, recipe: Recipe[Any] | None) -> int:
-    """Train to the end as the command does: go on from the last checkpoint, stop on SIGTERM, write the result.
+    """Train to the end as the command does: go on from the last checkpoint, stop on a signal, write the result.
 
     Returns:
-        0, or 143 (128 + SIGTERM) if it was told to stop and has saved a checkpoint to continue from.
+        0; or 130 (Ctrl-C) or 143 (SIGTERM) if it was told to stop and has saved a checkpoint to continue from.
 
     Raises:
         ConfigError: the trainer was not made from a recipe.
     """
-    if recipe is None:
+    if recipe is None or not recipe.config:
         raise ConfigError(
-            f"run() needs settings to write beside the result: make the {type(trainer).__name__} by from_config, or "
+            f"run() trains a {type(trainer).__name__} that from_config has made, and once; make one by from_config, or "
             "call train() and save_model()."
         )
-    if recipe.is_finished:
-        return recipe.finish()
-    return run_training(trainer, recipe.checkpoint, recipe.config)
-
-
-def _describe(samples: Sequence[VideoSample]) -> str:
-    """Say which samples these are, for the record and for a run that goes on."""
-    digest = hashlib.sha256("\n".join(repr(sample) for sample in samples).encode()).hexdigest()
-    return f"{len(samples)} samples, sha256 {digest}"
+    try:
+        return recipe.finish() if recipe.is_finished else run_training(trainer, recipe.checkpoint, recipe.config)
+    finally:
+        recipe.config = {}  # what was found out holds for one run
+        recipe.release()

@@ -22,7 +22,8 @@ from video_thinker.training.arguments import VideoSFTConfig
 from video_thinker.training.dataset import build_dataset
 from video_thinker.training.logging.performance import Performance
 from video_thinker.training.loop.canary import BlindCanary, without_dropout
-from video_thinker.training.loop.checkpoints import Staging, leave_sigterm_to_parent, load_weights
+from video_thinker.training.loop.checkpoints import Staging, leave_signals_to_parent, load_weights
+from video_thinker.training.loop.finite import FiniteGuard
 from video_thinker.training.loop.process_group import join_process_group
 from video_thinker.training.loop.watchdog import Watchdog
 from video_thinker.training.recipe import Recipe, run_recipe
@@ -42,7 +43,8 @@ class VideoSFTTrainer(SFTTrainer):
         super().__init__(*args, **kwargs)
         self.performance = Performance(self.accelerator, enabled=self.args.telemetry, peak=self.args.peak_tflops)
         self.watchdog = Watchdog(self.args.step_timeout_s, self.args.process_index)
-        for callback in (self.performance, self.watchdog):
+        self.guard = FiniteGuard(self)
+        for callback in (self.performance, self.watchdog, self.guard):
             self.add_callback(callback)
         self.canary = BlindCanary(self.args.canary_steps, self.args.canary_min_gap, self.accelerator)
 
@@ -71,7 +73,12 @@ class VideoSFTTrainer(SFTTrainer):
             DecodeError: a media file cannot be read (with `on_decode_error: raise`, at the step that needs it).
         """
         recipe = Recipe.read(VideoSFTConfig, config, settings, train_dataset, eval_dataset)
-        return cls.from_recipe(recipe, callbacks)
+        recipe.hold()
+        try:
+            return cls.from_recipe(recipe, callbacks)
+        except BaseException:
+            recipe.release()
+            raise
 
     @classmethod
     def from_recipe(cls, recipe: Recipe[VideoSFTConfig], callbacks: Sequence[TrainerCallback] = ()) -> Self:
@@ -115,7 +122,7 @@ class VideoSFTTrainer(SFTTrainer):
         with self.performance.paused():
             self._watch_canary(model, inputs)
         # TRL has no types here.
-        return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)  # type: ignore[no-untyped-call]
+        return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)  # type: ignore[no-untyped-call]  # TRL: no types
 
     def _watch_canary(self, model: Any, inputs: dict[str, Any]) -> None:
         has_pixels = not PIXEL_FIELDS.isdisjoint(inputs)
@@ -128,9 +135,21 @@ class VideoSFTTrainer(SFTTrainer):
         if gap is not None:
             self._metrics["train"]["canary/log_prob_gap"].append(gap)
 
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Do TRL's step of a micro-batch, and note its loss."""
+        loss: torch.Tensor = super().training_step(*args, **kwargs)  # type: ignore[no-untyped-call]  # TRL: no types
+        self.guard.note_loss(loss)
+        return loss
+
+    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
+        """Before the optimizer moves the weights, look whether all of the step is finite."""
+        norm = super()._get_grad_norm(model, grad_norm=grad_norm)  # type: ignore[no-untyped-call]  # TRL: no types
+        self.guard.check_step(norm)
+        return norm
+
     def get_train_dataloader(self) -> Any:
-        """Transformers', whose workers leave SIGTERM to their parent."""
-        return leave_sigterm_to_parent(super().get_train_dataloader())
+        """Transformers', whose workers leave signals to their parent."""
+        return leave_signals_to_parent(super().get_train_dataloader())
 
     def _get_output_dir(self, trial: Any) -> str:
         return self.staging.folder or super()._get_output_dir(trial)
@@ -157,4 +176,5 @@ def main(argv: list[str]) -> int:
     """Run the SFT stage."""
     join_process_group()
     recipe = Recipe(*parse_config((ModelArguments, PeftArguments, DataArguments, VideoSFTConfig), argv))
-    return recipe.finish() if recipe.is_finished else VideoSFTTrainer.from_recipe(recipe).run()
+    with recipe.held():
+        return recipe.finish() if recipe.is_finished else VideoSFTTrainer.from_recipe(recipe).run()
