@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import pickle
-import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +15,13 @@ import diskcache
 import torch
 
 from video_thinker.config import DEFAULT_MEDIA_TIMEOUT_S
+from video_thinker.data.store import STORE_ERRORS, UNREADABLE
 from video_thinker.data.video import SampledVideo, VideoSampling, load_video
 
 logger = logging.getLogger(__name__)
 
 FORMAT = 2
 """Part of every key: raise it when decoding or resizing changes what the frames are."""
-
-STORE_ERRORS = (OSError, sqlite3.Error, diskcache.Timeout)
-"""A store that is full or busy slows a run down; it does not end it."""
-
-UNREADABLE = (*STORE_ERRORS, pickle.UnpicklingError, EOFError, ValueError)
-"""And neither does an entry that a lost machine has left half written."""
 
 
 class FrameCache:
