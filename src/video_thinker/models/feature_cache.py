@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import nn
 
-from video_thinker.data.cache import STORE_ERRORS
+from video_thinker.data.store import STORE_ERRORS
 
 logger = logging.getLogger(__name__)
 
