@@ -28,7 +28,7 @@ from typing import Any
 import torch
 from peft import PeftModel
 from peft.utils import ModulesToSaveWrapper
-from transformers import ProcessorMixin
+from transformers import AutoConfig, ProcessorMixin
 
 from video_thinker.data.encode import MEDIA_FIELDS, EncodedPrompt
 from video_thinker.errors import ConfigError, EngineError
@@ -118,7 +118,8 @@ class VLLMEngine:
         for name, value in ENVIRONMENT.items():
             os.environ.setdefault(name, value)
         vllm = importlib.import_module("vllm")
-        self.max_tokens = max_tokens
+        longest = AutoConfig.from_pretrained(model_path).get_text_config().max_position_embeddings
+        self.max_tokens = min(max_tokens, longest)
         self.temperature = temperature
         self.open_model = open_model
         self.banned_token_ids = set(vision_token_ids(processor))
@@ -127,7 +128,7 @@ class VLLMEngine:
         arguments: dict[str, Any] = {
             "model": str(model_path),
             "dtype": dtype,
-            "max_model_len": max_tokens,
+            "max_model_len": self.max_tokens,
             "enforce_eager": True,
             "block_size": 32,  # of the prefix cache; a CPU's default of 128 shares nothing of short prompts
             "mm_device_do_normalize": False,  # the pixels are normalized already
