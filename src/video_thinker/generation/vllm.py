@@ -143,6 +143,7 @@ class VLLMEngine:
             del arguments["gpu_memory_utilization"]
         self.llm = vllm.LLM(**arguments | (options or {}))
         self.engine = self.llm.llm_engine
+        self.runner = self.engine.model_executor.driver_worker.model_runner
         config = self.engine.model_config
         self.writes_times = config.hf_config.model_type.startswith("qwen3_vl")
         self.vocabulary_size = config.get_vocab_size()
@@ -309,15 +310,14 @@ class VLLMEngine:
 
     def load_weights(self, weights: Iterable[tuple[str, torch.Tensor]]) -> None:
         """Replace the weights; names are those of a checkpoint of the family."""
-        runner = self.engine.model_executor.driver_worker.model_runner
-        runner.reload_weights(weights_iterator=weights)
+        self.runner.reload_weights(weights_iterator=weights)
         if not torch.cuda.is_available():
-            self.repack_output_layer(runner)
+            self.repack_output_layer()
 
-    def repack_output_layer(self, runner: Any) -> None:
+    def repack_output_layer(self) -> None:
         """On a CPU, a tied output layer keeps a packed copy of the old embeddings: pack it again."""
         utils = importlib.import_module("vllm.model_executor.layers.utils")
-        utils.dispatch_cpu_unquantized_gemm(runner.model.language_model.lm_head, remove_weight=False)
+        utils.dispatch_cpu_unquantized_gemm(self.runner.model.language_model.lm_head, remove_weight=False)
 
     def reset_caches(self, caches: Sequence[str] = CACHES) -> None:
         """Empty caches of what old weights made; all of them after each `load_weights`."""
