@@ -13,8 +13,10 @@ from video_thinker.training.token_budget import check_budget
 
 def sampling_settings(args: VideoGRPOConfig) -> Sampling:
     """Take out of a config how completions are drawn."""
+    length: Any = args.max_completion_length  # TRL types it as optional and needs it
+    options: Any = args.generation_kwargs or {}
     return Sampling(
-        max_new_tokens=args.max_completion_length,
+        max_new_tokens=length,
         temperature=args.temperature,
         top_p=args.top_p,
         top_k=args.top_k,
@@ -22,7 +24,7 @@ def sampling_settings(args: VideoGRPOConfig) -> Sampling:
         options={
             "repetition_penalty": args.repetition_penalty,
             "cache_implementation": args.cache_implementation,
-            **(args.generation_kwargs or {}),
+            **options,
         },
     )
 
