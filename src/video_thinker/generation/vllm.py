@@ -367,7 +367,8 @@ def whole_weights(model: Any) -> Iterator[tuple[str, torch.Tensor]]:
     if not isinstance(model, PeftModel):
         yield from model.named_parameters()
         return
-    for name, parameter in model.get_base_model().named_parameters():
+    base = model.get_base_model()
+    for name, parameter in base.named_parameters():
         owner, _, last = name.rpartition(".")
         if ".original_module." in name or ".modules_to_save." in name:
             continue
@@ -376,14 +377,15 @@ def whole_weights(model: Any) -> Iterator[tuple[str, torch.Tensor]]:
             if not is_adapter_weight(name):
                 yield name, parameter
             continue
-        layer = model.get_base_model().get_submodule(parent)
+        layer: Any = base.get_submodule(parent)
         if last == "weight":
             adapters = [one for one in layer.active_adapters if one in layer.lora_A]
             parameter = sum((layer.get_delta_weight(one).to(parameter.dtype) for one in adapters), start=parameter)
         yield f"{parent}.{last}", parameter
-    for name, module in model.get_base_model().named_modules():
+    for name, module in base.named_modules():
         if isinstance(module, ModulesToSaveWrapper):
-            for last, parameter in module.modules_to_save[module.active_adapter].named_parameters():
+            saved: Any = module.modules_to_save
+            for last, parameter in saved[module.active_adapter].named_parameters():
                 yield f"{name}.{last}", parameter
 
 

@@ -72,7 +72,7 @@ def make_engine(trainer: Any, features: FrozenFeatures, *, shares_prompts: bool)
 
 def checkpoint_of(model: Any) -> str:
     """Name the folder or hub name that a model, or an adapter's base, was loaded from."""
-    base = model.get_base_model() if isinstance(model, PeftModel) else model
+    base: Any = model.get_base_model() if isinstance(model, PeftModel) else model
     return str(base.config.name_or_path)
 
 

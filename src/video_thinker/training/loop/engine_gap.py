@@ -7,10 +7,13 @@ it. So each rollout compares the engine's log-probabilities of its own tokens wi
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from accelerate import Accelerator
 
 from video_thinker.errors import EngineError
+from video_thinker.models import compat
 
 MAX_GAPS = {torch.float32: 1e-3, torch.bfloat16: 0.05, torch.float16: 0.05}
 """Largest mean gap of a prompt's completions in nats per token, by the type that the trainer computes in."""
@@ -66,12 +69,31 @@ class EngineGap:
         by_prompt = (sums[0] / sums[1].clamp(min=1)).nan_to_num(nan=torch.inf)
         own = torch.stack([gaps.sum(), mask.sum().float(), gaps.max().nan_to_num(nan=torch.inf), by_prompt.max()])
         ranks = self.accelerator.gather(own[None])
-        mean, largest, worst = float(ranks[:, 0].sum() / ranks[:, 1].sum().clamp(min=1)), *ranks[:, 2:].amax(dim=0)
-        if not float(worst) <= self.max_gap:
+        mean = float(ranks[:, 0].sum() / ranks[:, 1].sum().clamp(min=1))
+        largest, worst = (float(ranks[:, column].max()) for column in (2, 3))
+        if not worst <= self.max_gap:
             raise EngineError(
                 f"step {step}: engine and trainer disagree on the log-probabilities of the same tokens by "
-                f"{float(worst):.3g} nats per token for one prompt ({mean:.3g} on average), above engine_max_gap="
+                f"{worst:.3g} nats per token for one prompt ({mean:.3g} on average), above engine_max_gap="
                 f"{self.max_gap:.3g}. Known causes: {CAUSES}. Use engine=local, or raise engine_max_gap if that much "
                 "is the arithmetic's."
             )
-        return {"engine/logp_gap_mean": mean, "engine/logp_gap_max": float(largest)}
+        return {"engine/logp_gap_mean": mean, "engine/logp_gap_max": largest}
+
+    def log(self, trainer: Any, batch: dict[str, Any]) -> None:
+        """Check and log the gap of a rollout, if its engine has log-probabilities of its own (B, C).
+
+        Raises:
+            EngineError: as `check`.
+        """
+        if "sampling_per_token_logps" not in batch or "old_per_token_logps" not in batch:
+            return
+        gaps = self.check(
+            batch["sampling_per_token_logps"],
+            batch["old_per_token_logps"],
+            batch["completion_mask"],
+            batch["prompt_index"],
+            trainer.state.global_step,
+        )
+        for name, value in gaps.items():
+            compat.metrics_of(trainer)[name].append(value)
