@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from video_thinker.datasets.sources.base import CaptionedVideo
+from video_thinker.datasets.annotated import CaptionedVideo
 from video_thinker.schema import Media, VideoSample
 from video_thinker.synthesis.asking import Conversation, UnusableReplyError, json_parser
 from video_thinker.synthesis.curation import first_text_problem
@@ -21,7 +21,7 @@ from video_thinker.synthesis.frames import VideoFile
 from video_thinker.synthesis.letters import Letters, place_answer
 from video_thinker.synthesis.notes import answer_from_notes, note
 from video_thinker.synthesis.prompts import WRITE_QUESTION
-from video_thinker.trace import format_time
+from video_thinker.times import format_time
 
 STAGE = "question"
 
