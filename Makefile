@@ -26,7 +26,7 @@ quickstart: $(INSTALLED)
 	SEED=$(SEED) PYTHON=$(VENV)/bin/python scripts/quickstart.sh
 
 test: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n $(JOBS) --dist loadfile
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n $(JOBS) --dist worksteal
 
 test-unit: $(INSTALLED)
 	$(VENV)/bin/python -m pytest tests/unit

@@ -27,7 +27,8 @@ from rich.console import Console
 from rich.table import Table
 
 from video_thinker.config import ModelArguments, VideoArguments, check_choice, parse_config
-from video_thinker.data.annotations import RawRow, iter_rows, load_samples
+from video_thinker.data.annotations import load_samples
+from video_thinker.data.raw_files import RawRow, iter_rows
 from video_thinker.data.readers import resolve_backend
 from video_thinker.data.texts import check_all_texts
 from video_thinker.errors import ConfigError, DataError
