@@ -11,6 +11,7 @@ import yaml
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from tests.conftest import every_family, make_item, write_items
+from tests.tiny import RUN
 from video_thinker.config import VideoArguments
 from video_thinker.data.annotations import load_samples
 from video_thinker.data.collate import SFTCollator
@@ -26,22 +27,13 @@ pytestmark = pytest.mark.integration
 @pytest.fixture
 def config(tiny_model_dir: Path, media_root: Path, items_file: Path, tmp_path: Path) -> dict:
     return {
+        **RUN,
         "model_name_or_path": str(tiny_model_dir),
-        "dtype": "float32",
-        "attn_implementation": "sdpa",
         "train_file": str(items_file),
         "media_root": str(media_root),
-        "prompt_style": "trace_concise",
-        "fps": 4.0,
         "max_pixels": 64 * 64,
         "output_dir": str(tmp_path / "sft"),
-        "use_cpu": True,
-        "bf16": False,
-        "gradient_checkpointing": False,
-        "report_to": "none",
         "per_device_train_batch_size": 3,
-        "learning_rate": 1e-3,
-        "logging_steps": 1,
         "max_steps": 3,
         "canary_steps": 2,
         "save_strategy": "no",
