@@ -11,7 +11,7 @@ from transformers import TrainerCallback
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 import video_thinker
-from tests.conftest import early_ends
+from tests.tiny import early_ends
 from video_thinker import VideoGRPOTrainer, VideoSFTTrainer, accuracy_reward, ask, evaluate, load_samples
 from video_thinker.errors import ConfigError, DataError
 from video_thinker.training import grpo

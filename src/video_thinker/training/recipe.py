@@ -21,7 +21,7 @@ from video_thinker.models.loading import check_model_path, load_encoder, load_mo
 from video_thinker.models.tower_calls import equalize_tower_calls
 from video_thinker.rewards import GOLD_REWARDS, resolve_reward_funcs
 from video_thinker.training.arguments import VideoGRPOConfig, VideoSFTConfig
-from video_thinker.training.dataset import build_dataset, check_all, load_readable_samples
+from video_thinker.training.dataset import build_dataset, load_readable_samples
 from video_thinker.training.logging.console import use_console
 from video_thinker.training.loop.process_group import join_process_group
 from video_thinker.training.loop.resume import (
@@ -150,16 +150,15 @@ class Recipe(Generic[Args]):
         """
         output_dir = str(self.args.output_dir)
 
-        def load(path: str | None, samples: Sequence[VideoSample] | None) -> list[VideoSample] | None:
-            if samples is not None:
-                check_all(samples, encoder, rules)
-                return list(samples)
-            return load_readable_samples(path, encoder, self.data_args, output_dir, rules) if path else None
+        def load(path: str, samples: Sequence[VideoSample] | None) -> list[VideoSample] | None:
+            if not path and samples is None:
+                return None
+            return load_readable_samples(path or "train_dataset", encoder, self.data_args, output_dir, rules, samples)
 
         train = load(self.data_args.train_file, self.train_samples)
         if not train:
             raise ConfigError("train_dataset has no samples: give at least one.")
-        evaluated = load(self.data_args.eval_file, self.eval_samples)
+        evaluated = load(self.data_args.eval_file or "", self.eval_samples)
         earlier = Path(output_dir) if self.checkpoint is None and self.is_finished else self.checkpoint
         check_same_samples(self.args, earlier, train, self.data_args)
         return train, evaluated
