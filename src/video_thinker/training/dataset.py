@@ -92,7 +92,7 @@ def load_readable_samples(
     if skipped:
         listing = Path(output_dir) / "skipped.jsonl"
         listing.parent.mkdir(parents=True, exist_ok=True)
-        listing.write_text("".join(json.dumps(row) + "\n" for row in skipped))
+        listing.write_text("".join(json.dumps(row) + "\n" for row in skipped), encoding="utf-8")
         logger.warning("on_decode_error: skip dropped %d of %d items; see %s", len(skipped), len(samples), listing)
     if len(skipped) > args.max_decode_errors * len(samples):
         raise DataError(

@@ -125,7 +125,7 @@ def _compare_with_earlier(output_dir: Path, checkpoint: Path, config: dict[str, 
     if not path.is_file():
         logger.warning("%s is missing: the settings of the earlier sitting are not compared with these", path)
         return
-    earlier: dict[str, Any] = yaml.safe_load(path.read_text())["config"]
+    earlier: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))["config"]
     changed = {
         key: (earlier[key], value)
         for key, value in config.items()
@@ -196,7 +196,7 @@ def finish(checkpoint: Path, args: Any) -> int:
         logger.info("%s: the run is finished; nothing is left to do", output_dir)
     elif args.should_save:
         adopt_model(checkpoint, output_dir)
-        (output_dir / STATE).write_text((checkpoint / STATE).read_text())
+        (output_dir / STATE).write_text((checkpoint / STATE).read_text(encoding="utf-8"), encoding="utf-8")
         logger.info("%s: the model of %s is the result", output_dir, checkpoint.name)
     return 0
 
