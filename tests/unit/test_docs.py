@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from video_thinker import cli
+from video_thinker.keys import source
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "src" / "video_thinker"
@@ -144,7 +145,7 @@ def check_config(command: str, words: list[str], where: str) -> None:
 
 
 def check_keys(command: str, overrides: list[str], where: str) -> None:
-    known = reference.effective_keys(reference.config_commands()[command])
+    known = source.effective_keys(reference.config_commands()[command])
     for override in overrides:
         if override.strip("[]") != "…":
             key, equals, _ = override.partition("=")
@@ -256,15 +257,15 @@ def parsed_types(command: str, monkeypatch: pytest.MonkeyPatch) -> tuple[type, .
 @pytest.mark.parametrize("command", sorted(CONFIG_FIRST))
 def test_page_has_every_key_with_its_default(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     page = reference.keys_page()
-    documented = reference.effective_keys(reference.config_commands()[command])
+    documented = source.effective_keys(reference.config_commands()[command])
     real = {f.name: f for kind in parsed_types(command, monkeypatch) for f in dataclasses.fields(kind) if f.init}
     assert set(documented) == set(real)
     for name, one in real.items():
         assert f"| `{name}` |" in page
         if one.default is not dataclasses.MISSING and isinstance(one.default, bool | int | float | str | None):
-            assert reference.write_value(one.default) in documented[name].default.split(" or "), name
+            assert source.write_value(one.default) in documented[name].default.split(" or "), name
         if one.default is dataclasses.MISSING and one.default_factory is dataclasses.MISSING:
-            assert documented[name].default == reference.REQUIRED, name
+            assert documented[name].default == source.REQUIRED, name
 
 
 def test_every_config_command_is_on_the_page() -> None:
