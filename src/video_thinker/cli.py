@@ -6,6 +6,7 @@ import difflib
 import importlib
 import logging
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Callable
@@ -62,6 +63,13 @@ TOPICS = {
     "toy world": ("toy build", "toy base", "toy teacher", "toy summary"),
 }
 """The commands in the order in which the usage shows them."""
+
+
+EXIT_INTERRUPTED = 128 + signal.SIGINT
+AGAIN = dict.fromkeys(
+    ("sft", "grpo", "eval", "synthesize", "difficulty"), "The same command continues where this one ended."
+)
+"""Commands that take up their own work again."""
 
 
 def usage() -> str:
@@ -136,6 +144,10 @@ def main(argv: list[str] | None = None) -> int:
     except VideoThinkerError as error:
         sys.stderr.write(f"\n{type(error).__name__}: {error}\n")
         return 2
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second one ends what Python still waits for
+        sys.stderr.write(f"\n{name}: interrupted by Ctrl-C; what was written is complete. {AGAIN.get(name, '')}\n")
+        return EXIT_INTERRUPTED
 
 
 if __name__ == "__main__":

@@ -31,7 +31,11 @@ class BlindModelError(VideoThinkerError):
 
 
 class CheckpointError(VideoThinkerError):
-    """A checkpoint could not be written, or is not one that a run can continue from."""
+    """A checkpoint could not be written, is not one that a run can continue from, or its weights cannot be used."""
+
+
+class NonFiniteError(VideoThinkerError):
+    """A loss, gradient, log-probability or weight became NaN or infinite: the training has diverged."""
 
 
 class TeacherError(VideoThinkerError):

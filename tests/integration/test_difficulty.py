@@ -13,8 +13,9 @@ from tests.conftest import make_item, write_items
 from video_thinker import cli
 from video_thinker.data.annotations import load_samples
 from video_thinker.errors import ConfigError
-from video_thinker.evaluation import difficulty, results
+from video_thinker.evaluation import difficulty
 from video_thinker.generation.backend import Completion, LocalBackend
+from video_thinker.runs import lock
 
 pytestmark = pytest.mark.integration
 
@@ -98,10 +99,10 @@ def test_an_interrupted_run_goes_on_where_it_was(config, tmp_path, monkeypatch):
 
 
 def test_a_second_process_on_the_same_folder_is_refused(config, tmp_path, monkeypatch):
-    monkeypatch.setattr(results, "LOCK_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(lock, "LOCK_TIMEOUT_S", 0.1)
     with (
-        results.run_lock(tmp_path / "out", shared=False),
-        pytest.raises(ConfigError, match="another evaluation is writing"),
+        lock.run_lock(tmp_path / "out"),
+        pytest.raises(ConfigError, match="another run is working there"),
     ):
         difficulty.main([str(config)])
 

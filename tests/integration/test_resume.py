@@ -21,7 +21,7 @@ from video_thinker import cli
 from video_thinker.errors import CheckpointError, ConfigError
 from video_thinker.training import grpo, sft
 from video_thinker.training.loop.checkpoints import MANIFEST, STAGING, write_manifest
-from video_thinker.training.loop.resume import EXIT_SIGTERM
+from video_thinker.training.loop.stopping import EXIT_SIGTERM
 
 pytestmark = pytest.mark.integration
 STAGES = {"sft": sft, "grpo": grpo}
@@ -176,8 +176,13 @@ def test_settings_that_cannot_change_are_refused_others_are_named(config, tmp_pa
         sft.main([path, "resume=maybe"])
     with pytest.raises(ConfigError, match=r"save_only_model=true: the checkpoints in"):
         sft.main([path, "save_only_model=true"])
-    assert sft.main([path, "max_steps=4", "learning_rate=1e-4"]) == 0
-    assert "continuing with learning_rate=0.0001; up to checkpoint-2 it was 0.001" in caplog.text
+    with pytest.raises(
+        ConfigError, match=r"learning_rate=0.001, this run has learning_rate=0.0001; the optimizer's state"
+    ):
+        sft.main([path, "max_steps=4", "learning_rate=1e-4"])
+    assert sft.main([path, "max_steps=4", "max_grad_norm=0.5"]) == 0
+    assert "continuing with max_grad_norm=0.5; up to checkpoint-2 it was 1.0" in caplog.text
+    assert "continuing with max_steps=4; up to checkpoint-2 it was 2: from here on the learning rate" in caplog.text
 
 
 @pytest.mark.parametrize("option", ["save_strategy=no", "save_only_model=true"])

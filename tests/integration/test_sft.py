@@ -124,7 +124,7 @@ def test_skip_drops_counts_and_lists_and_is_capped(config, items, tmp_path, capl
     assert [row["problem_id"] for row in listed] == ["bad"] and "broken.mp4" in listed[0]["error"]
     assert "dropped 1 of 7" in caplog.text
     with pytest.raises(DataError, match="1 of 7 items cannot be decoded"):
-        sft.main([write_config(config, tmp_path), "max_decode_errors=0.1"])
+        sft.main([write_config(config, tmp_path), "max_decode_errors=0.1", f"output_dir={tmp_path / 'other'}"])
 
 
 @pytest.mark.parametrize(

@@ -360,7 +360,7 @@ def test_a_folder_in_use_is_refused(world, teacher, tmp_path):
         process = start(out, config)
         while not server.log.tries:
             time.sleep(0.01)
-        with pytest.raises(ConfigError, match="another process works on it"):
+        with pytest.raises(ConfigError, match=f"another run is working there .process {process.pid} on "):
             synthesize(out, config)
         process.kill()
         process.wait()

@@ -24,7 +24,8 @@ from video_thinker.scoring import (
     score_answer,
     score_completion,
 )
-from video_thinker.trace import TIME_TOLERANCE_S, extract_answer, find_time_ranges, format_violations, parse_time_range
+from video_thinker.times import TIME_TOLERANCE_S, find_time_ranges, parse_time_range
+from video_thinker.trace import extract_answer, format_violations
 
 Severity = Literal["error", "warning"]
 

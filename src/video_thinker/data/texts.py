@@ -7,6 +7,7 @@ more than there is. So these rules run before a run starts, and again where a sa
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -175,3 +176,9 @@ def _is_tag(text: str) -> bool:
 def _pattern(names: frozenset[str]) -> re.Pattern[str]:
     longest_first = sorted(names, key=lambda name: (-len(name), name))
     return re.compile("|".join([*map(re.escape, longest_first), _CHAT_TOKEN]))
+
+
+def brief(value: object) -> str:
+    """Write a decoded value for an error message: as JSON, cut to 80 characters."""
+    text = printable(json.dumps(value, ensure_ascii=False, default=str))
+    return text if len(text) <= 80 else text[:77] + "..."

@@ -20,13 +20,13 @@ from typing import Annotated, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
-from video_thinker.data.annotations import iter_rows
+from video_thinker.data.raw_files import iter_rows
 from video_thinker.datasets.base import Benchmark, Note, Record
 from video_thinker.datasets.captions import ALL_SEGMENTS, is_of_all_segments
 from video_thinker.datasets.conversion import convert_rows
 from video_thinker.errors import DataError
 from video_thinker.schema import Segment, VideoSample
-from video_thinker.trace import TIME_TOLERANCE_S, parse_time
+from video_thinker.times import TIME_TOLERANCE_S, parse_time
 
 T = TypeVar("T")
 

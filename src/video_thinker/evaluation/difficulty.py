@@ -27,11 +27,11 @@ from rich.console import Console
 from rich.table import Table
 
 from video_thinker.config import ModelArguments, VideoArguments, check_choice, parse_config
-from video_thinker.data.annotations import RawRow, iter_rows, load_samples
+from video_thinker.data.annotations import load_samples
+from video_thinker.data.raw_files import RawRow, iter_rows
 from video_thinker.data.readers import resolve_backend
 from video_thinker.data.texts import check_all_texts
 from video_thinker.errors import ConfigError, DataError
-from video_thinker.evaluation.results import run_lock
 from video_thinker.evaluation.run import evaluate_split
 from video_thinker.generation.backend import Backend, make_backend
 from video_thinker.generation.engine import Sampling
@@ -40,6 +40,7 @@ from video_thinker.models.fingerprint import model_fingerprint
 from video_thinker.models.loading import check_model_path, load_special_tokens
 from video_thinker.prompts import PROMPT_STYLES
 from video_thinker.runs.files import file_sha256
+from video_thinker.runs.lock import run_lock
 from video_thinker.runs.predictions import Graded, PredictionFile, open_output_dir
 
 logger = logging.getLogger(__name__)
@@ -178,7 +179,7 @@ def main(argv: list[str]) -> int:
     samples = load_samples(args.items_file)
     check_all_texts(samples, load_special_tokens(model_args.model_name_or_path))
     split = {"file": args.items_file, "sha256": file_sha256(args.items_file), "num_samples": len(samples)}
-    with run_lock(Path(args.output_dir), shared=False):
+    with run_lock(Path(args.output_dir)):
         open_output_dir(
             Path(args.output_dir),
             describe_settings(model_args, video_args, args),

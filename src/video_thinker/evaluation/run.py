@@ -43,7 +43,6 @@ from video_thinker.evaluation.results import (
     prediction_file,
     read_result,
     result_key,
-    run_lock,
 )
 from video_thinker.evaluation.schedule import Chain, deal, plan_chains
 from video_thinker.evaluation.tables import print_metrics
@@ -55,6 +54,7 @@ from video_thinker.models.fingerprint import model_fingerprint
 from video_thinker.models.loading import check_model_path, load_special_tokens, resolve_attn_implementation
 from video_thinker.prompts import PROMPT_STYLES
 from video_thinker.runs.files import file_sha256
+from video_thinker.runs.lock import run_lock
 from video_thinker.runs.predictions import Graded, Prediction, PredictionFile, has_answers, open_output_dir
 from video_thinker.schema import VideoSample
 

@@ -48,7 +48,7 @@ from video_thinker.generation.controls import Prompt, load_prompt
 from video_thinker.generation.engine import Sampling
 from video_thinker.prompts import PROMPT_STYLES, frame_label, render_question, render_system
 from video_thinker.schema import VideoSample
-from video_thinker.trace import format_time
+from video_thinker.times import format_time
 
 REFUSED = (openai.AuthenticationError, openai.PermissionDeniedError, openai.NotFoundError)
 """Wrong key, wrong model name, wrong path: no other request would fare better."""

@@ -17,6 +17,7 @@ from video_thinker.errors import ConfigError
 from video_thinker.models.adapters import adapter_base, load_adapter
 from video_thinker.models.parts import PARTS, belongs_to, is_adapter_weight, num_parameters, parameter_table
 from video_thinker.models.positions import PositionRule, use_released_positions
+from video_thinker.models.weights import load_whole
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -178,6 +179,7 @@ def load_model(
     Raises:
         ConfigError: the path holds no checkpoint, an option is unknown or given twice, or the adapter does not fit its
             base.
+        CheckpointError: tensors are missing, unexpected, of other shapes or not finite.
     """
     base = check_model_path(path)
     own = {**model_init_kwargs(dtype, attn_implementation), "quantization_config": quantization_config}
@@ -188,7 +190,8 @@ def load_model(
             "attn_implementation, load_in_4bit), so that policy and reference agree; move them there."
         )
     try:
-        model = AutoModelForImageTextToText.from_pretrained(base, **own, **given)
+        where = f"model_name_or_path={path!r}" + ("" if base == path else f": its base {base!r}")
+        model = load_whole(AutoModelForImageTextToText, base, where, **own, **given)
     except OSError as error:
         raise _not_found(path, base, error) from error
     use_released_positions(model)

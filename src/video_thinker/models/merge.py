@@ -18,6 +18,7 @@ from transformers import AutoConfig
 from video_thinker.errors import ConfigError
 from video_thinker.models.adapters import adapter_base
 from video_thinker.models.loading import check_model_path, load_model, load_processor
+from video_thinker.models.weights import check_finite, not_finite, own_tensors
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +52,8 @@ def merge_adapter(adapter: str, out: str | Path) -> None:
     processor = load_processor(adapter)
     model = load_model(adapter)
     assert isinstance(model, PeftModel), "an adapter lies there"
-    merged = model.merge_and_unload(safe_merge=True)
+    merged = model.merge_and_unload()
+    check_finite(f"{base} + {adapter}", not_finite(own_tensors(merged)))
     merged.save_pretrained(out)
     processor.save_pretrained(out)
     if (Path(adapter) / RUN_FILE).is_file():

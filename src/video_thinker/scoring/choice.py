@@ -35,7 +35,7 @@ from video_thinker.scoring.options import (
     prepare_options,
     whole_option,
 )
-from video_thinker.trace import parse_time
+from video_thinker.times import parse_time
 
 _FEW_WORDS = 40  # of a text in which a long option's words may stand anywhere
 

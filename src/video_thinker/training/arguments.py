@@ -67,6 +67,14 @@ class RunArguments:
             "output_dir that holds checkpoints. `resume_from_checkpoint` names a folder instead."
         },
     )
+    overwrite: bool = field(
+        default=False,
+        metadata={"help": "Delete the run that is in output_dir (checkpoints, result, log) and start over."},
+    )
+    logging_nan_inf_filter: bool = field(
+        default=False,
+        metadata={"help": "Without effect: a run stops at the first loss that is not finite, with step and samples."},
+    )
     step_timeout_s: NotNegative = field(
         default=3600.0, metadata={"help": "Abort, saying where, when nothing moves for so many seconds; 0 is off."}
     )
