@@ -30,6 +30,10 @@ class BlindModelError(VideoThinkerError):
     """The model's log-probabilities do not depend on the video: it would be trained blind."""
 
 
+class EngineError(VideoThinkerError):
+    """A rollout engine hangs, gives back something else than was asked for, or disagrees with the trainer."""
+
+
 class CheckpointError(VideoThinkerError):
     """A checkpoint could not be written, is not one that a run can continue from, or its weights cannot be used."""
 
