@@ -57,7 +57,7 @@ class Watchdog:
         files = ", ".join(self._files_in_work()) or "none"
         return (
             f"{self.who} is stuck: nothing has moved for {self.timeout_s:g} s ({self.option}){self.place()}, "
-            f"{self.doing}; samples: {samples}. Files being decoded: {files}. Raise {self.option} if it just takes long."
+            f"{self.doing}; samples: {samples}. Files being decoded: {files}. Raise {self.option} if it takes longer."
         )
 
     def place(self) -> str:
