@@ -138,7 +138,7 @@ def _offsets_of(size: np.ndarray, sizes: np.ndarray, offsets: np.ndarray) -> np.
 
 
 def _read_samples(path: Path, track_id: int) -> _Samples | None:
-    """Read what the head of a file lists of a track; `None` where it does not list all, or where the file is cut off."""
+    """Read what the head of a file lists of a track; `None` where it does not list all, or the file is cut off."""
     num_bytes = path.stat().st_size
     with path.open("rb") as file:
         tops = list(_top_boxes(file))
