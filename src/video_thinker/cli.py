@@ -6,6 +6,7 @@ import importlib
 import logging
 import sys
 import warnings
+from collections.abc import Callable
 
 from video_thinker.errors import VideoThinkerError
 
@@ -79,7 +80,8 @@ def main(argv: list[str] | None = None) -> int:
         logging.getLogger(noisy).setLevel(logging.WARNING)
     name, rest = found
     try:
-        return importlib.import_module(COMMANDS[name][0]).main(rest)
+        command: Callable[[list[str]], int] = importlib.import_module(COMMANDS[name][0]).main
+        return command(rest)
     except VideoThinkerError as error:
         sys.stderr.write(f"\n{type(error).__name__}: {error}\n")
         return 2

@@ -102,7 +102,7 @@ def frame_metadata(video: SampledVideo) -> VideoMetadata:
         total_num_frames=len(video.timestamps_s),
         fps=video.sample_fps,
         duration=video.duration_s,
-        frames_indices=[time_s * video.sample_fps for time_s in video.timestamps_s],
+        frames_indices=[time_s * video.sample_fps for time_s in video.timestamps_s],  # type: ignore[misc]  # see above
         video_backend=video.backend,
     )
 

@@ -115,8 +115,8 @@ def check_completion(completion: object) -> ChatCompletion:
 
 def count_tokens(completion: ChatCompletion) -> tuple[int, int]:
     """Read prompt and completion tokens of a response; 0 where the server does not say."""
-    counts = [getattr(completion.usage, name, None) for name in ("prompt_tokens", "completion_tokens")]
-    return tuple(count if isinstance(count, int) else 0 for count in counts)  # type: ignore[return-value]
+    prompt, answer = (getattr(completion.usage, name, None) for name in ("prompt_tokens", "completion_tokens"))
+    return prompt if isinstance(prompt, int) else 0, answer if isinstance(answer, int) else 0
 
 
 def clean_text(text: str, secrets: Iterable[str]) -> str:

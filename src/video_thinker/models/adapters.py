@@ -99,7 +99,7 @@ def quantization_config(args: PeftArguments) -> BitsAndBytesConfig | None:
     )
 
 
-def lora_config(model: PreTrainedModel, args: PeftArguments) -> LoraConfig | None:
+def lora_config(model: PreTrainedModel | PeftModel, args: PeftArguments) -> LoraConfig | None:
     """Build the config of a new adapter on a model, or `None` without `use_peft`.
 
     Raises:
@@ -123,7 +123,7 @@ def _named(name: str, wanted: str) -> bool:
     return name == wanted or name.endswith(f".{wanted}")
 
 
-def _target_modules(model: PreTrainedModel, args: PeftArguments) -> list[str]:
+def _target_modules(model: PreTrainedModel | PeftModel, args: PeftArguments) -> list[str]:
     """List the linear layers of the chosen parts; the output layer never gets an adapter."""
     linear = [
         name
@@ -143,7 +143,7 @@ def _target_modules(model: PreTrainedModel, args: PeftArguments) -> list[str]:
     return [name for name in linear if wanted is None or any(_named(name, target) for target in wanted)]
 
 
-def _check_modules_to_save(model: PreTrainedModel, wanted: list[str]) -> None:
+def _check_modules_to_save(model: PreTrainedModel | PeftModel, wanted: list[str]) -> None:
     names = [name for name, _ in model.named_modules()]
     is_tied = model.get_input_embeddings().weight is model.get_output_embeddings().weight
     tied = {"lm_head", "embed_tokens"} if is_tied else set()

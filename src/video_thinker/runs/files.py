@@ -39,8 +39,9 @@ def read_json(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise DataError(
             f"{path}:{error.lineno}: {error.msg}; the file is damaged; choose another output_dir."
         ) from error
+    return value
