@@ -24,11 +24,12 @@ from av.video.stream import VideoStream
 from video_thinker.data.containers import (
     IO_TIMEOUT_S,
     best_stream,
+    counting_goes_wrong,
     has_no_presentation_times,
-    keys_are_clean,
     stated_duration_s,
     time_unit,
 )
+from video_thinker.data.index_memory import FileVersion, IndexMemory
 from video_thinker.data.mp4_index import read_tables
 from video_thinker.data.pixels import displayed_size, is_wide, to_rgb, turn_of
 from video_thinker.data.video_index import NO_TIME, FrameIndex, index_by_decoding, index_by_packets, read_packets
@@ -39,6 +40,10 @@ DROPS_WHOLE_FRAMES = ("h264", "hevc")
 
 SEEKS_BY_PTS = {"mp4", "matroska"}
 """Formats of FFmpeg, by name, whose seeks compare times of presentation; the others' compare times of decoding."""
+
+
+INDEXES: IndexMemory[tuple[FrameIndex, bool]] = IndexMemory(lambda known: len(known[0].packets.pts))
+"""Of the files opened last, and whether each was made of the tables in the file's head."""
 
 
 class _TablesAreWrongError(Exception):
@@ -75,7 +80,13 @@ class PyavReader:
         self._unit = time_unit(self._stream)
         self._seekable = True
         self._by_tables = True
-        self._index_file()
+        self._version = FileVersion.of(path)
+        if (known := INDEXES.get(self._version)) is None:
+            self._index_file()
+        else:
+            index, self._by_tables = known
+            self._set_index(index)
+            self._drained = True  # so that the next frame is sought
         self._read_first()
 
     def _index_file(self) -> None:
@@ -97,6 +108,7 @@ class PyavReader:
             self._reopen()
 
     def _set_index(self, index: FrameIndex) -> None:
+        INDEXES.keep(self._version, (index, self._by_tables))
         self._index, self._packets = index, index.packets
         self._keys = np.flatnonzero(index.packets.key)
         self.times_s = (index.pts - index.pts[0]) * float(self._unit)
@@ -132,19 +144,7 @@ class PyavReader:
 
     def counting_goes_wrong(self) -> str:
         """Say why a frame cannot be found by counting from a key frame on; empty if it can."""
-        index, packets = self._index, self._index.packets
-        if index.decoded:
-            return "its packets do not tell the times of its frames"
-        if not packets.shown.all():
-            return "some of its packets are not shown (an edit list, or a cut)"
-        if not set(self._container.format.name.split(",")) & {"mp4", "matroska"}:
-            return f"frames of {self._container.format.long_name} cannot be found by counting"
-        key_pts = np.maximum.accumulate(np.where(packets.key, packets.pts, NO_TIME))
-        if (packets.pts < key_pts).any():
-            return "it has open groups of pictures: frames shown before the key frame that they follow in the file"
-        if not keys_are_clean(self._path, self._stream.index, self.codec):
-            return "decoding cannot start anew at each of its key frames (recovery points, not IDR pictures)"
-        return ""
+        return counting_goes_wrong(self._path, self._container, self._stream, self._index)
 
     @cached_property
     def stated_duration_s(self) -> float | None:
