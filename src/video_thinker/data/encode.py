@@ -76,6 +76,11 @@ def blank_media(media: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name: torch.zeros_like(value) if name in PIXEL_FIELDS else value for name, value in kept.items()}
 
 
+def blank_prompt(prompt: EncodedPrompt) -> EncodedPrompt:
+    """Replace the pixels of a prompt, as `blank_media` does."""
+    return replace(prompt, media=blank_media(prompt.media))
+
+
 def render_prompt(processor: ProcessorMixin, messages: list[Message]) -> str:
     """Write messages as text, with the generation prompt and one placeholder for each video and image.
 

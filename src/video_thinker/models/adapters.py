@@ -7,6 +7,7 @@ checkpoint. LoRA: Hu et al., arXiv 2106.09685; QLoRA (4-bit base, nf4, double qu
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import json
 import logging
@@ -23,7 +24,7 @@ from transformers.utils import find_adapter_config_file
 
 from video_thinker.config import PeftArguments, check_choice
 from video_thinker.errors import ConfigError
-from video_thinker.models.parts import PARTS, belongs_to
+from video_thinker.models.parts import PARTS, REFERENCE_ADAPTER, belongs_to
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -192,3 +193,18 @@ def load_adapter(base: PreTrainedModel, path: str, *, trainable: bool = False) -
             f"adapter, {there.get(name, 'none')} on the base; {fix}"
         )
     return model
+
+
+def prepare_reference_adapter(model: PeftModel) -> None:
+    """Adjust TRL's frozen copy of an adapter trained before: the reference of the KL term is the SFT policy.
+
+    It gets the policy's type (TRL leaves float32, which ZeRO-3 cannot gather beside bfloat16), and no folder of its
+    own in every checkpoint: a run that goes on makes it anew from what it started with.
+    """
+    for name, parameter in model.named_parameters():
+        if f".{REFERENCE_ADAPTER}." in name:
+            policy = model.get_parameter(name.replace(f".{REFERENCE_ADAPTER}.", ".default."))
+            parameter.data = parameter.data.to(policy.dtype)
+    model.save_pretrained = functools.partial(  # type: ignore[method-assign]  # of this one model
+        model.save_pretrained, selected_adapters=["default"]
+    )
