@@ -28,7 +28,10 @@ from video_thinker.scoring.figures import (
 from video_thinker.scoring.grades import UNANSWERED, UNSCORABLE, graded
 
 _MAX_CHARS = 2000  # a longer text names a number only where it states it
-_HEDGE = r"(?:about|approximately|approx\.?|around|roughly|nearly|almost|exactly|only|just|circa|[~≈≃约共]|大[约概]|[一总]共|共有)"
+_HEDGE = (
+    r"(?:about|approximately|approx\.?|around|roughly|nearly|almost|exactly|only|just|circa|~|≈|≃|约|共|大[约概]|[一总]共"
+    r"|共有)"
+)
 # More or less than the number, or none of it; a part of a number; not the number.
 _NOT_THE_NUMBER = re.compile(
     r"(?:\b(?:not|n't|never|at least|at most|more than|less than|fewer than|greater than|over|under|above|below"
