@@ -31,8 +31,15 @@ from video_thinker.data.containers import (
 )
 from video_thinker.data.index_memory import FileVersion, IndexMemory
 from video_thinker.data.mp4_index import read_tables
-from video_thinker.data.pixels import displayed_size, is_wide, to_rgb, turn_of
-from video_thinker.data.video_index import NO_TIME, FrameIndex, index_by_decoding, index_by_packets, read_packets
+from video_thinker.data.pixels import displayed_size, special_pixels, to_rgb, turn_of
+from video_thinker.data.video_index import (
+    MOST_REORDERED,
+    NO_TIME,
+    FrameIndex,
+    index_by_decoding,
+    index_by_packets,
+    read_packets,
+)
 from video_thinker.errors import DecodeError
 
 DROPS_WHOLE_FRAMES = ("h264", "hevc")
@@ -117,9 +124,8 @@ class PyavReader:
 
     def _read_first(self) -> None:
         frame = self._first_frame()
-        self._turn = turn_of(frame)
         aspect = self._stream.sample_aspect_ratio
-        self.width, self.height = displayed_size(frame.width, frame.height, aspect, self._turn)
+        self.width, self.height = displayed_size(frame.width, frame.height, aspect, turn_of(frame))
 
     def _first_frame(self) -> av.VideoFrame:
         while (frame := next(self._frames([0]), None)) is None:
@@ -133,14 +139,7 @@ class PyavReader:
 
     def special_pixels(self) -> str:
         """Say what must be done to the pictures beyond turning them by quarters; empty if nothing."""
-        frame = self._first_frame()
-        if turn_of(frame).mirrored:
-            return "its display matrix mirrors the picture"
-        if is_wide(frame):
-            return "its colors are HDR or those of BT.2020"
-        if any(component.is_alpha for component in frame.format.components):
-            return "its pictures have transparent parts"
-        return ""
+        return special_pixels(self._first_frame())
 
     def counting_goes_wrong(self) -> str:
         """Say why a frame cannot be found by counting from a key frame on; empty if it can."""
@@ -192,12 +191,9 @@ class PyavReader:
             yield frame
 
     def _find(self, number: int, following: int | None, wanted: set[int]) -> av.VideoFrame | None:
+        """Find a frame; `None` if no decoder pass, not even one from the start, gives one of its time."""
         if self._index.by_number:
             return self._frame_by_number(number)
-        return self._frame_by_time(number, following, wanted)
-
-    def _frame_by_time(self, number: int, following: int | None, wanted: set[int]) -> av.VideoFrame | None:
-        """Find a frame; `None` if no decoder pass, not even one from the start, gives one of its time."""
         pts = int(self._index.pts[number])
         keys = self._keys_before(pts)
         if self._can_go_on(pts, keys[-1] if keys else 0):
@@ -211,8 +207,21 @@ class PyavReader:
                 if frame is not None:
                     return frame
             back *= 2
+        if keys and self._seekable and self._seek(keys[-1]) and (frame := self._find_out_of_order(pts)):
+            return frame
         self._reopen()
         return self._run_to(pts, following, wanted)
+
+    def _find_out_of_order(self, pts: int) -> av.VideoFrame | None:
+        """Look further for a frame that the decoder gives after later ones, as where parts were joined."""
+        left = MOST_REORDERED
+        while left and (packet := self._next_packet()) is not None:
+            self._drained = True  # so that the next frame is sought
+            left -= packet.pts is not None and packet.pts > pts
+            for frame in self._decode(packet):
+                if frame.pts == pts and not frame.is_corrupt:
+                    return frame
+        return next((frame for frame in self._stream.decode(None) if frame.pts == pts and not frame.is_corrupt), None)
 
     def _keys_before(self, pts: int) -> list[int]:
         packets = self._index.packets
@@ -253,7 +262,7 @@ class PyavReader:
     def _run_to(self, pts: int, following: int | None, wanted: set[int]) -> av.VideoFrame | None:
         """Decode on until the frame of a time comes; `None` if a later one does, or the stream ends."""
         next_pts = int(self._index.pts[following]) if following is not None else None
-        fed = False
+        key_pts, fed = self._index.packets.pts[self._keys], False
         while True:
             while self._ready:
                 frame = self._ready[0]
@@ -270,7 +279,7 @@ class PyavReader:
                 self._ready.popleft()
             if self._drained:
                 return None
-            if fed and (next_pts is None or self._keys_between(pts, next_pts)):
+            if fed and (next_pts is None or ((key_pts > pts) & (key_pts <= next_pts)).any()):
                 self._drain()
                 continue
             packet = self._next_packet()
@@ -289,10 +298,6 @@ class PyavReader:
             else:
                 self._ready.extend(self._decode(packet))
         return len(self._ready) > 1 and self._ready[1].pts == pts
-
-    def _keys_between(self, pts: int, next_pts: int) -> bool:
-        keys = self._index.packets.pts[self._keys]
-        return bool(((keys > pts) & (keys <= next_pts)).any())
 
     def _feed(self, packet: av.Packet[VideoStream], wanted: set[int]) -> None:
         if self.codec in DROPS_WHOLE_FRAMES and not self._index.decoded:
