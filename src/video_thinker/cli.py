@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import signal
 import sys
 import warnings
 from collections.abc import Callable
@@ -48,6 +49,13 @@ COMMANDS = {
 }
 
 
+EXIT_INTERRUPTED = 128 + signal.SIGINT
+AGAIN = dict.fromkeys(
+    ("sft", "grpo", "eval", "synthesize", "difficulty"), "The same command continues where this one ended."
+)
+"""Commands that take up their own work again."""
+
+
 def usage() -> str:
     """List the commands."""
     width = max(map(len, COMMANDS))
@@ -85,6 +93,10 @@ def main(argv: list[str] | None = None) -> int:
     except VideoThinkerError as error:
         sys.stderr.write(f"\n{type(error).__name__}: {error}\n")
         return 2
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second one ends what Python still waits for
+        sys.stderr.write(f"\n{name}: interrupted by Ctrl-C; what was written is complete. {AGAIN.get(name, '')}\n")
+        return EXIT_INTERRUPTED
 
 
 if __name__ == "__main__":

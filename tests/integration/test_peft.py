@@ -17,6 +17,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, Trainer
 
 from tests.integration.test_grpo import G, by_hand, even_length_reward, rollout
 from tests.rollouts import log_probs
+from tests.tiny import RUN
 from video_thinker.config import VideoArguments
 from video_thinker.data.annotations import load_samples
 from video_thinker.data.collate import SFTCollator
@@ -51,18 +52,9 @@ def config(tiny_model_dir: Path, media_root: Path, items_file: Path) -> dict:
     """What both stages share."""
     return {
         "model_name_or_path": str(tiny_model_dir),
-        "dtype": "float32",
-        "attn_implementation": "sdpa",
+        **RUN,
         "train_file": str(items_file),
         "media_root": str(media_root),
-        "prompt_style": "trace_concise",
-        "fps": 4.0,
-        "max_pixels": 56 * 56,
-        "use_cpu": True,
-        "bf16": False,
-        "gradient_checkpointing": False,
-        "report_to": "none",
-        "logging_steps": 1,
         "canary_steps": 1,
         "save_strategy": "no",
         "lr_scheduler_type": "constant",
@@ -390,7 +382,7 @@ def test_an_adapter_without_processor_takes_that_of_its_base(sft_dir, tmp_path):
     [
         ({"base_model_name_or_path": "/nowhere/base"}, r"is an adapter on base_model_name_or_path='/nowhere/base'"),
         ({"base_model_name_or_path": None}, r"base_model_name_or_path=None does not say"),
-        ({"base_model_name_or_path": "owner/unknown"}, r"its base 'owner/unknown' is neither a folder here"),
+        ({"base_model_name_or_path": "owner/unknown"}, r"'owner/unknown': neither a folder here"),
         ({"r": 5}, r"does not fit its base.* 28 of 28 weights differ, the first .*lora_A.*\(4, "),
         ({"target_modules": ["q_proj"]}, r"does not fit its base.* 24 of 28 weights differ.*none on the base"),
         ({"target_modules": ["wqkv"]}, r"does not fit its base.*wqkv"),

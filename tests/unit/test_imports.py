@@ -14,7 +14,7 @@ SOURCE = Path(__file__).resolve().parents[2] / "src" / PACKAGE
 # Bottom to top: a module imports from its own layer and from those below. A package's name stands for all its modules.
 LAYERS = [
     ["schema", "errors"],
-    ["prompts", "trace", "scoring", "grounding", "config"],
+    ["times", "prompts", "trace", "scoring", "grounding", "config"],
     ["data", "datasets", "rewards", "runs"],
     ["models"],
     ["generation"],
@@ -30,6 +30,7 @@ RANKS = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 TORCH_FREE = [
     "schema",
     "errors",
+    "times",
     "trace",
     "scoring",
     "grounding",

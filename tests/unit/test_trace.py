@@ -7,18 +7,8 @@ import pytest
 
 from video_thinker.errors import DataError
 from video_thinker.schema import Trace, TraceBlock
-from video_thinker.trace import (
-    extract_answer,
-    find_time_ranges,
-    format_time,
-    format_violations,
-    has_tags,
-    parse_time,
-    parse_time_range,
-    parse_trace,
-    render_trace,
-    untagged_prose,
-)
+from video_thinker.times import find_time_ranges, format_time, parse_time, parse_time_range
+from video_thinker.trace import extract_answer, format_violations, has_tags, parse_trace, render_trace, untagged_prose
 
 
 def block(span="00:01-00:03", caption="a red ball", think="it is red"):

@@ -27,11 +27,13 @@ from rich.console import Console
 from rich.table import Table
 
 from video_thinker.config import ModelArguments, VideoArguments, check_choice, parse_config
-from video_thinker.data.annotations import RawRow, iter_rows, load_samples
+from video_thinker.data.annotations import load_samples
+from video_thinker.data.checks import check_all_texts
+from video_thinker.data.golds import check_golds
+from video_thinker.data.raw_files import RawRow, iter_rows
 from video_thinker.data.readers import resolve_backend
-from video_thinker.data.texts import check_all_texts
 from video_thinker.errors import ConfigError, DataError
-from video_thinker.evaluation.results import run_lock
+from video_thinker.evaluation.preflight import check_media
 from video_thinker.evaluation.run import evaluate_split
 from video_thinker.generation.backend import Backend, make_backend
 from video_thinker.generation.engine import Sampling
@@ -39,6 +41,7 @@ from video_thinker.models.fingerprint import model_fingerprint
 from video_thinker.models.loading import check_model_path, load_special_tokens
 from video_thinker.prompts import PROMPT_STYLES
 from video_thinker.runs.files import file_sha256
+from video_thinker.runs.lock import run_lock
 from video_thinker.runs.predictions import Graded, PredictionFile, open_output_dir
 
 logger = logging.getLogger(__name__)
@@ -170,14 +173,19 @@ def print_rates(rates: Sequence[PassRate], num_kept: int, args: DifficultyArgume
     Console().print(table)
 
 
+def _pass_file(args: DifficultyArguments, number: int) -> PredictionFile:
+    return PredictionFile(Path(args.output_dir) / "predictions" / f"pass_{number}.jsonl")
+
+
 def main(argv: list[str]) -> int:
     """Run the command; exit code 1 if too many items have no pass rate."""
     model_args, video_args, args = parse_config((ModelArguments, VideoArguments, DifficultyArguments), argv)
     check_model_path(model_args.model_name_or_path)
     samples = load_samples(args.items_file)
     check_all_texts(samples, load_special_tokens(model_args.model_name_or_path))
+    check_golds(samples, args.items_file)
     split = {"file": args.items_file, "sha256": file_sha256(args.items_file), "num_samples": len(samples)}
-    with run_lock(Path(args.output_dir), shared=False):
+    with run_lock(Path(args.output_dir)):
         open_output_dir(
             Path(args.output_dir),
             describe_settings(model_args, video_args, args),
@@ -190,9 +198,12 @@ def main(argv: list[str]) -> int:
         def get_backend() -> Backend:
             return make_backend(model_args, video_args, args)
 
+        files = [_pass_file(args, number) for number in range(args.num_generations)]
+        done = set.intersection(*({i for i, one in file.read().items() if one.error is None} for file in files))
+        todo = [sample for sample in samples if sample.id not in done]
+        check_media({"items": samples}, {"items": todo}, video_args, args.max_failed)
         graded = []
-        for number in range(args.num_generations):
-            file = PredictionFile(Path(args.output_dir) / "predictions" / f"pass_{number}.jsonl")
+        for number, file in enumerate(files):
             seed = args.seed * 10_000 + number
             name = f"{number + 1}/{args.num_generations}"
             graded.append(

@@ -23,11 +23,13 @@ from tqdm import tqdm
 
 from video_thinker.config import ModelArguments, ServerArguments, VideoArguments, check_choice, parse_config
 from video_thinker.data.annotations import load_samples
+from video_thinker.data.checks import check_all_texts
 from video_thinker.data.golds import check_golds
 from video_thinker.data.readers import resolve_backend
-from video_thinker.data.texts import SpecialTokens, check_all_texts
+from video_thinker.data.texts import SpecialTokens
 from video_thinker.errors import ConfigError, DecodeError
 from video_thinker.evaluation.metrics import grade
+from video_thinker.evaluation.preflight import check_media
 from video_thinker.evaluation.processes import (
     LineCounter,
     eval_command,
@@ -43,7 +45,6 @@ from video_thinker.evaluation.results import (
     prediction_file,
     read_result,
     result_key,
-    run_lock,
 )
 from video_thinker.evaluation.schedule import Chain, deal, plan_chains
 from video_thinker.evaluation.tables import print_metrics
@@ -54,6 +55,7 @@ from video_thinker.models.fingerprint import model_fingerprint
 from video_thinker.models.loading import check_model_path, load_special_tokens, resolve_attn_implementation
 from video_thinker.prompts import PROMPT_STYLES
 from video_thinker.runs.files import file_sha256
+from video_thinker.runs.lock import run_lock
 from video_thinker.runs.predictions import Graded, Prediction, PredictionFile, has_answers, open_output_dir
 from video_thinker.schema import VideoSample
 
@@ -324,10 +326,12 @@ def main(argv: list[str]) -> int:
         answered = has_answers(output_dir)
         get_backend = functools.cache(lambda: open_backend(model_args, video_args, args, answered=answered))
         if args.process is not None:
+            _check_media(splits, video_args, args)
             answer_share(get_backend, splits, args)
             return 0
         for key, samples in results.items():  # also parts that a killed run has left
             merge_result(output_dir, key, samples)
+        _check_media(splits, video_args, args)
         num_processes = args.num_processes or (max(1, torch.cuda.device_count()) if args.backend == "local" else 1)
         code = 0
         if num_processes == 1:
@@ -339,6 +343,17 @@ def main(argv: list[str]) -> int:
         metrics = conclude(output_dir, results)
     print_metrics(metrics, title=model_args.model_name_or_path)
     return max(code, int(len(metrics) < len(results)), exit_code(metrics, args.max_failed))
+
+
+def _check_media(splits: Mapping[str, Sequence[VideoSample]], video_args: VideoArguments, args: EvalArguments) -> None:
+    """Look at the media files of all samples that some control has no answer for."""
+    todo = {}
+    for name, samples in splits.items():
+        answers = [read_result(Path(args.output_dir), result_key(name, control)) for control in args.video]
+        done = set.intersection(*({i for i, one in there.items() if one.error is None} for there in answers))
+        todo[name] = [sample for sample in samples if sample.id not in done]
+    takes_frames = args.backend == "local" or args.media == "frames"
+    check_media(splits, todo, video_args, args.max_failed, samples_frames=takes_frames)
 
 
 def answer_share(

@@ -37,7 +37,7 @@ from video_thinker.scoring.options import (
     whole_option,
 )
 from video_thinker.scoring.sentences import contained_option
-from video_thinker.trace import parse_time
+from video_thinker.times import parse_time
 
 _NOUN = r"(?:answers?|option|choice|selection|ans|result|conclusion|verdict)"
 

@@ -64,6 +64,14 @@ class RunArguments:
             "output_dir that holds checkpoints. `resume_from_checkpoint` names a folder instead."
         },
     )
+    overwrite: bool = field(
+        default=False,
+        metadata={"help": "Delete the run that is in output_dir (checkpoints, result, log) and start over."},
+    )
+    logging_nan_inf_filter: bool = field(
+        default=False,
+        metadata={"help": "Without effect: a run stops at the first loss that is not finite, with step and samples."},
+    )
     step_timeout_s: float = field(
         default=3600.0, metadata={"help": "Abort, saying where, when nothing moves for so many seconds; 0 is off."}
     )
@@ -105,8 +113,37 @@ class VideoSFTConfig(RunArguments, SFTConfig):
         super().__post_init__()
 
 
+ENGINES = ("local", "vllm")
+
+
 @dataclass
-class RolloutArguments:
+class EngineArguments:
+    """What samples the completions."""
+
+    engine: str = field(
+        default="local",
+        metadata={
+            "help": "What samples completions: local (Transformers, exact, needs nothing) or vllm, in this process "
+            "(docs/engines.md)."
+        },
+    )
+    engine_max_gap: float | None = field(
+        default=None,
+        metadata={
+            "help": "Stop when the log-probabilities of engine and trainer differ by more nats per token, on the mean "
+            "of one prompt's completions; by default 0.001 in float32 and 0.05 in half precision."
+        },
+    )
+    engine_gpu_memory_share: float = field(
+        default=0.3, metadata={"help": "Share of a GPU's memory that engine=vllm may take."}
+    )
+    engine_options: dict[str, Any] | None = field(
+        default=None, metadata={"help": "More arguments of vllm.LLM: {tensor_parallel_size: 2}."}
+    )
+
+
+@dataclass
+class RolloutArguments(EngineArguments):
     """What a group's rollouts share, in what parts they are scored, and which groups are replaced."""
 
     share_prefix: bool = field(
@@ -182,9 +219,11 @@ class VideoGRPOConfig(RunArguments, RolloutArguments, GRPOConfig):
         """
         if not all(math.isfinite(weight) for weight in self.reward_weights or ()):
             raise ConfigError(f"reward_weights={self.reward_weights}: each weight must be a finite number; fix it.")
+        if self.engine not in ENGINES:
+            raise ConfigError(f"engine={self.engine!r} is unknown; choose one of {', '.join(ENGINES)}.")
         for engine in ("use_vllm", "use_transformers_continuous_batching"):
             if getattr(self, engine):
-                raise ConfigError(f"{engine}=true is not supported: TRL gives this engine no video; remove {engine}.")
+                raise ConfigError(f"{engine}=true is not supported: TRL gives it no video; take engine=vllm instead.")
         processes = launched_world_size()
         steps = self.steps_per_generation or self.gradient_accumulation_steps
         completions = self.per_device_train_batch_size * processes * steps

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from video_thinker.config import DataArguments, ModelArguments, PeftArguments, parse_config
 from video_thinker.data.golds import check_golds
 from video_thinker.data.row_rules import RowRules
@@ -10,12 +12,19 @@ from video_thinker.models.adapters import check_peft_arguments, lora_config, qua
 from video_thinker.models.loading import check_model_path, load_encoder, load_model, prepare_training
 from video_thinker.models.tower_calls import equalize_tower_calls
 from video_thinker.rewards import load_reward_funcs
-from video_thinker.runs.record import run_config
 from video_thinker.training.arguments import VideoGRPOConfig
 from video_thinker.training.dataset import build_dataset, load_readable_samples
 from video_thinker.training.logging.console import use_console
 from video_thinker.training.loop.process_group import join_process_group
-from video_thinker.training.loop.resume import find_resume_checkpoint, finish, is_finished, run_training
+from video_thinker.training.loop.resume import (
+    describe_run,
+    find_resume_checkpoint,
+    finish,
+    is_done,
+    one_run,
+    run_training,
+)
+from video_thinker.training.loop.same_run import check_same_samples
 from video_thinker.training.trainer import VideoGRPOTrainer
 
 GOLD_REWARDS = {"accuracy", "length"}
@@ -32,10 +41,16 @@ def main(argv: list[str]) -> int:
         raise ConfigError("train_file is missing: name the JSON or JSONL file with the questions to train on.")
     check_model_path(model_args.model_name_or_path)
     check_peft_arguments(model_args.model_name_or_path, peft_args)
-    config = run_config(model_args, peft_args, data_args, args, world_size=args.world_size)
+    with one_run(args):
+        return train(model_args, peft_args, data_args, args)
+
+
+def train(model_args: ModelArguments, peft_args: PeftArguments, data_args: DataArguments, args: Any) -> int:
+    """Load, build, train, save; in a folder that is ours."""
+    config = describe_run(model_args, peft_args, data_args, args)
     checkpoint = find_resume_checkpoint(args, config)
-    if checkpoint is not None and is_finished(checkpoint, args):
-        return finish(checkpoint, args)
+    if is_done(checkpoint, args, config):
+        return finish(checkpoint, args, data_args)
     reward_funcs = load_reward_funcs(args.reward_funcs, args.reward_params)
     encoder = load_encoder(model_args.model_name_or_path, data_args)
     rules = RowRules(max_tokens=args.max_prompt_length, option="max_prompt_length")
@@ -48,6 +63,7 @@ def main(argv: list[str]) -> int:
     if GOLD_REWARDS & set(args.reward_funcs):
         check_golds(train_samples, data_args.train_file)
         check_golds(eval_samples or [], str(data_args.eval_file))
+    check_same_samples(args, checkpoint, train_samples, data_args)
     model = load_model(
         model_args.model_name_or_path,
         dtype=model_args.dtype,

@@ -18,15 +18,23 @@ from video_thinker.errors import ConfigError
 from video_thinker.models.adapters import check_peft_arguments, lora_config, quantization_config
 from video_thinker.models.loading import check_model_path, load_encoder, load_model, prepare_training
 from video_thinker.models.tower_calls import equalize_tower_calls
-from video_thinker.runs.record import run_config
 from video_thinker.training.arguments import VideoSFTConfig
 from video_thinker.training.dataset import build_dataset, load_readable_samples
 from video_thinker.training.logging.console import use_console
 from video_thinker.training.logging.performance import Performance
 from video_thinker.training.loop.canary import BlindCanary, without_dropout
-from video_thinker.training.loop.checkpoints import Staging, leave_sigterm_to_parent, load_weights
+from video_thinker.training.loop.checkpoints import Staging, leave_signals_to_parent, load_weights
+from video_thinker.training.loop.finite import FiniteGuard
 from video_thinker.training.loop.process_group import join_process_group
-from video_thinker.training.loop.resume import find_resume_checkpoint, finish, is_finished, run_training
+from video_thinker.training.loop.resume import (
+    describe_run,
+    find_resume_checkpoint,
+    finish,
+    is_done,
+    one_run,
+    run_training,
+)
+from video_thinker.training.loop.same_run import check_same_samples
 from video_thinker.training.loop.watchdog import Watchdog
 
 logger = logging.getLogger(__name__)
@@ -43,7 +51,8 @@ class VideoSFTTrainer(SFTTrainer):
         super().__init__(*args, **kwargs)
         self.performance = Performance(self.accelerator, enabled=self.args.telemetry, peak=self.args.peak_tflops)
         self.watchdog = Watchdog(self.args.step_timeout_s, self.args.process_index)
-        for callback in (self.performance, self.watchdog):
+        self.guard = FiniteGuard(self)
+        for callback in (self.performance, self.watchdog, self.guard):
             self.add_callback(callback)
         self.canary = BlindCanary(self.args.canary_steps, self.args.canary_min_gap, self.accelerator)
 
@@ -77,9 +86,21 @@ class VideoSFTTrainer(SFTTrainer):
         if gap is not None:
             self._metrics["train"]["canary/log_prob_gap"].append(gap)
 
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Do TRL's step of a micro-batch, and note its loss."""
+        loss: torch.Tensor = super().training_step(*args, **kwargs)  # type: ignore[no-untyped-call]  # TRL: no types
+        self.guard.note_loss(loss)
+        return loss
+
+    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
+        """Before the optimizer moves the weights, look whether all of the step is finite."""
+        norm = super()._get_grad_norm(model, grad_norm=grad_norm)  # type: ignore[no-untyped-call]
+        self.guard.check_step(norm)
+        return norm
+
     def get_train_dataloader(self) -> Any:
-        """Transformers', whose workers leave SIGTERM to their parent."""
-        return leave_sigterm_to_parent(super().get_train_dataloader())
+        """Transformers', whose workers leave signals to their parent."""
+        return leave_signals_to_parent(super().get_train_dataloader())
 
     def _get_output_dir(self, trial: Any) -> str:
         return self.staging.folder or super()._get_output_dir(trial)
@@ -112,10 +133,16 @@ def main(argv: list[str]) -> int:
         raise ConfigError("train_file is missing: name the JSON or JSONL file with the traces to learn.")
     check_model_path(model_args.model_name_or_path)
     check_peft_arguments(model_args.model_name_or_path, peft_args)
-    config = run_config(model_args, peft_args, data_args, args, world_size=args.world_size)
+    with one_run(args):
+        return train(model_args, peft_args, data_args, args)
+
+
+def train(model_args: ModelArguments, peft_args: PeftArguments, data_args: DataArguments, args: Any) -> int:
+    """Load, build, train, save; in a folder that is ours."""
+    config = describe_run(model_args, peft_args, data_args, args)
     checkpoint = find_resume_checkpoint(args, config)
-    if checkpoint is not None and is_finished(checkpoint, args):
-        return finish(checkpoint, args)
+    if is_done(checkpoint, args, config):
+        return finish(checkpoint, args, data_args)
     encoder = load_encoder(model_args.model_name_or_path, data_args)
     rules = RowRules(has_trace=True, max_tokens=args.max_length)
     train_samples = load_readable_samples(data_args.train_file, encoder, data_args, args.output_dir, rules)
@@ -124,6 +151,7 @@ def main(argv: list[str]) -> int:
         if data_args.eval_file
         else None
     )
+    check_same_samples(args, checkpoint, train_samples, data_args)
     model = load_model(
         model_args.model_name_or_path,
         dtype=model_args.dtype,

@@ -23,6 +23,7 @@ from trl import GRPOTrainer
 
 from video_thinker.data.collate import PromptCollator
 from video_thinker.data.encode import PIXEL_FIELDS, EncodedPrompt, SampleEncoder, blank_prompt
+from video_thinker.errors import DataError
 from video_thinker.generation.engine import Engine
 from video_thinker.models import compat
 from video_thinker.models.adapters import prepare_reference_adapter
@@ -32,9 +33,12 @@ from video_thinker.rewards.finite import finite_rewards
 from video_thinker.training.arguments import VideoGRPOConfig
 from video_thinker.training.dynamic_sampling import Round, group_outcomes, summed_rewards, without_equal_groups
 from video_thinker.training.logging.completions import FILE_NAME, CompletionLog, Graded
+from video_thinker.training.logging.hints import Hints
 from video_thinker.training.logging.performance import Performance
 from video_thinker.training.loop.canary import BlindCanary, without_dropout
-from video_thinker.training.loop.checkpoints import Staging, leave_sigterm_to_parent, load_weights, read_state
+from video_thinker.training.loop.checkpoints import Staging, leave_signals_to_parent, load_weights, read_state
+from video_thinker.training.loop.engine_gap import EngineGap
+from video_thinker.training.loop.finite import FiniteGuard
 from video_thinker.training.loop.watchdog import Watchdog
 from video_thinker.training.rollout import (
     Batch,
@@ -90,20 +94,26 @@ class VideoGRPOTrainer(GRPOTrainer):
         self._rollouts: dict[bool, Rollout] = {}  # of training and of evaluation
         self._at_hand: tuple[Sequence[EncodedPrompt], Sequence[int]] = ([], [])  # the prompts of the rows being scored
         self._known: Scored | None = None
-        kwargs["reward_funcs"] = finite_rewards(kwargs["reward_funcs"])
+        self._reward_errors: list[DataError] = []
+        kwargs["reward_funcs"] = finite_rewards(kwargs["reward_funcs"], self._reward_errors)
         super().__init__(args=args, processing_class=encoder.processor, **kwargs)
         self.performance = Performance(self.accelerator, enabled=args.telemetry, peak=args.peak_tflops)
         self.watchdog = Watchdog(args.step_timeout_s, args.process_index)
         steps = math.ceil(args.steps_per_generation * args.num_iterations / args.gradient_accumulation_steps)
         path = Path(args.output_dir) / FILE_NAME
         self.completion_log = CompletionLog(path, args.log_completions_steps, args.num_logged_completions, steps)
-        for callback in (self.performance, self.watchdog, self.completion_log):
+        self.guard = FiniteGuard(self)
+        hints = Hints(path)
+        for callback in (self.performance, self.watchdog, self.guard, self.completion_log, hints):
             self.add_callback(callback)
         self.canary = BlindCanary(args.canary_steps, args.canary_min_gap, self.accelerator)
         self.sampling = sampling_settings(args)
         shared = shares_prompts(self)
-        self.features = make_features(self, shares_prompts=shared and engine is None)
+        local = engine is None and args.engine == "local"
+        self.features = make_features(self, shares_prompts=shared and local)
         self.engine = engine or make_engine(self, self.features, shares_prompts=shared)
+        self.engine_gap = EngineGap(args.engine_max_gap, self.model.dtype, self.accelerator)
+        self._sampled_with: tuple[int, Any] | None = None  # the step and the model whose weights the engine has
         self.scorer = scorer or make_scorer(self, self.features)
         if self.scorer.shares_prefix:
             prepare_packing(self)
@@ -144,6 +154,7 @@ class VideoGRPOTrainer(GRPOTrainer):
             batch: Batch = super()._generate_and_score_completions(rows)
         del self._rollout
         batch["prompt_index"] = torch.tensor(rollout.prompt_index, device=self.accelerator.device)
+        self.engine_gap.log(self, batch)
         return Round(batch, rollout, self._rewards)
 
     def _encode(self, row: dict[str, Any]) -> EncodedPrompt:
@@ -159,15 +170,23 @@ class VideoGRPOTrainer(GRPOTrainer):
         """Prompts as the encoder made them, one per row."""
         return [self._rollout.prompts[number].input_ids for number in self._rollout.prompt_index], None, {}
 
-    def _generate_single_turn(self, prompt_ids: list[list[int]], *args: Any, **kwargs: Any) -> tuple[list[Any], None]:
-        """Completions of the engine, one per row."""
+    def _generate_single_turn(
+        self, prompt_ids: list[list[int]], *args: Any, **kwargs: Any
+    ) -> tuple[list[list[int]], list[list[float]] | None]:
+        """Completions of the engine, one per row, and its log-probabilities, if it has its own."""
         with self.performance.phase("generation"):
-            self.engine.update_weights(self.model_wrapped)
-            sampled = self.engine.sample(self._rollout.prompts, self._rollout.prompt_index, self.sampling)
+            weights = self.state.global_step, self.model_wrapped
+            if self._sampled_with != weights:
+                self.engine.update_weights(self.model_wrapped)
+                self._sampled_with = weights
+            with self.guard.agreed():
+                sampled = self.engine.sample(self._rollout.prompts, self._rollout.prompt_index, self.sampling)
         completion_ids = [one.token_ids for one in sampled]
         lengths = [len(ids) for ids in prompt_ids], [len(ids) for ids in completion_ids]
         self.performance.meter.add(decoding_work(*lengths), training=False)
-        return completion_ids, None
+        log_probs = [one.log_probs for one in sampled if one.log_probs is not None]
+        compat.correct_sampling(self, bool(log_probs))
+        return completion_ids, log_probs or None
 
     def _calculate_rewards(
         self, inputs: list[dict[str, Any]], prompts: Any, completions: Any, completion_ids_list: Any
@@ -175,6 +194,9 @@ class VideoGRPOTrainer(GRPOTrainer):
         """TRL's rewards (B of all ranks, number of rewards), plus how they are spread within the groups."""
         with self.performance.phase("reward"):
             rewards: torch.Tensor = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
+        with self.guard.agreed():
+            if self._reward_errors:
+                raise self._reward_errors[0]
         self._graded = Graded(completions, completion_ids_list, rewards)
         accuracy = None
         if "accuracy_reward" in self.reward_func_names:
@@ -225,7 +247,12 @@ class VideoGRPOTrainer(GRPOTrainer):
             )
         plain = super()._get_per_token_logps_and_entropies
         with self.performance.phase("forward" if torch.is_grad_enabled() else "scoring"):
-            return self.scorer.score(model, rows, plain, batch_size or len(rows), **kwargs)
+            scored = self.scorer.score(model, rows, plain, batch_size or len(rows), **kwargs)
+        if self.model.training:
+            who = "the policy" if torch.is_grad_enabled() else "the old policy or the reference"
+            mask = attention_mask[:, -logits_to_keep:]
+            self.guard.note_log_probs(scored[0], mask, self.watchdog.sample_ids, who)
+        return scored
 
     def _compute_loss(self, model: Any, inputs: Batch) -> torch.Tensor:
         """Compute TRL's loss of a micro-batch, in the parts of a token budget. The blind canary looks here."""
@@ -270,6 +297,18 @@ class VideoGRPOTrainer(GRPOTrainer):
             functools.partial(gradients_of_last_part, self.accelerator, model),
             lambda: metrics_unchanged(compat.metrics_of(self)),
         )
+
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Do TRL's step of a micro-batch, and note its loss."""
+        loss: torch.Tensor = super().training_step(*args, **kwargs)
+        self.guard.note_loss(loss)
+        return loss
+
+    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
+        """Before the optimizer moves the weights, look whether all of the step is finite."""
+        norm = super()._get_grad_norm(model, grad_norm=grad_norm)
+        self.guard.check_step(norm)
+        return norm
 
     def _backward_part(self, loss: torch.Tensor) -> None:
         deepspeed = self.is_deepspeed_enabled
@@ -328,19 +367,19 @@ class VideoGRPOTrainer(GRPOTrainer):
             return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
 
     def get_train_dataloader(self) -> Any:
-        """TRL's; its workers encode the prompts ahead, and leave SIGTERM to their parent."""
+        """TRL's; its workers encode the prompts ahead, and leave signals to their parent."""
         repeats = self.args.steps_per_generation * self.num_iterations
         if self.args.dataloader_persistent_workers:
             repeats = 1  # such workers do not learn when an epoch begins, so each batch is encoded
         self.data_collator = PromptCollator(self.encoder, self.args.max_prompt_length, repeats)
         self.data_collator.num_skipped = compat.read_buffered_rollout(self)[0]
         self.add_callback(self.data_collator)
-        return leave_sigterm_to_parent(super().get_train_dataloader())
+        return leave_signals_to_parent(super().get_train_dataloader())
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
         """TRL's; its workers encode the prompts ahead."""
         self.data_collator = PromptCollator(self.encoder, self.args.max_prompt_length)
-        return leave_sigterm_to_parent(super().get_eval_dataloader(eval_dataset))
+        return leave_signals_to_parent(super().get_eval_dataloader(eval_dataset))
 
     def _get_train_sampler(self, dataset: Any = None) -> Any:
         """TRL's, which draws each epoch's order from one generator: the epochs that are over are drawn again."""
