@@ -15,7 +15,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 import yaml
@@ -51,6 +51,7 @@ from video_thinker.evaluation.tables import print_metrics
 from video_thinker.generation.backend import Backend, make_backend
 from video_thinker.generation.controls import CONTROLS, apply_control
 from video_thinker.generation.engine import Sampling
+from video_thinker.keys.rules import Count, CountOrZero, NotNegative, Seed, Share, above_to
 from video_thinker.models.fingerprint import model_fingerprint
 from video_thinker.models.loading import check_model_path, load_special_tokens, resolve_attn_implementation
 from video_thinker.prompts import PROMPT_STYLES
@@ -73,19 +74,21 @@ class EvalArguments(ServerArguments):
     video: list[str] = field(
         default_factory=lambda: ["real"], metadata={"help": "What the model sees: real, blank, shuffled, none."}
     )
-    num_samples: int | None = field(default=None, metadata={"help": "Only the first items of each split."})
-    batch_size: int = field(default=8, metadata={"help": "Prompts answered at once."})
-    max_new_tokens: int = field(default=1024, metadata={"help": "Longest completion; a longer one is cut off."})
-    temperature: float = field(default=0.0, metadata={"help": "0 is greedy."})
-    top_p: float = field(default=1.0, metadata={"help": "Nucleus sampling; used if temperature is above 0."})
-    seed: int = field(default=0, metadata={"help": "Of sampling and of the shuffled frames."})
-    max_failed: float = field(
+    num_samples: Count | None = field(default=None, metadata={"help": "Only the first items of each split."})
+    batch_size: Count = field(default=8, metadata={"help": "Prompts answered at once."})
+    max_new_tokens: Count = field(default=1024, metadata={"help": "Longest completion; a longer one is cut off."})
+    temperature: NotNegative = field(default=0.0, metadata={"help": "0 is greedy."})
+    top_p: Annotated[float, above_to(0, 1)] = field(
+        default=1.0, metadata={"help": "Nucleus sampling; used if temperature is above 0."}
+    )
+    seed: Seed = field(default=0, metadata={"help": "Of sampling and of the shuffled frames."})
+    max_failed: Share = field(
         default=0.01, metadata={"help": "Largest share of items without a completion before the exit code is 1."}
     )
-    num_processes: int = field(
+    num_processes: CountOrZero = field(
         default=0, metadata={"help": "Processes that share the items; 0 is one per GPU, one without GPUs."}
     )
-    process: int | None = field(
+    process: CountOrZero | None = field(
         default=None,
         metadata={
             "help": "Answer only the share of this process, from 0, of num_processes; `score` then brings all together."
