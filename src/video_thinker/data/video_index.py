@@ -222,11 +222,10 @@ def index_by_decoding(
             return FrameIndex(np.unique(pts), end_pts, packets, decoded=True, repeats=not steps.all(), late=late)
         if times_are_real and not (packets.pts == packets.dts).all():
             raise DecodeError(_disorder(pts, unit))
-    if (pts := _times_before_zero([time for time, _, _ in found])) is not None:
-        return FrameIndex(pts, int(pts[-1]) + _last_duration(pts, duration), packets, decoded=True, by_number=True)
-    pts = _times_by_output([_time(dts) for _, _, dts in found])
-    if pts is None or not _has_slots(packets):
-        pts = _times_by_number(packets, len(found), rate, unit)
+    counted = _times_before_zero([time for time, _, _ in found])
+    if counted is None and _has_slots(packets):
+        counted = _times_by_output([_time(dts) for _, _, dts in found])
+    pts = _times_by_number(packets, len(found), rate, unit) if counted is None else counted
     return FrameIndex(pts, int(pts[-1]) + _last_duration(pts, 0), packets, decoded=True, by_number=True)
 
 
