@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 import yaml
@@ -33,6 +33,7 @@ from video_thinker.config import (
 )
 from video_thinker.data.annotations import load_samples
 from video_thinker.data.checks import check_all_texts
+from video_thinker.data.decoding.process import files_in_work
 from video_thinker.data.golds import check_golds
 from video_thinker.data.readers import resolve_backend
 from video_thinker.data.texts import SpecialTokens
@@ -60,12 +61,14 @@ from video_thinker.evaluation.tables import print_metrics
 from video_thinker.generation.backend import Backend, make_backend
 from video_thinker.generation.controls import CONTROLS, apply_control
 from video_thinker.generation.engine import Sampling
+from video_thinker.keys.rules import Count, CountOrZero, NotNegative, Seed, Share, above_to
 from video_thinker.models.fingerprint import model_fingerprint
 from video_thinker.models.loading import check_model_path, load_special_tokens, resolve_attn_implementation
 from video_thinker.prompts import PROMPT_STYLES
 from video_thinker.runs.files import file_sha256
 from video_thinker.runs.lock import run_lock
 from video_thinker.runs.predictions import Graded, Prediction, PredictionFile, has_answers, open_output_dir
+from video_thinker.runs.watchdog import UNWATCHED, Watchdog
 from video_thinker.schema import VideoSample
 
 logger = logging.getLogger(__name__)
@@ -82,25 +85,30 @@ class EvalArguments(ServerArguments):
     video: list[str] = field(
         default_factory=lambda: ["real"], metadata={"help": "What the model sees: real, blank, shuffled, none."}
     )
-    num_samples: int | None = field(default=None, metadata={"help": "Only the first items of each split."})
-    batch_size: int = field(default=8, metadata={"help": "Prompts answered at once."})
-    max_new_tokens: int = field(default=1024, metadata={"help": "Longest completion; a longer one is cut off."})
-    temperature: float = field(default=0.0, metadata={"help": "0 is greedy."})
-    top_p: float = field(default=1.0, metadata={"help": "Nucleus sampling; used if temperature is above 0."})
-    seed: int = field(default=0, metadata={"help": "Of sampling and of the shuffled frames."})
-    max_failed: float = field(
+    num_samples: Count | None = field(default=None, metadata={"help": "Only the first items of each split."})
+    batch_size: Count = field(default=8, metadata={"help": "Prompts answered at once."})
+    max_new_tokens: Count = field(default=1024, metadata={"help": "Longest completion; a longer one is cut off."})
+    temperature: NotNegative = field(default=0.0, metadata={"help": "0 is greedy."})
+    top_p: Annotated[float, above_to(0, 1)] = field(
+        default=1.0, metadata={"help": "Nucleus sampling; used if temperature is above 0."}
+    )
+    seed: Seed = field(default=0, metadata={"help": "Of sampling and of the shuffled frames."})
+    max_failed: Share = field(
         default=0.01, metadata={"help": "Largest share of items without a completion before the exit code is 1."}
     )
-    num_processes: int = field(
+    num_processes: CountOrZero = field(
         default=0, metadata={"help": "Processes that share the items; 0 is one per GPU, one without GPUs."}
     )
-    process: int | None = field(
+    process: CountOrZero | None = field(
         default=None,
         metadata={
             "help": "Answer only the share of this process, from 0, of num_processes; `score` then brings all together."
         },
     )
     overwrite: bool = field(default=False, metadata={"help": "Drop the predictions that are in output_dir."})
+    step_timeout_s: float = field(
+        default=3600.0, metadata={"help": "Abort, saying where, when nothing moves for so many seconds; 0 is off."}
+    )
 
     def __post_init__(self) -> None:
         """Check what argparse cannot. Raises `ConfigError`."""
@@ -111,6 +119,8 @@ class EvalArguments(ServerArguments):
             check_choice("video", control, CONTROLS)
         if self.batch_size < 1 or (self.num_samples is not None and self.num_samples < 1):
             raise ConfigError(f"batch_size={self.batch_size}, num_samples={self.num_samples}: must be at least 1.")
+        if not self.step_timeout_s >= 0:
+            raise ConfigError(f"step_timeout_s={self.step_timeout_s}: must be at least 0, which is off.")
         if self.num_processes < 0:
             raise ConfigError(f"num_processes={self.num_processes}: must be at least 1, or 0 for one per GPU.")
         if self.process is not None and (self.overwrite or not 0 <= self.process < self.num_processes):
@@ -182,7 +192,13 @@ def open_backend(
 
 
 def predict_batch(
-    backend: Backend, batch: Sequence[VideoSample], control: str, *, seed: int, wanted: set[str] | None = None
+    backend: Backend,
+    batch: Sequence[VideoSample],
+    control: str,
+    *,
+    seed: int,
+    wanted: set[str] | None = None,
+    watchdog: Watchdog = UNWATCHED,
 ) -> list[Prediction]:
     """Answer a batch under a control. A sample whose media cannot be read gives a failed prediction.
 
@@ -195,12 +211,14 @@ def predict_batch(
     predictions: dict[str, Prediction] = {}
     prompts = []
     for sample in batch:
+        watchdog.beat("reading media", [sample.id])
         try:
             prompts.append(backend.load_prompt(sample))
         except DecodeError as error:
             predictions[sample.id] = Prediction(sample.id, error=str(error))
     if any(wanted is None or prompt.sample.id in wanted for prompt in prompts):
         shown = [apply_control(p, control, seed=seed, mean_color=backend.mean_color) for p in prompts]
+        watchdog.beat("generating completions", [prompt.sample.id for prompt in prompts])
         completions = backend.generate(shown, seed=drawn_with)
         for prompt, completion in zip(prompts, completions, strict=True):
             predictions[prompt.sample.id] = Prediction(
@@ -243,10 +261,12 @@ class Answers:
         """Ids of a batch without an answer. What failed in an earlier run is tried again: its file may be repaired."""
         return {s.id for s in batch if s.id not in self.done or self.done[s.id].prediction.error is not None}
 
-    def complete(self, backend: Backend, batch: Sequence[VideoSample], *, seed: int) -> int:
+    def complete(
+        self, backend: Backend, batch: Sequence[VideoSample], *, seed: int, watchdog: Watchdog = UNWATCHED
+    ) -> int:
         """Answer, grade and store what is missing of a batch; give the number of new rows."""
         wanted, by_id = self.missing(batch), {sample.id: sample for sample in batch}
-        predictions = predict_batch(backend, batch, self.control, seed=seed, wanted=wanted)
+        predictions = predict_batch(backend, batch, self.control, seed=seed, wanted=wanted, watchdog=watchdog)
         new = [grade(p, by_id[p.problem_id]) for p in predictions if p.problem_id in wanted]
         self.file.append([graded for graded in new if self.done.get(graded.prediction.problem_id) != graded])
         self.done |= {graded.prediction.problem_id: graded for graded in new}
@@ -259,7 +279,11 @@ class Answers:
 
 
 def answer_chains(
-    get_backend: Callable[[], Backend], work: Sequence[tuple[Sequence[Answers], Sequence[Chain]]], *, seed: int
+    get_backend: Callable[[], Backend],
+    work: Sequence[tuple[Sequence[Answers], Sequence[Chain]]],
+    *,
+    seed: int,
+    step_timeout_s: float = 0.0,
 ) -> None:
     """Answer all that is missing, with a progress bar.
 
@@ -270,16 +294,18 @@ def answer_chains(
         get_backend: Makes the backend, once.
         work: For each split its results (one per control) and the chains of its samples.
         seed: Of sampling and of the shuffled frames.
+        step_timeout_s: End the process when nothing moves for so long; 0 is never.
     """
     tasks = [(answers, batch) for results, chains in work for c in chains for answers in results for batch in c.batches]
     todo = [(answers, batch) for answers, batch in tasks if answers.missing(batch)]
     if todo:
         get_backend()  # before the bar, whose estimate of the time left is about answering
     num_done = sum(len(batch) - len(answers.missing(batch)) for answers, batch in tasks)
-    with progress_bar(sum(len(batch) for _, batch in tasks), num_done) as progress:
+    bar = progress_bar(sum(len(batch) for _, batch in tasks), num_done)
+    with bar as progress, Watchdog(step_timeout_s, files_in_work=files_in_work).watching() as watchdog:
         for answers, batch in todo:
             progress.set_description_str(answers.key, refresh=False)
-            progress.update(answers.complete(get_backend(), batch, seed=seed))
+            progress.update(answers.complete(get_backend(), batch, seed=seed, watchdog=watchdog))
 
 
 def progress_bar(total: int, num_done: int) -> tqdm[Any]:
@@ -296,10 +322,13 @@ def evaluate_split(
     batch_size: int,
     seed: int,
     name: str = "",
+    step_timeout_s: float = 0.0,
 ) -> list[Graded]:
     """Answer every sample of one split that has no answer yet, and grade all of them, in the order of `samples`."""
     answers = Answers.resume(name, samples, control, file, file.read())
-    answer_chains(get_backend, [([answers], plan_chains(samples, batch_size))], seed=seed)
+    answer_chains(
+        get_backend, [([answers], plan_chains(samples, batch_size))], seed=seed, step_timeout_s=step_timeout_s
+    )
     return answers.graded
 
 
@@ -429,7 +458,9 @@ def answer_share(
         if args.process is not None:
             chains = deal(chains, args.num_processes)[args.process]
         work.append((results, chains))
-    answer_chains(get_backend, work, seed=args.seed)
+    # A server's answers have time limits of their own (request_timeout_s).
+    limit_s = args.step_timeout_s if args.backend == "local" else 0.0
+    answer_chains(get_backend, work, seed=args.seed, step_timeout_s=limit_s)
 
 
 def start_processes(
