@@ -5,6 +5,7 @@
 # training stage, one thread each; their output goes to runs/quickstart/logs.
 #   SEED      changes clips, traces, SFT and GRPO (default 0)
 #   RUN_DIR   where everything is written (default runs/quickstart); an older run there is moved aside
+#   ENGINE    what samples GRPO's completions: local (default) or vllm (docs/engines.md)
 #   SFT_STEPS, GRPO_STEPS, NUM_SAMPLES   make it smaller, to try the pipeline out rather than to learn
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -58,7 +59,7 @@ wait "$pending"
 beside eval_sft evaluate "$run/sft" sft
 stage grpo scripts/run_grpo_video.sh configs/grpo/toy.yaml model_name_or_path="$run/sft" \
   train_file="$run/data/train_grpo.jsonl" media_root="$run/data" output_dir="$run/grpo" seed="$seed" \
-  ${GRPO_STEPS:+max_steps=$GRPO_STEPS}
+  engine="${ENGINE:-local}" ${GRPO_STEPS:+max_steps=$GRPO_STEPS}
 wait "$pending"
 
 stage eval_grpo evaluate "$run/grpo" grpo video="[real, blank, shuffled]"

@@ -273,7 +273,7 @@ def test_every_config_command_is_on_the_page() -> None:
     assert set(read_code.config_commands()) >= CONFIG_FIRST
 
 
-OURS = re.compile(r"(perf|time|data|memory|canary|groups)/\w+")
+OURS = re.compile(r"(perf|time|data|memory|canary|engine|groups)/\w+")
 
 
 def texts_in(source: str) -> Iterator[tuple[str, str]]:

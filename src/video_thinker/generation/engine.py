@@ -44,10 +44,14 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Sampled:
-    """One completion: its ids, the end-of-turn token included. `finished` is false if it was cut off."""
+    """One completion: its ids, the end-of-turn token included. `finished` is false if it was cut off.
+
+    `log_probs` (C,) are those of its ids as the engine computed them, where an engine is not the trainer's own forward.
+    """
 
     token_ids: list[int]
     finished: bool
+    log_probs: list[float] | None = None
 
 
 class Engine(Protocol):

@@ -116,6 +116,14 @@ def set_buffered_rollout(trainer: Any, step: int, batches: Any) -> None:
     trainer._step, trainer._buffered_inputs = step, batches
 
 
+def correct_sampling(trainer: Any, corrects: bool) -> None:
+    """Have TRL weigh tokens by how much likelier the policy finds them than the engine that sampled them.
+
+    TRL does so for its own vLLM only, which is asked by `use_vllm`; the engine here is ours, so it is set afterwards.
+    """
+    trainer.use_vllm = corrects
+
+
 def metrics_of(trainer: Any) -> dict[str, list[float]]:
     """Give the lists that a trainer of TRL averages into its next log entry (`_metrics`, by mode)."""
     metrics: dict[str, list[float]] = trainer._metrics["train" if trainer.model.training else "eval"]

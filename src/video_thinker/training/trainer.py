@@ -37,6 +37,7 @@ from video_thinker.training.logging.hints import Hints
 from video_thinker.training.logging.performance import Performance
 from video_thinker.training.loop.canary import BlindCanary, without_dropout
 from video_thinker.training.loop.checkpoints import Staging, leave_signals_to_parent, load_weights, read_state
+from video_thinker.training.loop.engine_gap import EngineGap
 from video_thinker.training.loop.finite import FiniteGuard
 from video_thinker.training.loop.watchdog import Watchdog
 from video_thinker.training.rollout import (
@@ -108,8 +109,11 @@ class VideoGRPOTrainer(GRPOTrainer):
         self.canary = BlindCanary(args.canary_steps, args.canary_min_gap, self.accelerator)
         self.sampling = sampling_settings(args)
         shared = shares_prompts(self)
-        self.features = make_features(self, shares_prompts=shared and engine is None)
+        local = engine is None and args.engine == "local"
+        self.features = make_features(self, shares_prompts=shared and local)
         self.engine = engine or make_engine(self, self.features, shares_prompts=shared)
+        self.engine_gap = EngineGap(args.engine_max_gap, self.model.dtype, self.accelerator)
+        self._sampled_with: tuple[int, Any] | None = None  # the step and the model whose weights the engine has
         self.scorer = scorer or make_scorer(self, self.features)
         if self.scorer.shares_prefix:
             prepare_packing(self)
@@ -150,6 +154,7 @@ class VideoGRPOTrainer(GRPOTrainer):
             batch: Batch = super()._generate_and_score_completions(rows)
         del self._rollout
         batch["prompt_index"] = torch.tensor(rollout.prompt_index, device=self.accelerator.device)
+        self.engine_gap.log(self, batch)
         return Round(batch, rollout, self._rewards)
 
     def _encode(self, row: dict[str, Any]) -> EncodedPrompt:
@@ -165,16 +170,23 @@ class VideoGRPOTrainer(GRPOTrainer):
         """Prompts as the encoder made them, one per row."""
         return [self._rollout.prompts[number].input_ids for number in self._rollout.prompt_index], None, {}
 
-    def _generate_single_turn(self, prompt_ids: list[list[int]], *args: Any, **kwargs: Any) -> tuple[list[Any], None]:
-        """Completions of the engine, one per row."""
+    def _generate_single_turn(
+        self, prompt_ids: list[list[int]], *args: Any, **kwargs: Any
+    ) -> tuple[list[list[int]], list[list[float]] | None]:
+        """Completions of the engine, one per row, and its log-probabilities, if it has its own."""
         with self.performance.phase("generation"):
-            self.engine.update_weights(self.model_wrapped)
+            weights = self.state.global_step, self.model_wrapped
+            if self._sampled_with != weights:
+                self.engine.update_weights(self.model_wrapped)
+                self._sampled_with = weights
             with self.guard.agreed():
                 sampled = self.engine.sample(self._rollout.prompts, self._rollout.prompt_index, self.sampling)
         completion_ids = [one.token_ids for one in sampled]
         lengths = [len(ids) for ids in prompt_ids], [len(ids) for ids in completion_ids]
         self.performance.meter.add(decoding_work(*lengths), training=False)
-        return completion_ids, None
+        log_probs = [one.log_probs for one in sampled if one.log_probs is not None]
+        compat.correct_sampling(self, bool(log_probs))
+        return completion_ids, log_probs or None
 
     def _calculate_rewards(
         self, inputs: list[dict[str, Any]], prompts: Any, completions: Any, completion_ids_list: Any
