@@ -36,8 +36,10 @@ from read_code import (  # noqa: E402
     config_commands,
     load_metrics,
     module_path,
-    read_tree,
+    parse_file,
 )
+
+from video_thinker.keys.help import group_title  # noqa: E402
 
 INCLUDED = {"data/README.md": "data.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
 """Files of the repository that are pages of the site."""
@@ -89,12 +91,7 @@ def _title(group: KeyGroup) -> str:
     """Name a group in words: `TokenBudgetArguments` is "Token budget"; classes of libraries keep their names."""
     if _origin(group) != PACKAGE.name:
         return f"{group.name.lstrip('_')} ({_origin(group)})"
-    name = group.name.removesuffix("Arguments")
-    if name.endswith("Config"):
-        name = name.removesuffix("Config").removeprefix("Video")
-    first, *rest = re.findall(r"[A-Z]+(?![a-z])|[A-Z][a-z]+", name)
-    first = {"Peft": "LoRA", "Run": "Every run", "Eval": "Evaluation"}.get(first, first)
-    return " ".join([first, *(word.lower() for word in rest)])
+    return group_title(group.name)
 
 
 @functools.cache
@@ -205,7 +202,7 @@ def api_pages() -> dict[str, tuple[str, str]]:
 
 def _has_public_code(path: Path) -> bool:
     kinds = (ast.ClassDef, ast.FunctionDef, ast.Assign, ast.AnnAssign)
-    return any(isinstance(node, kinds) for node in read_tree(path).body)
+    return any(isinstance(node, kinds) for node in parse_file(path).body)
 
 
 # -- Links -------------------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,9 @@ from tests.tiny import (  # noqa: F401 the names of before
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+_CACHE = tempfile.TemporaryDirectory(prefix="video-thinker-tests-", ignore_cleanup_errors=True)
+os.environ.setdefault("VIDEO_THINKER_CACHE", _CACHE.name)
 
 REPO = Path(__file__).parents[1]
 SHARED = REPO.parent / "shared"

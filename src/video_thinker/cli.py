@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import logging
+import os
 import signal
 import sys
 import warnings
 from collections.abc import Callable
+from importlib import metadata
 
+from video_thinker.config import check_command_line
 from video_thinker.errors import VideoThinkerError
+from video_thinker.keys.commands import CONFIG_CLASSES
+from video_thinker.keys.environment import check_environment
+from video_thinker.keys.help import help_text
 
 COMMANDS = {
     "sft": ("video_thinker.training.sft", "CONFIG [key=value …]: supervised fine-tuning on traces"),
@@ -49,6 +56,15 @@ COMMANDS = {
 }
 
 
+TOPICS = {
+    "train": ("sft", "grpo", "difficulty", "merge", "plan"),
+    "data": ("validate", "prepare", "synthesize"),
+    "look": ("eval", "score", "compare", "ask", "report", "completions", "doctor"),
+    "toy world": ("toy build", "toy base", "toy teacher", "toy summary"),
+}
+"""The commands in the order in which the usage shows them."""
+
+
 EXIT_INTERRUPTED = 128 + signal.SIGINT
 AGAIN = dict.fromkeys(
     ("sft", "grpo", "eval", "synthesize", "difficulty"), "The same command continues where this one ended."
@@ -57,10 +73,12 @@ AGAIN = dict.fromkeys(
 
 
 def usage() -> str:
-    """List the commands."""
+    """List the commands by topic."""
     width = max(map(len, COMMANDS))
-    lines = [f"  {name:<{width}}  {text}" for name, (_, text) in COMMANDS.items()]
-    return "usage: video-thinker COMMAND …\n\n" + "\n".join(lines) + "\n"
+    lines = ["usage: video-thinker COMMAND …", "       video-thinker COMMAND --help | --version"]
+    for topic, names in TOPICS.items():
+        lines += ["", topic, *(f"  {name:<{width}}  {COMMANDS[name][1]}" for name in names)]
+    return "\n".join(lines) + "\n"
 
 
 def find_command(argv: list[str]) -> tuple[str, list[str]] | None:
@@ -72,15 +90,46 @@ def find_command(argv: list[str]) -> tuple[str, list[str]] | None:
     return None
 
 
+def unknown_command(argv: list[str]) -> str:
+    """Name the command that is nearest, or list all."""
+    for words in (2, 1):
+        close = difflib.get_close_matches(" ".join(argv[:words]), COMMANDS, n=1)
+        if close:
+            return f"video-thinker: unknown command {' '.join(argv[:words])!r}; did you mean {close[0]!r}?\n"
+    return f"video-thinker: unknown command {argv[0]!r}\n\n{usage()}"
+
+
+def check_first(name: str, argv: list[str]) -> bool:
+    """Answer `--help` and check keys, values and paths before the command imports torch; false if all is said.
+
+    Raises:
+        ConfigError: the config or an override is wrong.
+    """
+    if name not in CONFIG_CLASSES:
+        return True
+    wants_help = argv[:1] in (["-h"], ["--help"])
+    if name == "eval" and argv[:1] and (wants_help or argv[0].startswith("--")):
+        return True
+    if wants_help:
+        sys.stdout.write(help_text(name, CONFIG_CLASSES[name], *argv[1:2]))
+        return False
+    check_environment(os.environ)
+    check_command_line(name, argv)
+    return True
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run one command; an error the user can act on is printed without a traceback and gives exit code 2."""
     argv = sys.argv[1:] if argv is None else argv
     if not argv or argv[0] in ("-h", "--help"):
         sys.stdout.write(usage())
         return 0 if argv else 2
+    if argv[0] == "--version":
+        sys.stdout.write(f"video-thinker {metadata.version('video-thinker')}\n")
+        return 0
     found = find_command(argv)
     if found is None:
-        sys.stderr.write(f"video-thinker: unknown command {' '.join(argv[:2])!r}\n\n{usage()}")
+        sys.stderr.write(unknown_command(argv))
         return 2
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")  # on names of a version to come
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
@@ -88,6 +137,8 @@ def main(argv: list[str] | None = None) -> int:
         logging.getLogger(noisy).setLevel(logging.WARNING)
     name, rest = found
     try:
+        if not check_first(name, rest):
+            return 0
         command: Callable[[list[str]], int] = importlib.import_module(COMMANDS[name][0]).main
         return command(rest)
     except VideoThinkerError as error:

@@ -382,7 +382,7 @@ def test_an_adapter_without_processor_takes_that_of_its_base(sft_dir, tmp_path):
     [
         ({"base_model_name_or_path": "/nowhere/base"}, r"is an adapter on base_model_name_or_path='/nowhere/base'"),
         ({"base_model_name_or_path": None}, r"base_model_name_or_path=None does not say"),
-        ({"base_model_name_or_path": "owner/unknown"}, r"its base 'owner/unknown' is neither a folder here"),
+        ({"base_model_name_or_path": "owner/unknown"}, r"'owner/unknown': neither a folder here"),
         ({"r": 5}, r"does not fit its base.* 28 of 28 weights differ, the first .*lora_A.*\(4, "),
         ({"target_modules": ["q_proj"]}, r"does not fit its base.* 24 of 28 weights differ.*none on the base"),
         ({"target_modules": ["wqkv"]}, r"does not fit its base.*wqkv"),

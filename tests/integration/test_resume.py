@@ -159,7 +159,7 @@ def test_settings_that_cannot_change_are_refused_others_are_named(config, tmp_pa
         sft.main([path, "per_device_train_batch_size=3"])
     with pytest.raises(ConfigError, match=r"resume=never, but .* holds checkpoint-2"):
         sft.main([path, "resume=never"])
-    with pytest.raises(ConfigError, match=r"resume='maybe' is unknown"):
+    with pytest.raises(ConfigError, match=r"resume=.?maybe.?: must be one of auto, never"):
         sft.main([path, "resume=maybe"])
     with pytest.raises(ConfigError, match=r"save_only_model=true: the checkpoints in"):
         sft.main([path, "save_only_model=true"])

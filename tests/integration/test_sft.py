@@ -15,7 +15,7 @@ from tests.tiny import RUN
 from video_thinker.config import VideoArguments
 from video_thinker.data.annotations import load_samples
 from video_thinker.data.collate import SFTCollator
-from video_thinker.errors import BlindModelError, ConfigError, DataError, DecodeError
+from video_thinker.errors import BlindModelError, ConfigError, DataError
 from video_thinker.models.loading import load_encoder, load_model
 from video_thinker.training import sft
 from video_thinker.training.dataset import build_dataset
@@ -104,7 +104,7 @@ def test_blind_canary_stops_a_blind_run(config, tmp_path, monkeypatch):
 def test_decode_error_stops_the_run_by_default(config, items, tmp_path):
     config["train_file"] = str(write_items(tmp_path / "items.jsonl", [*items, make_item("bad", "broken.mp4")]))
     config["max_steps"] = 9
-    with pytest.raises(DecodeError, match=r"broken\.mp4.*'bad'"):
+    with pytest.raises(DataError, match=r"broken\.mp4.*'bad'"):
         sft.main([write_config(config, tmp_path)])
 
 

@@ -14,7 +14,7 @@ SOURCE = Path(__file__).resolve().parents[2] / "src" / PACKAGE
 # Bottom to top: a module imports from its own layer and from those below. A package's name stands for all its modules.
 LAYERS = [
     ["schema", "errors"],
-    ["times", "prompts", "trace", "scoring", "grounding", "config"],
+    ["times", "prompts", "trace", "scoring", "grounding", "keys", "config"],
     ["data", "datasets", "rewards", "runs"],
     ["models"],
     ["generation"],
@@ -62,6 +62,10 @@ TORCH_FREE = [
     "evaluation.results",
     "evaluation.score",
     "evaluation.suite",
+    "config",
+    "keys",
+    "keys.check",
+    "keys.help",
 ]
 
 

@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeGuard, cast
 
+from video_thinker.data.checks import finding_of, refuse
 from video_thinker.data.raw_files import iter_rows
 from video_thinker.data.texts import brief, is_blank, printable, unusable_character
 from video_thinker.errors import DataError
@@ -35,13 +36,16 @@ def load_samples(path: str | Path) -> list[VideoSample]:
     """Read all samples of a file.
 
     Raises:
-        DataError: On the first row that breaks the schema, and if the file is missing or has no rows.
+        DataError: Rows break the schema (the first is said in full, the others are counted), the file is missing or has
+            no rows.
     """
-    samples = []
+    samples, errors = [], []
     for result in check_rows(path):
         if isinstance(result, DataError):
-            raise result
-        samples.append(result)
+            errors.append(finding_of(result))
+        else:
+            samples.append(result)
+    refuse(errors)
     return samples
 
 

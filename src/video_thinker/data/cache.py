@@ -11,8 +11,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import logging
-import pickle
-import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,8 @@ import torch
 from safetensors import SafetensorError
 
 from video_thinker.config import DEFAULT_MEDIA_TIMEOUT_S
+from video_thinker.data.store import STORE_ERRORS
+from video_thinker.data.store import UNREADABLE as STORE_UNREADABLE
 from video_thinker.data.video import SampledVideo, VideoSampling, load_video
 from video_thinker.errors import ConfigError
 
@@ -30,11 +30,8 @@ logger = logging.getLogger(__name__)
 FORMAT = 2
 """Part of every key of frames: raise it when decoding or resizing changes what the frames are."""
 
-STORE_ERRORS = (OSError, sqlite3.Error, diskcache.Timeout)
-"""A store that is full or busy slows a run down; it does not end it."""
-
-UNREADABLE = (*STORE_ERRORS, pickle.UnpicklingError, EOFError, ValueError, SafetensorError)
-"""And neither does an entry that a lost machine has left half written."""
+UNREADABLE = (*STORE_UNREADABLE, SafetensorError)
+"""An entry that a lost machine has left half written is made again."""
 
 
 @functools.cache

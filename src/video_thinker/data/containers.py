@@ -11,6 +11,7 @@ from av.container import InputContainer
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
+from video_thinker.data.image_reader import check_pixels
 from video_thinker.errors import DecodeError
 
 NOT_A_VIDEO = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
@@ -58,7 +59,7 @@ def best_stream(container: InputContainer) -> VideoStream:
     """Choose the stream that a player shows: the container's default one, never a cover picture.
 
     Raises:
-        DecodeError: there is none, or its codec is unknown.
+        DecodeError: there is none, its codec is unknown, or its pictures are too large to be decoded.
     """
     videos = [stream for stream in container.streams.video if not stream.disposition & NOT_A_VIDEO]
     if not videos:
@@ -70,7 +71,9 @@ def best_stream(container: InputContainer) -> VideoStream:
             "its video codec is unknown to the bundled FFmpeg; encode it as H.264: ffmpeg -i FILE NEW.mp4"
         )
     best = container.streams.best("video")
-    return next((stream for stream in readable if best is not None and stream.index == best.index), readable[0])
+    chosen = next((stream for stream in readable if best is not None and stream.index == best.index), readable[0])
+    check_pixels("a frame", chosen.width, chosen.height)
+    return chosen
 
 
 def time_unit(stream: VideoStream) -> Fraction:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Protocol
@@ -111,28 +111,6 @@ def check_texts(sample: VideoSample, tokens: SpecialTokens) -> None:
         raise DataError(
             f"{where}{problem.field} {problem.found} (sample {sample.id!r}); {problem.rule}; {problem.fix}."
         )
-
-
-def check_all_texts(samples: Iterable[VideoSample], tokens: SpecialTokens) -> None:
-    """Check the texts of all samples, as `check_texts` does.
-
-    Raises:
-        DataError: of the first sample that cannot be used; it counts the others.
-    """
-    errors = []
-    for sample in samples:
-        try:
-            check_texts(sample, tokens)
-        except DataError as error:
-            errors.append(error)
-    raise_first(errors)
-
-
-def raise_first(errors: Sequence[DataError]) -> None:
-    """Raise the first error, if there is one, and say how many more rows cannot be used."""
-    if errors:
-        more = f" {len(errors) - 1} more rows cannot be used; `video-thinker validate` lists all of them."
-        raise DataError(f"{errors[0]}{more if len(errors) > 1 else ''}")
 
 
 def unusable_character(text: str) -> str | None:

@@ -70,7 +70,9 @@ def main(argv: list[str] | None = None) -> int:
     findings = examine()
     render(findings, Console(highlight=False))
     if args.json:
-        Path(args.json).write_text(json.dumps([asdict(finding) for finding in findings], indent=2) + "\n")
+        Path(args.json).write_text(
+            json.dumps([asdict(finding) for finding in findings], indent=2) + "\n", encoding="utf-8"
+        )
     return 1 if any(finding.status == "bad" for finding in findings) else 0
 
 

@@ -254,7 +254,7 @@ def main(argv: list[str] | None = None) -> int:
         render_advice(single, together, limit, console)
     if args.json:
         numbers = to_json(prediction, limit, stage, single, together)
-        Path(args.json).write_text(json.dumps(numbers, indent=2) + "\n")
+        Path(args.json).write_text(json.dumps(numbers, indent=2) + "\n", encoding="utf-8")
     return 0 if fits else 1
 
 

@@ -15,7 +15,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 import yaml
@@ -23,11 +23,13 @@ from tqdm import tqdm
 
 from video_thinker.config import ModelArguments, ServerArguments, VideoArguments, check_choice, parse_config
 from video_thinker.data.annotations import load_samples
+from video_thinker.data.checks import check_all_texts
 from video_thinker.data.golds import check_golds
 from video_thinker.data.readers import resolve_backend
-from video_thinker.data.texts import SpecialTokens, check_all_texts
+from video_thinker.data.texts import SpecialTokens
 from video_thinker.errors import ConfigError, DecodeError
 from video_thinker.evaluation.metrics import grade
+from video_thinker.evaluation.preflight import check_media
 from video_thinker.evaluation.processes import (
     LineCounter,
     eval_command,
@@ -49,6 +51,7 @@ from video_thinker.evaluation.tables import print_metrics
 from video_thinker.generation.backend import Backend, make_backend
 from video_thinker.generation.controls import CONTROLS, apply_control
 from video_thinker.generation.engine import Sampling
+from video_thinker.keys.rules import Count, CountOrZero, NotNegative, Seed, Share, above_to
 from video_thinker.models.fingerprint import model_fingerprint
 from video_thinker.models.loading import check_model_path, load_special_tokens, resolve_attn_implementation
 from video_thinker.prompts import PROMPT_STYLES
@@ -71,19 +74,21 @@ class EvalArguments(ServerArguments):
     video: list[str] = field(
         default_factory=lambda: ["real"], metadata={"help": "What the model sees: real, blank, shuffled, none."}
     )
-    num_samples: int | None = field(default=None, metadata={"help": "Only the first items of each split."})
-    batch_size: int = field(default=8, metadata={"help": "Prompts answered at once."})
-    max_new_tokens: int = field(default=1024, metadata={"help": "Longest completion; a longer one is cut off."})
-    temperature: float = field(default=0.0, metadata={"help": "0 is greedy."})
-    top_p: float = field(default=1.0, metadata={"help": "Nucleus sampling; used if temperature is above 0."})
-    seed: int = field(default=0, metadata={"help": "Of sampling and of the shuffled frames."})
-    max_failed: float = field(
+    num_samples: Count | None = field(default=None, metadata={"help": "Only the first items of each split."})
+    batch_size: Count = field(default=8, metadata={"help": "Prompts answered at once."})
+    max_new_tokens: Count = field(default=1024, metadata={"help": "Longest completion; a longer one is cut off."})
+    temperature: NotNegative = field(default=0.0, metadata={"help": "0 is greedy."})
+    top_p: Annotated[float, above_to(0, 1)] = field(
+        default=1.0, metadata={"help": "Nucleus sampling; used if temperature is above 0."}
+    )
+    seed: Seed = field(default=0, metadata={"help": "Of sampling and of the shuffled frames."})
+    max_failed: Share = field(
         default=0.01, metadata={"help": "Largest share of items without a completion before the exit code is 1."}
     )
-    num_processes: int = field(
+    num_processes: CountOrZero = field(
         default=0, metadata={"help": "Processes that share the items; 0 is one per GPU, one without GPUs."}
     )
-    process: int | None = field(
+    process: CountOrZero | None = field(
         default=None,
         metadata={
             "help": "Answer only the share of this process, from 0, of num_processes; `score` then brings all together."
@@ -324,10 +329,12 @@ def main(argv: list[str]) -> int:
         answered = has_answers(output_dir)
         get_backend = functools.cache(lambda: open_backend(model_args, video_args, args, answered=answered))
         if args.process is not None:
+            _check_media(splits, video_args, args)
             answer_share(get_backend, splits, args)
             return 0
         for key, samples in results.items():  # also parts that a killed run has left
             merge_result(output_dir, key, samples)
+        _check_media(splits, video_args, args)
         num_processes = args.num_processes or (max(1, torch.cuda.device_count()) if args.backend == "local" else 1)
         code = 0
         if num_processes == 1:
@@ -339,6 +346,17 @@ def main(argv: list[str]) -> int:
         metrics = conclude(output_dir, results)
     print_metrics(metrics, title=model_args.model_name_or_path)
     return max(code, int(len(metrics) < len(results)), exit_code(metrics, args.max_failed))
+
+
+def _check_media(splits: Mapping[str, Sequence[VideoSample]], video_args: VideoArguments, args: EvalArguments) -> None:
+    """Look at the media files of all samples that some control has no answer for."""
+    todo = {}
+    for name, samples in splits.items():
+        answers = [read_result(Path(args.output_dir), result_key(name, control)) for control in args.video]
+        done = set.intersection(*({i for i, one in there.items() if one.error is None} for there in answers))
+        todo[name] = [sample for sample in samples if sample.id not in done]
+    takes_frames = args.backend == "local" or args.media == "frames"
+    check_media(splits, todo, video_args, args.max_failed, samples_frames=takes_frames)
 
 
 def answer_share(

@@ -39,11 +39,11 @@ def merge_adapter(adapter: str, out: str | Path) -> None:
     out = Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"OUT={str(out)!r} is there and not empty; nothing is overwritten: choose another folder.")
+    base = check_model_path(adapter)
     if adapter_base(adapter) is None:
         raise ConfigError(
             f"ADAPTER={adapter!r}: no adapter_config.json there; name the folder that LoRA training wrote."
         )
-    base = check_model_path(adapter)
     if getattr(AutoConfig.from_pretrained(base), "quantization_config", None) is not None:
         raise ConfigError(
             f"{adapter}: its base {base!r} is quantized, and merging would round the adapter away; give the full "

@@ -71,5 +71,5 @@ def write_run_info(output_dir: str | Path, config: dict[str, Any]) -> Path:
     path = Path(output_dir) / RUN_INFO
     path.parent.mkdir(parents=True, exist_ok=True)
     info = {"config": config, "packages": package_versions(), "git_commit": git_commit()}
-    path.write_text(yaml.safe_dump(info, sort_keys=False, allow_unicode=True))
+    path.write_text(yaml.safe_dump(info, sort_keys=False, allow_unicode=True), encoding="utf-8")
     return path

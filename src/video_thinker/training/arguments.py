@@ -8,12 +8,13 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 from trl import GRPOConfig, SFTConfig
 
 from video_thinker.errors import ConfigError
+from video_thinker.keys.rules import Count, CountOrZero, NotNegative, Positive, one_of
 
 REPORTER_MODULES = {"azure_ml": "azureml", "flyte": "flytekit", "neptune": "neptune"}
 """Modules of the reporters that are not called like their module."""
@@ -51,13 +52,15 @@ class RunArguments:
     telemetry: bool = field(
         default=True, metadata={"help": "Log speed, seconds per phase and memory (perf/, time/, data/, memory/)."}
     )
-    peak_tflops: float | None = field(
+    peak_tflops: Positive | None = field(
         default=None,
         metadata={"help": "The device's dense peak in TFLOP/s, for perf/mfu; by default looked up by the GPU's name."},
     )
-    canary_steps: int = field(default=100, metadata={"help": "Blind canary every so many steps; 0 turns it off."})
-    canary_min_gap: float = field(default=1e-6, metadata={"help": "Least log-prob gap in nats per token."})
-    resume: str = field(
+    canary_steps: CountOrZero = field(
+        default=100, metadata={"help": "Blind canary every so many steps; 0 turns it off."}
+    )
+    canary_min_gap: NotNegative = field(default=1e-6, metadata={"help": "Least log-prob gap in nats per token."})
+    resume: Annotated[str, one_of("auto", "never")] = field(
         default="auto",
         metadata={
             "help": "auto: continue from the last complete checkpoint in output_dir, if there is one; never: refuse an "
@@ -72,7 +75,7 @@ class RunArguments:
         default=False,
         metadata={"help": "Without effect: a run stops at the first loss that is not finite, with step and samples."},
     )
-    step_timeout_s: float = field(
+    step_timeout_s: NotNegative = field(
         default=3600.0, metadata={"help": "Abort, saying where, when nothing moves for so many seconds; 0 is off."}
     )
 
@@ -102,7 +105,7 @@ class VideoSFTConfig(RunArguments, SFTConfig):
     """TRL's `SFTConfig` with the defaults video needs."""
 
     remove_unused_columns: bool = field(default=False)
-    max_length: int | None = field(
+    max_length: Count | None = field(
         default=8192, metadata={"help": "Longest prompt + trace in tokens; a longer one is an error, never cut."}
     )
 
@@ -167,8 +170,8 @@ class RolloutArguments(EngineArguments):
         default=None,
         metadata={"help": "Folder that keeps a frozen tower's features, so that a video is encoded once per run."},
     )
-    feature_cache_gib: float = field(default=50.0, metadata={"help": "Size limit of `feature_cache_dir`."})
-    max_tokens_per_forward: int | None = field(
+    feature_cache_gib: Positive = field(default=50.0, metadata={"help": "Size limit of `feature_cache_dir`."})
+    max_tokens_per_forward: Count | None = field(
         default=None,
         metadata={
             "help": "Token budget of a forward, padding included: a micro-batch of more tokens is scored, and in "
@@ -178,7 +181,7 @@ class RolloutArguments(EngineArguments):
     length_order: bool = field(
         default=False, metadata={"help": "Score rows of like length together, so that little padding is computed."}
     )
-    dynamic_sampling_rounds: int = field(
+    dynamic_sampling_rounds: CountOrZero = field(
         default=0,
         metadata={
             "help": "Replace groups whose rewards are all equal by groups of other prompts, in at most so many further "
@@ -198,13 +201,13 @@ class VideoGRPOConfig(RunArguments, RolloutArguments, GRPOConfig):
     reward_params: dict[str, Any] | None = field(
         default=None, metadata={"help": "Parameters by reward: {length: {min_tokens: 32, max_tokens: 96}}."}
     )
-    max_prompt_length: int | None = field(
+    max_prompt_length: Count | None = field(
         default=8192, metadata={"help": "Longest prompt in tokens; a longer one is an error, never cut."}
     )
-    log_completions_steps: int = field(
+    log_completions_steps: CountOrZero = field(
         default=10, metadata={"help": "Write sampled completions to completions.jsonl every so many steps; 0 is off."}
     )
-    num_logged_completions: int = field(
+    num_logged_completions: Count = field(
         default=8, metadata={"help": "How many each time; a multiple of num_generations shows whole groups."}
     )
     disable_dropout: bool = field(

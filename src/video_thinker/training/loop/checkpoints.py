@@ -57,7 +57,7 @@ RESULT_FILES = (
 def write_manifest(folder: Path) -> None:
     """List every file below `folder` with its size in bytes."""
     sizes = {str(path.relative_to(folder)): path.stat().st_size for path in sorted(folder.rglob("*")) if path.is_file()}
-    (folder / MANIFEST).write_text(json.dumps(sizes, indent=1) + "\n")
+    (folder / MANIFEST).write_text(json.dumps(sizes, indent=1) + "\n", encoding="utf-8")
 
 
 def find_damage(checkpoint: Path) -> str | None:
@@ -66,7 +66,7 @@ def find_damage(checkpoint: Path) -> str | None:
     if not manifest.is_file():
         return f"no {MANIFEST}, so it was never finished"
     try:
-        sizes: dict[str, int] = json.loads(manifest.read_text())
+        sizes: dict[str, int] = json.loads(manifest.read_text(encoding="utf-8"))
     except json.JSONDecodeError:
         return f"{MANIFEST} is cut short"
     for name, size in sizes.items():

@@ -181,7 +181,7 @@ def finish(checkpoint: Path | None, args: Any, data_args: DataArguments) -> int:
         logger.info("%s: the run is finished; nothing is left to do", output_dir)
     elif args.should_save:
         adopt_model(checkpoint, output_dir)
-        (output_dir / STATE).write_text((checkpoint / STATE).read_text())
+        (output_dir / STATE).write_text((checkpoint / STATE).read_text(encoding="utf-8"), encoding="utf-8")
         logger.info("%s: the model of %s is the result", output_dir, checkpoint.name)
     say_what_is_next(args)
     return 0
