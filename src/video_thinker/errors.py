@@ -18,6 +18,10 @@ class DecodeError(VideoThinkerError):
     """A media file is unreadable, empty, or too short for the sampling that was asked for."""
 
 
+class TimesChangedError(DecodeError):
+    """A video's frames turned out to be at other times than its packets say. Opened again, it has the right ones."""
+
+
 class MediaMemoryError(VideoThinkerError, MemoryError):
     """There is not enough memory to decode a media file. The file need not be broken, so `skip` does not skip it."""
 

@@ -7,11 +7,13 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import numpy as np
 from av.container import InputContainer
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from video_thinker.data.image_reader import check_pixels
+from video_thinker.data.video_index import NO_TIME, FrameIndex
 from video_thinker.errors import DecodeError
 
 NOT_A_VIDEO = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
@@ -35,6 +37,23 @@ def has_no_presentation_times(container: InputContainer, stream: VideoStream) ->
     context = stream.codec_context
     may_reorder = bool(context.has_b_frames) or context.name in REORDERING
     return bool(names & WITHOUT_PRESENTATION_TIMES) and may_reorder
+
+
+def counting_goes_wrong(path: Path, container: InputContainer, stream: VideoStream, index: FrameIndex) -> str:
+    """Say why a frame of a file cannot be found by counting from a key frame on; empty if it can."""
+    packets = index.packets
+    if index.decoded:
+        return "its packets do not tell the times of its frames"
+    if not packets.shown.all():
+        return "some of its packets are not shown (an edit list, or a cut)"
+    if not set(container.format.name.split(",")) & {"mp4", "matroska"}:
+        return f"frames of {container.format.long_name} cannot be found by counting"
+    key_pts = np.maximum.accumulate(np.where(packets.key, packets.pts, NO_TIME))
+    if (packets.pts < key_pts).any():
+        return "it has open groups of pictures: frames shown before the key frame that they follow in the file"
+    if not keys_are_clean(path, stream.index, stream.codec_context.name):
+        return "decoding cannot start anew at each of its key frames (recovery points, not IDR pictures)"
+    return ""
 
 
 def keys_are_clean(path: Path, stream_index: int, codec: str) -> bool:

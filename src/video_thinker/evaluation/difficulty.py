@@ -69,6 +69,9 @@ class DifficultyArguments:
         default=0.01, metadata={"help": "Largest share of items without a rate before the exit code is 1."}
     )
     overwrite: bool = field(default=False, metadata={"help": "Drop the completions that are in output_dir."})
+    step_timeout_s: float = field(
+        default=3600.0, metadata={"help": "Abort, saying where, when nothing moves for so many seconds; 0 is off."}
+    )
 
     def __post_init__(self) -> None:
         """Check what argparse cannot. Raises `ConfigError`."""
@@ -208,7 +211,16 @@ def main(argv: list[str]) -> int:
             seed = args.seed * 10_000 + number
             name = f"{number + 1}/{args.num_generations}"
             graded.append(
-                evaluate_split(get_backend, samples, "real", file, batch_size=args.batch_size, seed=seed, name=name)
+                evaluate_split(
+                    get_backend,
+                    samples,
+                    "real",
+                    file,
+                    batch_size=args.batch_size,
+                    seed=seed,
+                    name=name,
+                    step_timeout_s=args.step_timeout_s,
+                )
             )
         rates = pass_rates(graded)
         num_kept = write_selection(rates, args)

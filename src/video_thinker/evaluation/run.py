@@ -24,6 +24,7 @@ from tqdm import tqdm
 from video_thinker.config import ModelArguments, ServerArguments, VideoArguments, check_choice, parse_config
 from video_thinker.data.annotations import load_samples
 from video_thinker.data.checks import check_all_texts
+from video_thinker.data.decoding.process import files_in_work
 from video_thinker.data.golds import check_golds
 from video_thinker.data.readers import resolve_backend
 from video_thinker.data.texts import SpecialTokens
@@ -58,6 +59,7 @@ from video_thinker.prompts import PROMPT_STYLES
 from video_thinker.runs.files import file_sha256
 from video_thinker.runs.lock import run_lock
 from video_thinker.runs.predictions import Graded, Prediction, PredictionFile, has_answers, open_output_dir
+from video_thinker.runs.watchdog import UNWATCHED, Watchdog
 from video_thinker.schema import VideoSample
 
 logger = logging.getLogger(__name__)
@@ -95,6 +97,9 @@ class EvalArguments(ServerArguments):
         },
     )
     overwrite: bool = field(default=False, metadata={"help": "Drop the predictions that are in output_dir."})
+    step_timeout_s: float = field(
+        default=3600.0, metadata={"help": "Abort, saying where, when nothing moves for so many seconds; 0 is off."}
+    )
 
     def __post_init__(self) -> None:
         """Check what argparse cannot. Raises `ConfigError`."""
@@ -105,6 +110,8 @@ class EvalArguments(ServerArguments):
             check_choice("video", control, CONTROLS)
         if self.batch_size < 1 or (self.num_samples is not None and self.num_samples < 1):
             raise ConfigError(f"batch_size={self.batch_size}, num_samples={self.num_samples}: must be at least 1.")
+        if not self.step_timeout_s >= 0:
+            raise ConfigError(f"step_timeout_s={self.step_timeout_s}: must be at least 0, which is off.")
         if self.num_processes < 0:
             raise ConfigError(f"num_processes={self.num_processes}: must be at least 1, or 0 for one per GPU.")
         if self.process is not None and (self.overwrite or not 0 <= self.process < self.num_processes):
@@ -176,7 +183,13 @@ def open_backend(
 
 
 def predict_batch(
-    backend: Backend, batch: Sequence[VideoSample], control: str, *, seed: int, wanted: set[str] | None = None
+    backend: Backend,
+    batch: Sequence[VideoSample],
+    control: str,
+    *,
+    seed: int,
+    wanted: set[str] | None = None,
+    watchdog: Watchdog = UNWATCHED,
 ) -> list[Prediction]:
     """Answer a batch under a control. A sample whose media cannot be read gives a failed prediction.
 
@@ -189,12 +202,14 @@ def predict_batch(
     predictions: dict[str, Prediction] = {}
     prompts = []
     for sample in batch:
+        watchdog.beat("reading media", [sample.id])
         try:
             prompts.append(backend.load_prompt(sample))
         except DecodeError as error:
             predictions[sample.id] = Prediction(sample.id, error=str(error))
     if any(wanted is None or prompt.sample.id in wanted for prompt in prompts):
         shown = [apply_control(p, control, seed=seed, mean_color=backend.mean_color) for p in prompts]
+        watchdog.beat("generating completions", [prompt.sample.id for prompt in prompts])
         completions = backend.generate(shown, seed=drawn_with)
         for prompt, completion in zip(prompts, completions, strict=True):
             predictions[prompt.sample.id] = Prediction(
@@ -237,10 +252,12 @@ class Answers:
         """Ids of a batch without an answer. What failed in an earlier run is tried again: its file may be repaired."""
         return {s.id for s in batch if s.id not in self.done or self.done[s.id].prediction.error is not None}
 
-    def complete(self, backend: Backend, batch: Sequence[VideoSample], *, seed: int) -> int:
+    def complete(
+        self, backend: Backend, batch: Sequence[VideoSample], *, seed: int, watchdog: Watchdog = UNWATCHED
+    ) -> int:
         """Answer, grade and store what is missing of a batch; give the number of new rows."""
         wanted, by_id = self.missing(batch), {sample.id: sample for sample in batch}
-        predictions = predict_batch(backend, batch, self.control, seed=seed, wanted=wanted)
+        predictions = predict_batch(backend, batch, self.control, seed=seed, wanted=wanted, watchdog=watchdog)
         new = [grade(p, by_id[p.problem_id]) for p in predictions if p.problem_id in wanted]
         self.file.append([graded for graded in new if self.done.get(graded.prediction.problem_id) != graded])
         self.done |= {graded.prediction.problem_id: graded for graded in new}
@@ -253,7 +270,11 @@ class Answers:
 
 
 def answer_chains(
-    get_backend: Callable[[], Backend], work: Sequence[tuple[Sequence[Answers], Sequence[Chain]]], *, seed: int
+    get_backend: Callable[[], Backend],
+    work: Sequence[tuple[Sequence[Answers], Sequence[Chain]]],
+    *,
+    seed: int,
+    step_timeout_s: float = 0.0,
 ) -> None:
     """Answer all that is missing, with a progress bar.
 
@@ -264,16 +285,18 @@ def answer_chains(
         get_backend: Makes the backend, once.
         work: For each split its results (one per control) and the chains of its samples.
         seed: Of sampling and of the shuffled frames.
+        step_timeout_s: End the process when nothing moves for so long; 0 is never.
     """
     tasks = [(answers, batch) for results, chains in work for c in chains for answers in results for batch in c.batches]
     todo = [(answers, batch) for answers, batch in tasks if answers.missing(batch)]
     if todo:
         get_backend()  # before the bar, whose estimate of the time left is about answering
     num_done = sum(len(batch) - len(answers.missing(batch)) for answers, batch in tasks)
-    with progress_bar(sum(len(batch) for _, batch in tasks), num_done) as progress:
+    bar = progress_bar(sum(len(batch) for _, batch in tasks), num_done)
+    with bar as progress, Watchdog(step_timeout_s, files_in_work=files_in_work).watching() as watchdog:
         for answers, batch in todo:
             progress.set_description_str(answers.key, refresh=False)
-            progress.update(answers.complete(get_backend(), batch, seed=seed))
+            progress.update(answers.complete(get_backend(), batch, seed=seed, watchdog=watchdog))
 
 
 def progress_bar(total: int, num_done: int) -> tqdm[Any]:
@@ -290,10 +313,13 @@ def evaluate_split(
     batch_size: int,
     seed: int,
     name: str = "",
+    step_timeout_s: float = 0.0,
 ) -> list[Graded]:
     """Answer every sample of one split that has no answer yet, and grade all of them, in the order of `samples`."""
     answers = Answers.resume(name, samples, control, file, file.read())
-    answer_chains(get_backend, [([answers], plan_chains(samples, batch_size))], seed=seed)
+    answer_chains(
+        get_backend, [([answers], plan_chains(samples, batch_size))], seed=seed, step_timeout_s=step_timeout_s
+    )
     return answers.graded
 
 
@@ -375,7 +401,9 @@ def answer_share(
         if args.process is not None:
             chains = deal(chains, args.num_processes)[args.process]
         work.append((results, chains))
-    answer_chains(get_backend, work, seed=args.seed)
+    # A server's answers have time limits of their own (request_timeout_s).
+    limit_s = args.step_timeout_s if args.backend == "local" else 0.0
+    answer_chains(get_backend, work, seed=args.seed, step_timeout_s=limit_s)
 
 
 def start_processes(

@@ -361,6 +361,14 @@ def _ready_child(request: MediaRequest) -> _Child:
         child, fresh = _CHILDREN.start(), True
 
 
+_IN_WORK: dict[int, str] = {}
+
+
+def files_in_work() -> list[str]:
+    """Name the files that this process waits for, with their samples and decoders; for the message about a hang."""
+    return list(_IN_WORK.copy().values())
+
+
 def end_decoding() -> None:
     """End all decoding that this process waits for in any thread, with an error there."""
     _CHILDREN.kill_busy()
@@ -376,9 +384,13 @@ def open_reader(request: MediaRequest) -> Iterator[RemoteReader]:
         ConfigError: the child or the decoder's package cannot be loaded, or the reader raises it.
     """
     check_file(request.path, request.sample_id)
-    reader = RemoteReader(_ready_child(request), request)
+    _IN_WORK[id(request)] = f"{request.path} {request.describe()}"
     try:
-        reader.open()
-        yield reader
+        reader = RemoteReader(_ready_child(request), request)
+        try:
+            reader.open()
+            yield reader
+        finally:
+            reader.release()
     finally:
-        reader.release()
+        _IN_WORK.pop(id(request), None)
