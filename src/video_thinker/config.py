@@ -388,6 +388,32 @@ def make_arguments(dataclass_types: Sequence[type], values: Mapping[str, Any], w
         raise ConfigError(f"{where}: {' '.join(str(error).split())}") from error
 
 
+def combine_settings(
+    dataclass_types: Sequence[type], config: str | Path | Mapping[str, Any] | None, settings: Mapping[str, Any]
+) -> tuple[dict[str, Any], str]:
+    """Put together the settings of a call in Python: a config file or a mapping, and settings that win over it.
+
+    Args:
+        dataclass_types: As in `read_config`.
+        config: Path of a YAML file, or keys with their values; `None` for defaults.
+        settings: Further keys with their values.
+
+    Returns:
+        The values that are given, by key, and where they come from, for messages.
+
+    Raises:
+        ConfigError: as `read_config`.
+    """
+    known, where = known_keys(dataclass_types), "the call"
+    if isinstance(config, str | Path):
+        given, where = _read_settings(Path(config)), str(config)
+    else:
+        given = {name: Given(value, None, where) for name, value in (config or {}).items()}
+    given |= {name: Given(value, None, "the call") for name, value in settings.items()}
+    check_known(given, list(known), _other_command(given) if given.keys() - settings.keys() - known.keys() else "")
+    return check_values(known, given), where
+
+
 def check_media_timeout(seconds: float | None) -> None:
     """Raise `ConfigError` unless `seconds` is a time limit, or `None` for no limit."""
     if seconds is not None and not seconds > 0:
