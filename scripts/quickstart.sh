@@ -9,6 +9,13 @@
 #   SFT_STEPS, GRPO_STEPS, NUM_SAMPLES   make it smaller, to try the pipeline out rather than to learn
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+for name in SEED SFT_STEPS GRPO_STEPS NUM_SAMPLES; do
+  least=$([ "$name" = SEED ] && echo 0 || echo 1)
+  if [ -n "${!name:-}" ] && { [[ ! ${!name} =~ ^[0-9]{1,9}$ ]] || [ "$((10#${!name}))" -lt "$least" ]; }; then
+    echo "$0: $name=${!name}: must be a whole number of at least $least; correct it, or leave it out." >&2
+    exit 2
+  fi
+done
 seed=${SEED:-0}
 run=${RUN_DIR:-runs/quickstart}
 python=${PYTHON:-$([ -x .venv/bin/python ] && echo .venv/bin/python || echo python)}

@@ -17,6 +17,7 @@ from video_thinker.errors import VideoThinkerError
 from video_thinker.keys.commands import CONFIG_CLASSES
 from video_thinker.keys.environment import check_environment
 from video_thinker.keys.help import help_text
+from video_thinker.runs.record import note_launch
 
 COMMANDS = {
     "sft": ("video_thinker.training.sft", "CONFIG [key=value …]: supervised fine-tuning on traces"),
@@ -114,7 +115,7 @@ def check_first(name: str, argv: list[str]) -> bool:
         sys.stdout.write(help_text(name, CONFIG_CLASSES[name], *argv[1:2]))
         return False
     check_environment(os.environ)
-    check_command_line(name, argv)
+    note_launch(name, argv, check_command_line(name, argv))
     return True
 
 

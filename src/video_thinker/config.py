@@ -301,7 +301,7 @@ def _other_command(given: Mapping[str, Given]) -> str:
     """Say whose config a file is that has keys of another command."""
     keys = {command: set(known_keys(classes)) for command, classes in CONFIG_CLASSES.items()}
     found = commands_with(list(given), keys)
-    return f"all keys here are those of a {found[0]} config: start it with `video-thinker {found[0]}`." if found else ""
+    return f"all keys here are those of `{found[0]}`: start it with `video-thinker {found[0]}`." if found else ""
 
 
 def _read_items(known: Mapping[str, Checked], items: Sequence[str]) -> dict[str, Given]:
@@ -309,7 +309,7 @@ def _read_items(known: Mapping[str, Checked], items: Sequence[str]) -> dict[str,
     for item in items:
         key, equals, text = item.removeprefix("--").partition("=")
         if not equals:
-            raise ConfigError(f"{COMMAND_LINE}: {item[:80]!r}: write key=value.")
+            raise ConfigError(f"{COMMAND_LINE}: {item[:80]!r}: write key=value, e.g. fps=2.0.")
         check_known({key: Given(None, None, COMMAND_LINE)}, list(known))
         values[key] = read_value(key, text)
         if not text.strip():
@@ -386,6 +386,32 @@ def make_arguments(dataclass_types: Sequence[type], values: Mapping[str, Any], w
         )
     except (ValueError, FileNotFoundError) as error:  # a rule of ours, TRL, transformers or DeepSpeed
         raise ConfigError(f"{where}: {' '.join(str(error).split())}") from error
+
+
+def combine_settings(
+    dataclass_types: Sequence[type], config: str | Path | Mapping[str, Any] | None, settings: Mapping[str, Any]
+) -> tuple[dict[str, Any], str]:
+    """Put together the settings of a call in Python: a config file or a mapping, and settings that win over it.
+
+    Args:
+        dataclass_types: As in `read_config`.
+        config: Path of a YAML file, or keys with their values; `None` for defaults.
+        settings: Further keys with their values.
+
+    Returns:
+        The values that are given, by key, and where they come from, for messages.
+
+    Raises:
+        ConfigError: as `read_config`.
+    """
+    known, where = known_keys(dataclass_types), "the call"
+    if isinstance(config, str | Path):
+        given, where = _read_settings(Path(config)), str(config)
+    else:
+        given = {name: Given(value, None, where) for name, value in (config or {}).items()}
+    given |= {name: Given(value, None, "the call") for name, value in settings.items()}
+    check_known(given, list(known), _other_command(given) if given.keys() - settings.keys() - known.keys() else "")
+    return check_values(known, given), where
 
 
 def check_media_timeout(seconds: float | None) -> None:

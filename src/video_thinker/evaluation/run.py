@@ -12,6 +12,7 @@ import functools
 import hashlib
 import itertools
 import logging
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +22,15 @@ import torch
 import yaml
 from tqdm import tqdm
 
-from video_thinker.config import ModelArguments, ServerArguments, VideoArguments, check_choice, parse_config
+from video_thinker.config import (
+    ModelArguments,
+    ServerArguments,
+    VideoArguments,
+    check_choice,
+    combine_settings,
+    make_arguments,
+    parse_config,
+)
 from video_thinker.data.annotations import load_samples
 from video_thinker.data.checks import check_all_texts
 from video_thinker.data.decoding.process import files_in_work
@@ -326,14 +335,63 @@ def evaluate_split(
 def main(argv: list[str]) -> int:
     """Run an evaluation; exit code 1 if too many items failed, or a process did."""
     model_args, video_args, args = parse_config((ModelArguments, VideoArguments, EvalArguments), argv)
+    metrics, code = run_evaluation(model_args, video_args, args, argv)
+    if args.process is not None:
+        return 0
+    print_metrics(metrics, title=model_args.model_name_or_path)
+    return max(code, exit_code(metrics, args.max_failed))
+
+
+def evaluate(config: str | Path | Mapping[str, Any] | None = None, **settings: Any) -> dict[str, dict[str, Any]]:
+    """Evaluate a model on splits of samples, as `video-thinker eval` does; also takes an interrupted run up again.
+
+    Args:
+        config: A config file (`configs/eval/…`), or its keys with their values.
+        **settings: Keys of a config; they win over `config`. `model_name_or_path`, `splits` (name -> file) and
+            `output_dir` are needed: `evaluate(model_name_or_path="runs/grpo", splits={"id": "id.jsonl"}, …)`.
+
+    Returns:
+        Figures by result, as in `metrics.json`: `{"id": {"accuracy": 0.72, "ci95": [0.68, 0.76], …}, "id.blank": …}`;
+        `metrics.compute_metrics` says what they are. A result without a prediction for each sample is not in it.
+
+    Raises:
+        ConfigError: a key is misspelt, a value is wrong, there is no such model, or the folder holds another
+            evaluation.
+        DataError: a row of a split is malformed, or no gold of a split can be graded.
+    """
+    types = (ModelArguments, VideoArguments, EvalArguments)
+    values, where = combine_settings(types, config, settings)
+    model_args, video_args, args = make_arguments(types, values, where)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "config.yaml"  # what further processes read, if there are any
+        path.write_text(yaml.safe_dump(values), encoding="utf-8")
+        return run_evaluation(model_args, video_args, args, [str(path)])[0]
+
+
+def run_evaluation(
+    model_args: ModelArguments, video_args: VideoArguments, args: EvalArguments, argv: Sequence[str]
+) -> tuple[dict[str, dict[str, Any]], int]:
+    """Answer what has no answer yet, and score all of it.
+
+    Args:
+        model_args: Which model.
+        video_args: Sampling and prompt.
+        args: Splits, and how completions are drawn.
+        argv: The same settings as a command line, for further processes.
+
+    Returns:
+        Result key -> figures of the complete results (none for the share of one process), and an exit code: 1 if a
+        result is not complete, or that of a process that failed.
+    """
+    files = parse_splits(args.splits)
     if args.backend == "local":
         check_model_path(model_args.model_name_or_path)
-    splits = {name: load_samples(path)[: args.num_samples] for name, path in args.splits.items()}
+    splits = {name: load_samples(path)[: args.num_samples] for name, path in files.items()}
     # A server keeps its tokenizer to itself.
     tokens = load_special_tokens(model_args.model_name_or_path) if args.backend == "local" else SpecialTokens()
     check_all_texts(itertools.chain.from_iterable(splits.values()), tokens)
     for name, samples in splits.items():
-        check_golds(samples, args.splits[name])
+        check_golds(samples, files[name])
     settings = describe_settings(model_args, video_args, args)
     results = {result_key(split, control): samples for split, samples in splits.items() for control in args.video}
     output_dir = Path(args.output_dir)
@@ -346,7 +404,7 @@ def main(argv: list[str]) -> int:
             output_dir,
             settings,
             {
-                name: {"file": args.splits[name], "sha256": file_sha256(args.splits[name]), "num_samples": len(samples)}
+                name: {"file": files[name], "sha256": file_sha256(files[name]), "num_samples": len(samples)}
                 for name, samples in splits.items()
             },
             {key: value for key, value in config.items() if key not in ("process", "overwrite")},
@@ -357,7 +415,7 @@ def main(argv: list[str]) -> int:
         if args.process is not None:
             _check_media(splits, video_args, args)
             answer_share(get_backend, splits, args)
-            return 0
+            return {}, 0
         for key, samples in results.items():  # also parts that a killed run has left
             merge_result(output_dir, key, samples)
         _check_media(splits, video_args, args)
@@ -370,8 +428,7 @@ def main(argv: list[str]) -> int:
             code = start_processes(argv, results, output_dir, num_processes)
             lock.take(shared=False)
         metrics = conclude(output_dir, results)
-    print_metrics(metrics, title=model_args.model_name_or_path)
-    return max(code, int(len(metrics) < len(results)), exit_code(metrics, args.max_failed))
+    return metrics, max(code, int(len(metrics) < len(results)))
 
 
 def _check_media(splits: Mapping[str, Sequence[VideoSample]], video_args: VideoArguments, args: EvalArguments) -> None:

@@ -29,7 +29,7 @@ from video_thinker.keys.source import REQUIRED, find_choices, key_groups, write_
 OURS = "video_thinker"
 LIBRARIES = ("trl", "transformers")
 HIDDEN = re.compile(
-    r"url|api_key|_token$|secret|password|^extra_body$|^(teacher|captioner|trace_writer|validator|generation_kwargs)$"
+    r"url|api_key|(?<!eos)(?<!pad)_token$|secret|password|^extra_body$|^(teacher|captioner|trace_writer|validator|generation_kwargs)$"
 )
 """Names of keys whose values may hold a secret: a message never repeats them."""
 

@@ -214,6 +214,11 @@ class VideoGRPOConfig(RunArguments, RolloutArguments, GRPOConfig):
         default=True, metadata={"help": "Rollout, policy and reference are one model each only without LoRA's dropout."}
     )
 
+    @property
+    def generate_every(self) -> int:
+        """Micro-batches from one rollout to the next."""
+        return (self.steps_per_generation or 1) * self.num_iterations
+
     def __post_init__(self) -> None:
         """Check that whole groups fit the batch, in the terms of the config.
 
