@@ -18,7 +18,7 @@ MOST_PACKETS = 300_000
 
 @dataclass(frozen=True, slots=True)
 class FileVersion:
-    """A file as it is now; another one when it was written anew, also where its time of change was set back (`cp -p`)."""
+    """A file as it is now; another one when it was written anew, also where its time was set back (`cp -p`)."""
 
     path: Path
     num_bytes: int

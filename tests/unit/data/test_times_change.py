@@ -22,28 +22,31 @@ def whole(tmp_path_factory):
 
 @pytest.fixture
 def announced(whole, tmp_path):
-    """Write a clip of 40 frames with a packet between the 20th and the 21st that holds none; anew for each test."""
+    """Write a clip of 40 frames with a packet behind one of them that holds none; anew for each test."""
 
-    def add_one(packets):
-        at = packets[20]  # in decoding order
-        none = av.Packet(NO_PICTURE)
-        none.pts, none.dts, none.time_base = 1950, at.dts, at.time_base
-        return [*packets[:20], none, *packets[20:]]
+    def write(number):
+        def add_one(packets):
+            at = packets[number]  # in decoding order
+            none = av.Packet(NO_PICTURE)
+            none.pts, none.dts, none.time_base = 100 * number + 50, at.dts, at.time_base
+            return [*packets[:number], none, *packets[number:]]
 
-    return copy_packets(whole, tmp_path / "announced.mkv", add_one)
+        return copy_packets(whole, tmp_path / "announced.mkv", add_one)
+
+    return write
 
 
 def test_load_video(announced):
-    video = load_video(announced, VideoSampling(num_frames=40))
+    video = load_video(announced(10), VideoSampling(num_frames=40))
     assert [number_of(frame.permute(1, 2, 0).numpy()) for frame in video.frames] == list(range(40))
     assert video.timestamps_s == pytest.approx(np.arange(40) / 10, abs=0.002)
 
 
 def test_load_span(announced):
-    frames, times_s = load_span(announced, 1.5, 2.5, 16, max_pixels=10**6)
+    frames, times_s = load_span(announced(19), 1.5, 2.5, 16, max_pixels=10**6)
     assert [number_of(frame) for frame in frames] == list(range(15, 25))
     assert times_s == pytest.approx(np.arange(15, 25) / 10, abs=0.002)
 
 
 def test_probe_video(announced):
-    assert probe_video(announced).num_frames == 40
+    assert probe_video(announced(19)).num_frames == 40
