@@ -8,6 +8,7 @@ import sys
 import warnings
 
 from video_thinker.errors import VideoThinkerError
+from video_thinker.redaction import RedactingFormatter, redacted_output
 
 COMMANDS = {
     "sft": ("video_thinker.training.sft", "CONFIG [key=value …]: supervised fine-tuning on traces"),
@@ -66,6 +67,11 @@ def find_command(argv: list[str]) -> tuple[str, list[str]] | None:
 def main(argv: list[str] | None = None) -> int:
     """Run one command; an error the user can act on is printed without a traceback and gives exit code 2."""
     argv = sys.argv[1:] if argv is None else argv
+    with redacted_output(argv):
+        return _dispatch(argv)
+
+
+def _dispatch(argv: list[str]) -> int:
     if not argv or argv[0] in ("-h", "--help"):
         sys.stdout.write(usage())
         return 0 if argv else 2
@@ -74,12 +80,17 @@ def main(argv: list[str] | None = None) -> int:
         sys.stderr.write(f"video-thinker: unknown command {' '.join(argv[:2])!r}\n\n{usage()}")
         return 2
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")  # on names of a version to come
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(RedactingFormatter("%(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     for noisy in ("httpx", "httpx2", "openai", "datasets", "filelock", "matplotlib", "PIL"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    name, rest = found
+    return _run(*found)
+
+
+def _run(name: str, argv: list[str]) -> int:
     try:
-        return importlib.import_module(COMMANDS[name][0]).main(rest)
+        return importlib.import_module(COMMANDS[name][0]).main(argv)
     except VideoThinkerError as error:
         sys.stderr.write(f"\n{type(error).__name__}: {error}\n")
         return 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import difflib
+import os
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +17,15 @@ from urllib.parse import urlsplit
 import yaml
 
 from video_thinker.errors import ConfigError
+from video_thinker.redaction import (
+    has_key,
+    is_secret_name,
+    redact,
+    register,
+    register_nested,
+    register_text,
+    register_url,
+)
 
 MISSPELT = 0.85
 """From this similarity on (`difflib`), a key that is unknown is another one misspelt; no two real keys are as alike."""
@@ -211,6 +221,7 @@ class ServerArguments:
 
 def check_url(name: str, url: object) -> str:
     """Check the address of a server. It is never repeated in a message: it may hold a password."""
+    register_url(str(url or ""))
     parts = urlsplit(str(url or ""))
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ConfigError(f"{name}: needs the address of an OpenAI-compatible server, e.g. http://127.0.0.1:8000/v1.")
@@ -219,21 +230,43 @@ def check_url(name: str, url: object) -> str:
             f"{name} holds a user name, a query or a fragment; it is stored with the results, so it must be an "
             "address only: give a key in the environment variable that api_key_env names."
         )
+    if has_key(parts.geturl()):
+        raise ConfigError(f"{name} holds a key; give the key in the environment variable that api_key_env names.")
     return parts.geturl().rstrip("/")
 
 
 def check_key_name(name: str, value: object) -> None:
-    """Check that this names an environment variable and is no key itself, which would be stored with the results."""
+    """Check that this names an environment variable and is no key itself, which would be stored with the results.
+
+    A name is written in capitals, or there is a variable of that name. Neither the value nor a part of it is repeated.
+    """
     text = str(value)
-    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", text) or text.startswith(("sk_", "gsk_", "hf_", "AIza")):
-        raise ConfigError(f"{name}: give the name of the environment variable that holds the key, not the key.")
+    is_name = re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", text) is not None
+    looks_random = re.fullmatch(r"[A-Z0-9]{16,}", text) is not None and len(re.findall(r"\d", text)) >= 2  # noqa: PLR2004
+    is_there = text in os.environ and is_name
+    if not is_there and (not is_name or not text.isupper() or looks_random or text.startswith(("sk_", "gsk_", "hf_"))):
+        register(text)
+        raise ConfigError(
+            f"{name}: give the name of the environment variable that holds the key, not the key. (A name has capitals, "
+            "digits and underscores only, such as OPENAI_API_KEY, or is that of a variable that is set.)"
+        )
 
 
-def check_no_keys(name: str, fields: Mapping[str, Any]) -> None:
-    """Check that fields of a request, which are stored with the results, hold no key."""
-    for field_name in fields:
-        if re.search(r"api_?key|authorization|token$|secret|password", str(field_name), re.IGNORECASE):
-            raise ConfigError(f"{name}.{field_name}: is stored with the results; give a key by api_key_env only.")
+def check_no_keys(name: str, fields: object) -> None:
+    """Check that fields of a request, which are stored with the results, hold no key, however deep."""
+    if isinstance(fields, Mapping):
+        for field_name, value in fields.items():
+            if is_secret_name(str(field_name)):
+                register_nested(value)
+                raise ConfigError(
+                    f"{name}.{redact(str(field_name))}: is stored with the results; give a key by api_key_env only."
+                )
+            check_no_keys(f"{name}.{field_name}", value)
+    elif isinstance(fields, list | tuple):
+        for number, value in enumerate(fields):
+            check_no_keys(f"{name}[{number}]", value)
+    elif isinstance(fields, str) and has_key(fields):
+        raise ConfigError(f"{name}: holds a key, and is stored with the results; give a key by api_key_env only.")
 
 
 def _known_keys(dataclass_types: Sequence[type]) -> list[str]:
@@ -246,7 +279,7 @@ def _check_keys(keys: Sequence[str], dataclass_types: Sequence[type], where: str
         if key not in known:
             close = difflib.get_close_matches(key, known, n=1)
             hint = f"did you mean {close[0]!r}?" if close else "see the configs folder for the keys there are."
-            raise ConfigError(f"{where}: unknown key {key!r}; {hint}")
+            raise ConfigError(f"{where}: unknown key {redact(str(key))!r}; {hint}")
 
 
 def _may_be_null(key: str, dataclass_types: Sequence[type]) -> bool:
@@ -276,7 +309,9 @@ def read_config(dataclass_types: Sequence[type], argv: Sequence[str]) -> dict[st
 def _read_yaml(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ConfigError(f"{path}: no such config file.")
-    config = yaml.safe_load(path.read_text())
+    text = path.read_text(encoding="utf-8")
+    register_text(text)
+    config = yaml.safe_load(text)
     if not isinstance(config, dict):
         raise ConfigError(f"{path}: must hold a YAML mapping of keys to values.")
     return config
@@ -288,11 +323,11 @@ def read_overrides(dataclass_types: Sequence[type], items: Sequence[str]) -> dic
     for item in items:
         key, equals, text = item.removeprefix("--").partition("=")
         if not equals:
-            raise ConfigError(f"override {item!r}: write key=value.")
-        _check_keys([key], dataclass_types, f"override {item!r}")
+            raise ConfigError(f"override {redact(item)!r}: write key=value.")
+        _check_keys([key], dataclass_types, f"override {key!r}")
         values[key] = text if text in ("no", "off", "yes", "on") else yaml.safe_load(text)
         if values[key] is None and not (text.strip() and _may_be_null(key, dataclass_types)):
-            raise ConfigError(f"override {item!r}: the value is empty.")
+            raise ConfigError(f"override {key!r}: the value is empty.")
     return values
 
 
@@ -321,7 +356,13 @@ def parse_config(dataclass_types: Sequence[type], argv: Sequence[str]) -> tuple[
     if argv and argv[0] in ("-h", "--help"):
         sys.stdout.write(describe_keys(dataclass_types))
         raise SystemExit(0)
-    return make_arguments(dataclass_types, read_config(dataclass_types, argv), f"{argv[0]} with {list(argv[1:])}")
+    return make_arguments(dataclass_types, read_config(dataclass_types, argv), _describe_source(argv))
+
+
+def _describe_source(argv: Sequence[str]) -> str:
+    """Name the file and the keys that are overridden, without values: one of them may be a key to a server."""
+    names = [item.removeprefix("--").partition("=")[0] for item in argv[1:]]
+    return f"{argv[0]} with {', '.join(names)}" if names else argv[0]
 
 
 def make_arguments(dataclass_types: Sequence[type], values: Mapping[str, Any], where: str) -> tuple[Any, ...]:
