@@ -34,5 +34,13 @@ class CheckpointError(VideoThinkerError):
     """A checkpoint could not be written, or is not one that a run can continue from."""
 
 
-class TeacherError(VideoThinkerError):
+class WriteError(VideoThinkerError):
+    """A file cannot be written: the disk is full, the folder is gone or read-only, the name is too long."""
+
+
+class ServerError(VideoThinkerError):
+    """A server cannot be asked: it is away, refuses everything, or says nonsense. What was answered is kept."""
+
+
+class TeacherError(ServerError):
     """A model behind an API cannot be asked: its server is away or refuses, or the budget is used up."""

@@ -240,7 +240,7 @@ def redacted_output(argv: Sequence[str]) -> Iterator[None]:
     register_arguments(argv)
     sys.excepthook = _show_exception
     out, err = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = _Redacted(out), _Redacted(err)  # type: ignore[assignment]  # has all that a TextIO has
+    sys.stdout, sys.stderr = _Redacted(out), _Redacted(err)
     try:
         yield
     finally:

@@ -37,7 +37,7 @@ def test_overrides_win_over_yaml_and_yaml_over_defaults(tmp_path):
     ("text", "overrides", "message"),
     [
         ("raet: 2\n", [], r"config\.yaml: unknown key 'raet'; did you mean 'rate'"),
-        ("rate: 2\n", ["raet=2"], r"override 'raet=2': unknown key 'raet'"),
+        ("rate: 2\n", ["raet=2"], r"override 'raet': unknown key 'raet'"),
         ("rate: 2\n", ["rate"], "write key=value"),
         ("rate: 2\n", ["rate="], "value is empty"),
         ("rate: 2\n", ["rate=null"], "value is empty"),

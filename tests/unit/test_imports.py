@@ -13,7 +13,7 @@ SOURCE = Path(__file__).resolve().parents[2] / "src" / PACKAGE
 
 # Bottom to top: a module imports from its own layer and from those below. A package's name stands for all its modules.
 LAYERS = [
-    ["schema", "errors", "redaction"],
+    ["schema", "errors", "redaction", "disk"],
     ["prompts", "trace", "scoring", "grounding", "config"],
     ["data", "datasets", "rewards", "runs"],
     ["models"],
@@ -31,11 +31,14 @@ TORCH_FREE = [
     "schema",
     "errors",
     "redaction",
+    "disk",
     "trace",
     "scoring",
     "grounding",
     "prompts",
-    "generation.chat",
+    "generation.faults",
+    "generation.images",
+    "generation.server",
     "runs.completions",
     "runs.files",
     "runs.predictions",

@@ -233,12 +233,21 @@ class Answers:
         return {s.id for s in batch if s.id not in self.done or self.done[s.id].prediction.error is not None}
 
     def complete(self, backend: Backend, batch: Sequence[VideoSample], *, seed: int) -> int:
-        """Answer, grade and store what is missing of a batch; give the number of new rows."""
+        """Answer, grade and store what is missing of a batch; give the number of new rows.
+
+        Raises:
+            VideoThinkerError: the backend can answer nothing more. What it had answered is stored; what failed since
+                is not, and is asked for by the next run.
+        """
         wanted, by_id = self.missing(batch), {sample.id: sample for sample in batch}
         predictions = predict_batch(backend, batch, self.control, seed=seed, wanted=wanted)
         new = [grade(p, by_id[p.problem_id]) for p in predictions if p.problem_id in wanted]
+        if backend.stopped is not None:
+            new = [graded for graded in new if graded.prediction.error is None]
         self.file.append([graded for graded in new if self.done.get(graded.prediction.problem_id) != graded])
         self.done |= {graded.prediction.problem_id: graded for graded in new}
+        if backend.stopped is not None:
+            raise backend.stopped
         return len(new)
 
     @property

@@ -74,17 +74,14 @@ def _plan(args: SynthesisArguments, folder: Path) -> Plan:
 
 async def _run(tasks: Sequence[Task], args: SynthesisArguments, endpoints: dict[str, Endpoint], folder: Path) -> None:
     limits = Limits(args.concurrency, args.max_retries, args.max_backoff_s, args.max_tokens, args.max_cost, args.seed)
-    client = ChatClient(endpoints, folder / "cache" / "replies", limits)
     counts: dict[str, int] = {}
-    try:
+    async with ChatClient(endpoints, folder / "cache" / "replies", limits) as client:
         with replacing(folder / RESULTS) as file, tqdm(total=len(tasks), unit="sample") as progress:
             async for result in run_tasks(tasks, client, args):
                 file.write(to_line(result.row(endpoints)))
                 counts[result.status] = counts.get(result.status, 0) + 1
                 progress.set_postfix(**counts, cost=f"{client.cost():.2f}", refresh=False)
                 progress.update()
-    finally:
-        await client.close()
     logger.info("%d requests were sent", client.num_sent)
 
 
