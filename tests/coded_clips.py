@@ -6,7 +6,9 @@ strip below them is red on the left and blue on the right, so that a turned or m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -57,6 +59,19 @@ _JITTER = np.random.default_rng(0).integers(-9, 10, 60)
 PHONE = [Fraction(int(33 * n + (_JITTER[n] if n else 0)), 1000) for n in range(60)]
 
 
+@contextmanager
+def same_scheduling() -> Iterator[None]:
+    """Undo what SVT-AV1 does as root: it leaves the calling thread in real time, and so every process started later.
+
+    Two such processes that wait for a child in a loop hold two cores for ever: their children never run.
+    """
+    before = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, *before)
+
+
 @dataclass(frozen=True)
 class Clip:
     """How a clip is made. `keep` numbers the frames that a player shows of it, first and last."""
@@ -82,13 +97,14 @@ class Clip:
     def write(self, folder: Path) -> Path:
         """Write the clip; a trimmed one by copying the packets of a whole one."""
         path = folder / self.name
-        if self.trim_s is None:
-            self._encode(path)
-        else:
-            whole = folder / f"whole {self.name}.mp4"
-            self._encode(whole)
-            trim(whole, path, self.trim_s, self.muxer)
-            whole.unlink()
+        with same_scheduling():
+            if self.trim_s is None:
+                self._encode(path)
+            else:
+                whole = folder / f"whole {self.name}.mp4"
+                self._encode(whole)
+                trim(whole, path, self.trim_s, self.muxer)
+                whole.unlink()
         return path
 
     def _encode(self, path: Path) -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
+
+from tests import launcher
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
@@ -14,6 +17,20 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 REPO = Path(__file__).parents[1]
 SHARED = REPO.parent / "shared"
+
+
+LAUNCHER = pytest.StashKey[subprocess.Popen]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Start the launcher, which all workers share."""
+    if not hasattr(config, "workerinput"):
+        config.stash[LAUNCHER] = launcher.start_server()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if LAUNCHER in config.stash:
+        launcher.stop_server(config.stash[LAUNCHER])
 
 
 @pytest.fixture(autouse=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import random
 import threading
 import time
@@ -16,6 +15,7 @@ from pathlib import Path
 import diskcache
 import yaml
 
+from tests import launcher
 from video_thinker.synthesis import run
 from video_thinker.synthesis.outputs import ITEM_FILES, RESULTS
 from video_thinker.toyworld.build import captioned_rows
@@ -116,13 +116,10 @@ def num_stored(out: Path) -> int:
         return sum(isinstance(key, str) for key in cache)
 
 
-def start(out: Path, config: dict) -> multiprocessing.Process:
-    """Start the command as a process of its own, forked off one that has imported everything."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["video_thinker.synthesis.run", "video_thinker.data.video"])
-    process = context.Process(target=run.main, args=([write_config(out, config), f"output_dir={out}"],))
-    process.start()
-    return process
+def start(out: Path, config: dict) -> launcher.Popen:
+    """Start the command as a process of its own."""
+    command = ["-m", "video_thinker.cli", "synthesize", write_config(out, config), f"output_dir={out}"]
+    return launcher.Popen(command, stdout=launcher.DEVNULL, stderr=launcher.DEVNULL)
 
 
 Script = Callable[[int, str, dict], tuple]

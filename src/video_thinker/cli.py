@@ -6,7 +6,9 @@ import importlib
 import logging
 import sys
 import warnings
+from collections.abc import Callable
 
+from video_thinker.disk import WORDS, say, shorten
 from video_thinker.errors import VideoThinkerError
 from video_thinker.redaction import RedactingFormatter, redacted_output
 
@@ -90,9 +92,15 @@ def _dispatch(argv: list[str]) -> int:
 
 def _run(name: str, argv: list[str]) -> int:
     try:
-        return importlib.import_module(COMMANDS[name][0]).main(argv)
+        command: Callable[[list[str]], int] = importlib.import_module(COMMANDS[name][0]).main
+        return command(argv)
     except VideoThinkerError as error:
         sys.stderr.write(f"\n{type(error).__name__}: {error}\n")
+        return 2
+    except OSError as error:  # a file that a command reads or writes; what it computed is kept as its errors say
+        if error.filename is None or error.errno not in WORDS:
+            raise
+        sys.stderr.write(f"\n{type(error).__name__}: {shorten(error.filename)}: {say(error)}\n")
         return 2
 
 

@@ -373,14 +373,15 @@ def make_arguments(dataclass_types: Sequence[type], values: Mapping[str, Any], w
     """
     from trl import TrlParser
 
-    parser = TrlParser(dataclass_types)
+    parser = TrlParser(list(dataclass_types))  # type: ignore[arg-type]  # TRL's name for a dataclass is its own NewType
     parser.set_defaults_with_config(**values)
     try:
-        return parser.parse_args_into_dataclasses(args=[])
+        parsed: tuple[Any, ...] = parser.parse_args_into_dataclasses(args=[])
     except SystemExit as error:  # argparse prints the cause and exits
         raise ConfigError(f"{where}: a value has the wrong type or is missing.") from error
     except (ValueError, FileNotFoundError) as error:  # a rule of TRL, transformers or DeepSpeed
         raise ConfigError(f"{where}: {' '.join(str(error).split())}") from error
+    return parsed
 
 
 def describe_keys(dataclass_types: Sequence[type]) -> str:

@@ -95,7 +95,7 @@ def open_store(folder: str | Path, name: str, **options: Any) -> diskcache.Cache
         raise cannot_write(folder, error, f"{name} needs a folder that can be written: choose another one.") from error
     except (sqlite3.Error, diskcache.Timeout, ValueError) as error:
         raise WriteError(
-            f"{shorten(folder)}: cannot be used as {name} ({error}): its disk may be full, read-only or damaged; make room "
-            "or choose another folder, or delete this one: a cache is made again."
+            f"{shorten(folder)}: cannot be used as {name} ({error}): its disk may be full, read-only or damaged; make "
+            "room, choose another folder, or delete this one: a cache is made again."
         ) from error
     return store

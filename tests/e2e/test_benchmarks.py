@@ -1,23 +1,19 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.e2e
+from tests import launcher
+from tests.conftest import REPO
 
-REPO = Path(__file__).parents[2]
+pytestmark = pytest.mark.e2e
 
 
 def test_the_gpu_benchmark_runs_on_a_cpu_and_the_plan_holds(tmp_path):
     out = tmp_path / "numbers.json"
-    command = [sys.executable, "benchmarks/gpu_training.py", "--case", "tiny-full-grpo", "--steps", "2"]
-    done = subprocess.run(
-        [*command, "--device", "cpu", "--out", str(out)], cwd=REPO, capture_output=True, text=True, check=False
-    )
+    case = ["--case", "tiny-full-grpo", "--steps", "2", "--device", "cpu"]
+    done = launcher.run([REPO / "benchmarks" / "gpu_training.py", *case, "--out", out])
     assert done.returncode == 0, done.stderr
     report = json.loads(out.read_text())
     (case,) = report["cases"]
@@ -31,9 +27,7 @@ def test_the_gpu_benchmark_runs_on_a_cpu_and_the_plan_holds(tmp_path):
 
 
 def run_benchmark(name: str, *arguments: str) -> str:
-    done = subprocess.run(
-        [sys.executable, str(REPO / "benchmarks" / name), *arguments], capture_output=True, text=True, timeout=300
-    )
+    done = launcher.run([REPO / "benchmarks" / name, *arguments])
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
 

@@ -7,19 +7,19 @@ import json
 import pytest
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
+from tests import launcher
 from tests.conftest import REPO
-from tests.e2e.test_scripts import run
 
 pytestmark = pytest.mark.e2e
 
 
-def test_quickstart_writes_summary_picture_and_checkpoints(tmp_path, monkeypatch):
+def test_quickstart_writes_summary_picture_and_checkpoints(tmp_path):
     out = tmp_path / "quickstart"
-    for name, value in {"RUN_DIR": out, "SEED": 5, "SFT_STEPS": 4, "GRPO_STEPS": 2, "NUM_SAMPLES": 12}.items():
-        monkeypatch.setenv(name, str(value))
+    settings = {"RUN_DIR": str(out), "SEED": "5", "SFT_STEPS": "4", "GRPO_STEPS": "2", "NUM_SAMPLES": "12"}
     out.mkdir()
     (out / "precious.txt").write_text("an older run")
-    output = run("scripts/quickstart.sh")
+    done = launcher.script("scripts/quickstart.sh", env=settings)
+    assert done.returncode == 0, done.stdout + done.stderr
     moved = list(tmp_path.glob("quickstart-before-*"))
     assert len(moved) == 1 and (moved[0] / "precious.txt").is_file()
 
@@ -39,7 +39,7 @@ def test_quickstart_writes_summary_picture_and_checkpoints(tmp_path, monkeypatch
     assert all("thought_words_known" in figures for figures in summary["controls"].values())
     assert summary["chance"] == pytest.approx({"id": 1 / 6, "ood": 1 / 6})
     assert (out / "learning.png").stat().st_size > 10_000
-    assert "Quickstart, seed 5" in output
+    assert "Quickstart, seed 5" in done.stdout + done.stderr
     for stage in ("sft", "grpo"):
         AutoModelForImageTextToText.from_pretrained(out / stage)
         AutoProcessor.from_pretrained(out / stage)

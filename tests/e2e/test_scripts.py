@@ -1,23 +1,20 @@
-"""The three scripts, as a user starts them: subprocesses with a config and overrides."""
+"""The scripts, as a user starts them, with a config and overrides; one run has Python itself and not the launcher."""
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import REPO
+from tests import launcher
 
 pytestmark = pytest.mark.e2e
 
 
-def run(*command: str, expected: int = 0) -> str:
-    environment = {**os.environ, "PYTHON": sys.executable, "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(command, cwd=REPO, env=environment, capture_output=True, text=True, timeout=500)
+def run(*command: str, expected: int = 0, python: str | None = None) -> str:
+    done = launcher.script(*command, env={"PYTHON": python} if python else None)
     output = done.stdout + done.stderr
     assert done.returncode == expected, output
     return output
@@ -39,6 +36,7 @@ def test_sft_then_grpo(overrides, tiny_model_dir, tmp_path):
         "max_steps=2",
         "per_device_train_batch_size=3",
         "logging_steps=1",
+        python=sys.executable,
     )
     assert "attn_implementation" not in output and "step 2/2  loss" in output
     output = run(

@@ -6,8 +6,6 @@ import json
 import logging
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -15,6 +13,7 @@ import pytest
 import torch
 import yaml
 
+from tests import launcher
 from tests.conftest import every_family, make_item, write_items
 from video_thinker import cli
 from video_thinker.config import ModelArguments, VideoArguments
@@ -206,8 +205,8 @@ def test_a_run_leaves_predictions_metrics_and_manifest(config, items):
 
 
 def kill_after_first_row(config: Path) -> None:
-    command = [sys.executable, "-m", "video_thinker.cli", "eval", str(config)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    command = ["-m", "video_thinker.cli", "eval", config]
+    process = launcher.Popen(command, stdout=launcher.DEVNULL, stderr=launcher.DEVNULL)
     predictions = config.parent / "out" / "predictions" / "id.jsonl"
     deadline = time.monotonic() + 120
     while not predictions.exists() or b"\n" not in predictions.read_bytes():

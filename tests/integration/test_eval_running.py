@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import random
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 
+from tests import launcher
 from tests.conftest import REPO, make_item, write_items
 from video_thinker.config import VideoArguments
 from video_thinker.data import media
 from video_thinker.errors import ConfigError
+from video_thinker.evaluation import processes, score
 from video_thinker.evaluation import run as runner
-from video_thinker.evaluation import score
 from video_thinker.evaluation.schedule import plan_chains
 from video_thinker.prompts import PROMPT_STYLES
 
@@ -83,24 +82,20 @@ def num_rows(out: Path) -> int:
 def wait_for(condition, process=None, seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline and (process is None or process.exitcode is None)
+        assert time.monotonic() < deadline and (process is None or process.poll() is None)
         time.sleep(0.002)
 
 
 def test_killed_five_times_at_random_moments(config_of, undisturbed, tmp_path):
-    config, draw = config_of(tmp_path), random.Random()
+    config, draw = config_of(tmp_path), random.Random("kills")
     out = tmp_path / "out"
-    forks = multiprocessing.get_context("forkserver")  # imports once; the run itself is a process of its own each time
-    forks.set_forkserver_preload(["video_thinker.evaluation.run"])
     for kill in range(5):
-        process = forks.Process(target=runner.main, args=([str(config)],))
-        process.start()
+        process = launcher.Popen(["-m", "video_thinker.cli", "eval", config], stderr=launcher.DEVNULL)
         target = num_rows(out) + draw.randint(0, 2)
         wait_for(lambda: num_rows(out) >= target, process)  # noqa: B023
         time.sleep(draw.uniform(0, 0.05 if target > 0 else 0.5))
         process.kill()
-        process.join()
-        assert process.exitcode == -signal.SIGKILL, f"the run had ended before kill {kill}"
+        assert process.wait() == -signal.SIGKILL, f"the run had ended before kill {kill}"
         if kill == 2:
             for file in (out / "predictions").glob("*.jsonl"):  # as if it had died while writing
                 file.write_bytes(file.read_bytes()[: -draw.randint(1, 200)])
@@ -108,18 +103,20 @@ def test_killed_five_times_at_random_moments(config_of, undisturbed, tmp_path):
     assert contents(out) == contents(undisturbed)
 
 
-def kill_process(number: int, when: Path) -> None:
-    """Kill one of the processes that this one has started, as soon as a file is there."""
+def kill_process(number: int, when: Path, started: list[launcher.Popen]) -> None:
+    """Kill one of the processes that were started, as soon as a file is there."""
     wait_for(when.exists)
-    for pid in Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split():
-        if f"process={number}".encode() in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
-            os.kill(int(pid), signal.SIGKILL)
+    (process,) = (process for process in started if f"process={number}" in process.args)
+    os.kill(process.pid, signal.SIGKILL)
 
 
 def test_one_of_two_processes_is_killed_and_one_process_goes_on(config_of, undisturbed, tmp_path, monkeypatch, caplog):
     config, out = config_of(tmp_path), tmp_path / "out"
     part = out / "predictions" / "parts" / "id.1.jsonl"
-    killer = threading.Thread(target=kill_process, args=(1, part))
+    started: list[launcher.Popen] = []
+    start = lambda *args, **kw: started.append(launcher.popen(*args, **kw)) or started[-1]  # noqa: E731
+    monkeypatch.setattr(processes, "subprocess", SimpleNamespace(Popen=start))
+    killer = threading.Thread(target=kill_process, args=(1, part, started))
     killer.start()
     assert runner.main([str(config), "num_processes=2"]) == 1
     killer.join()
@@ -200,10 +197,7 @@ def test_flags_one_model_that_is_not_there(config_of, tiny_model_dir, tmp_path):
     config = config_of(tmp_path, max_new_tokens=4, video=["real"])
     command = [REPO / "scripts" / "run_eval_batch.sh", "--model", tmp_path / "missing", "--model", tiny_model_dir]
     command += ["--suite", config, "--num-frames", "4", "--video", "none", "--output-dir", tmp_path / "suite"]
-    environment = {**os.environ, "PYTHON": sys.executable, "NUM_PROCESSES": "1"}
-    done = subprocess.run(
-        [*map(str, command), "num_samples=4"], env=environment, capture_output=True, text=True, timeout=200, check=False
-    )
+    done = launcher.script(*command, "num_samples=4", env={"NUM_PROCESSES": "1"})
     assert done.returncode == 2, done.stderr
     assert "no config.json there" in done.stderr and "Traceback" not in done.stderr
     out = tmp_path / "suite" / f"{tiny_model_dir.name}-frames4"

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-from tests.conftest import REPO, write_clip
+from tests import launcher
+from tests.conftest import write_clip
 from video_thinker.config import VideoArguments
 from video_thinker.data import cache as frame_cache
 from video_thinker.data.annotations import load_samples
@@ -142,8 +141,7 @@ def test_processes_share_it(media_root, tmp_path):
         "    cache.load_video(Path(sys.argv[2]) / f'{name}.mp4', VideoSampling(4.0, None, 4, 16, 784, 3136),\n"
         "                     sample_id='s', backend='pyav', factor=28)\n"
     )
-    command = [sys.executable, "-c", code, str(tmp_path), str(media_root)]
-    runs = [subprocess.Popen(command, cwd=REPO, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    runs = [launcher.Popen(["-c", code, tmp_path, media_root], stderr=launcher.PIPE) for _ in range(2)]
     for run in runs:
         _, error = run.communicate(timeout=120)
         assert run.returncode == 0, error

@@ -11,7 +11,6 @@ import logging
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -22,7 +21,8 @@ import pytest
 import yaml
 from torch.utils.data import DataLoader
 
-from tests.conftest import REPO, make_item, write_items
+from tests import launcher
+from tests.conftest import make_item, write_items
 from tests.report_helpers import prediction, write_eval_run
 from video_thinker import cli
 from video_thinker.data.decoding import videos
@@ -230,16 +230,11 @@ def test_a_report_says_so_in_place_of_the_frames(folder, items_file, caplog):
     assert LATE in page and page.count("data:image/jpeg") == 2
 
 
-def start_validate(folder: Path, items_file: Path) -> tuple[subprocess.Popen, psutil.Process]:
+def start_validate(folder: Path, items_file: Path) -> tuple[launcher.Popen, psutil.Process]:
     """Start the command without a limit, and wait until its child is in the file that hangs."""
-    script = subprocess.Popen(
-        [sys.executable, "-m", "video_thinker.cli", "validate", items_file, "--media-root", folder,
-         "--media-timeout-s", "none", "--workers", "1"],
-        env={**os.environ, "PYTHONPATH": str(REPO / "src")},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    )  # fmt: skip
+    arguments = [items_file, "--media-root", folder, "--media-timeout-s", "none", "--workers", "1"]
+    pipes = {"stdout": launcher.PIPE, "stderr": launcher.PIPE}
+    script = launcher.Popen(["-m", "video_thinker.cli", "validate", *arguments], **pipes)
     end_s = time.monotonic() + 120
     while time.monotonic() < end_s:
         for child in psutil.Process(script.pid).children():

@@ -6,8 +6,6 @@ import json
 import logging
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -17,7 +15,8 @@ import yaml
 from safetensors.torch import load_file
 from transformers import Trainer
 
-from tests.conftest import REPO, early_ends, every_family, write_items
+from tests import launcher
+from tests.conftest import early_ends, every_family, write_items
 from video_thinker import cli
 from video_thinker.errors import CheckpointError, ConfigError
 from video_thinker.training import grpo, sft
@@ -88,8 +87,7 @@ def assert_equal_weights(one: dict[str, torch.Tensor], other: dict[str, torch.Te
 
 
 def kill(stage: str, point: str, config_file: str) -> None:
-    command = [sys.executable, "-m", "tests.killing", stage, point, config_file]
-    done = subprocess.run(command, cwd=REPO, env={**os.environ, "PYTHONPATH": "src"}, capture_output=True, text=True)
+    done = launcher.run(["-m", "tests.killing", stage, point, config_file])
     assert done.returncode == -signal.SIGKILL, done.stderr[-3000:]
 
 
@@ -193,16 +191,14 @@ def test_sigterm_saves_and_the_next_run_continues(config, tmp_path):
     options = ["max_steps=60", "save_steps=1000"]
     assert sft.main([config("sft", "whole"), *options]) == 0
     path = config("sft", "stopped")
-    command = [sys.executable, "-m", "video_thinker.cli", "sft", path, *options, "dataloader_num_workers=1"]
-    env = {**os.environ, "PYTHONPATH": "src", "PYTHONUNBUFFERED": "1"}
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    with subprocess.Popen(command, cwd=REPO, env=env, start_new_session=True, **pipes) as run:
+    command = ["-u", "-m", "video_thinker.cli", "sft", path, *options, "dataloader_num_workers=1"]
+    with launcher.Popen(command, stdout=launcher.PIPE, stderr=launcher.STDOUT) as run:
         for line in run.stdout:
             if "step 2/60" in line:
                 os.killpg(run.pid, signal.SIGTERM)  # as SLURM does: the data worker gets it, too,
                 run.send_signal(signal.SIGTERM)  # and the launcher passes its own on
                 break
-        said = run.stdout.read()
+        said, _ = run.communicate()
     assert run.returncode == EXIT_SIGTERM, said
     assert "the same command continues" in said
     assert not (tmp_path / "stopped" / "model.safetensors").exists()

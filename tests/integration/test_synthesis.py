@@ -340,10 +340,10 @@ def test_kills_change_nothing_and_repeat_no_answered_request(world, teacher, who
             process = start(out, config)
             target = min(server.log.answered.total() + rng.randrange(1, total // 6), total - 4)
             while server.log.answered.total() < target:
-                assert process.is_alive(), "the run ended before it was killed"
+                assert process.poll() is None, "the run ended before it was killed"
                 time.sleep(0.002)
             os.kill(process.pid, signal.SIGKILL)
-            process.join()
+            process.wait()
             time.sleep(0.1)  # the server finishes what was in flight
         answered, stored = server.log.answered.total(), num_stored(out)
         assert stored > 10 and answered - stored <= 5 * 4
@@ -363,7 +363,7 @@ def test_a_folder_in_use_is_refused(world, teacher, tmp_path):
         with pytest.raises(ConfigError, match="another process works on it"):
             synthesize(out, config)
         process.kill()
-        process.join()
+        process.wait()
 
 
 # The key

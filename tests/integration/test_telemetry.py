@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -20,7 +18,8 @@ from transformers import GenerationMixin
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VisionTransformerPretrainedModel
 from trl import GRPOTrainer
 
-from tests.conftest import REPO, early_ends
+from tests import launcher
+from tests.conftest import early_ends
 from video_thinker.data.encode import SampleEncoder
 from video_thinker.errors import ConfigError
 from video_thinker.models.flops import Work, causal_pairs, text_work, vision_work
@@ -345,16 +344,8 @@ def test_an_adapter_does_the_same_work_at_a_lower_cost(run, monkeypatch):
 def test_two_processes_add_up(run, tmp_path):
     """Tokens and samples are those of both ranks, and the log has completions of both."""
     config = run.write("grpo", "two", max_steps=2, num_logged_completions=4 * G)
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone"]
-    done = subprocess.run(
-        [*command, "-m", "video_thinker.cli", "grpo", str(config)],
-        cwd=REPO,
-        env={**os.environ, "PYTHONPATH": "src", "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    for rank in launcher.ranks(2, ["-m", "video_thinker.cli", "grpo", config]):
+        assert rank.returncode == 0, rank.stderr[-3000:]
     history = json.loads((tmp_path / "two" / "trainer_state.json").read_text())["log_history"]
     for step, entry in enumerate(history[:2], start=1):
         assert entry["perf/samples_per_s"] * entry["time/step"] == pytest.approx(2 * 2 * G)

@@ -76,6 +76,11 @@ def blank_media(media: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name: torch.zeros_like(value) if name in PIXEL_FIELDS else value for name, value in kept.items()}
 
 
+def blank_prompt(prompt: EncodedPrompt) -> EncodedPrompt:
+    """Replace the pixels of a prompt, as `blank_media` does."""
+    return replace(prompt, media=blank_media(prompt.media))
+
+
 def render_prompt(processor: ProcessorMixin, messages: list[Message]) -> str:
     """Write messages as text, with the generation prompt and one placeholder for each video and image.
 
@@ -102,7 +107,7 @@ def frame_metadata(video: SampledVideo) -> VideoMetadata:
         total_num_frames=len(video.timestamps_s),
         fps=video.sample_fps,
         duration=video.duration_s,
-        frames_indices=[time_s * video.sample_fps for time_s in video.timestamps_s],
+        frames_indices=[time_s * video.sample_fps for time_s in video.timestamps_s],  # type: ignore[misc]  # see above
         video_backend=video.backend,
     )
 

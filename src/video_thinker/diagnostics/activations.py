@@ -38,7 +38,7 @@ class LiveBytes(TorchDispatchMode):
 
     def __init__(self, known: Iterable[torch.Tensor]) -> None:
         """Leave out tensors that were there before, such as parameters and inputs, and all views of them."""
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # torch has no types here
         self.now = self.peak = 0
         self._known = [tensor.untyped_storage() for tensor in known]  # held, so that no other gets their address
         self._alive: dict[int, Any] = {storage._cdata: None for storage in self._known}
@@ -166,7 +166,8 @@ def _language_forward(model: Any, batch: Batch, vision: torch.Tensor) -> torch.T
     output = model.model.language_model(
         inputs_embeds=embeds, position_ids=positions, attention_mask=mask, use_cache=False
     )
-    return output.last_hidden_state
+    hidden: torch.Tensor = output.last_hidden_state
+    return hidden
 
 
 class _Tracer:

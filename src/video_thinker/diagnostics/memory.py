@@ -123,6 +123,7 @@ class _Memory:
     def __init__(self, run: Run) -> None:
         self.run = run
         self.text = run.config.text_config
+        self.hidden_size: int = self.text.hidden_size
         self.parameters, self.head, self.quantized = _count(run.policy)
         self.width = run.policy.dtype.itemsize  # bytes of a weight and of its gradient
         self.n = run.gpus if run.zero is not None else 1
@@ -196,7 +197,7 @@ class _Memory:
     def media(self, batch: Batch) -> int:
         """Pixels, or the features in their place."""
         if not batch.encodes:
-            return batch.rows * self.run.vision_tokens * self.text.hidden_size * self.width
+            return batch.rows * self.run.vision_tokens * self.hidden_size * self.width
         patches, values = batch.patch_shape(self.run.config.vision_config)
         return patches * values * FP32
 
@@ -208,20 +209,20 @@ class _Memory:
     def head_tile(self) -> int:
         """TRL's output layer: one tile of logits, and the hidden states it scores."""
         run, width, tokens = self.run, self.run.policy.compute_dtype.itemsize, self.scored_tokens()
-        rows, columns = min(tokens, TILE_TOKENS), min(self.text.vocab_size, TILE_VOCABULARY)
-        copies = 0 if run.on_gpu else FP32 * columns * (CPU_COPIES * rows + self.text.hidden_size)
-        return rows * TILE_VOCABULARY * width + tokens * self.text.hidden_size * width + copies
+        rows, columns = min(tokens, TILE_TOKENS), min(int(self.text.vocab_size), TILE_VOCABULARY)
+        copies = 0 if run.on_gpu else FP32 * columns * (CPU_COPIES * rows + self.hidden_size)
+        return rows * TILE_VOCABULARY * width + tokens * self.hidden_size * width + copies
 
     def head_backward(self) -> int:
         """The same with its gradients, which it sums up in fp32."""
-        hidden = self.scored_tokens() * self.text.hidden_size * (FP32 + self.width)
+        hidden = self.scored_tokens() * self.hidden_size * (FP32 + self.width)
         return self.head_tile() + hidden + self.head * (FP32 + self.width)
 
     def kv_cache(self, rows: int, tokens: int) -> int:
         """Keys and values of all layers for `tokens` of each row."""
         text = self.text
         head_dim = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-        values = 2 * text.num_hidden_layers * text.num_key_value_heads * head_dim
+        values: int = 2 * text.num_hidden_layers * text.num_key_value_heads * head_dim
         return rows * tokens * values * self.run.policy.compute_dtype.itemsize
 
     def rollout(self) -> Phase:

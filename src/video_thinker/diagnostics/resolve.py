@@ -64,8 +64,7 @@ class Lengths:
 
 
 def _stage_types(stage: str) -> tuple[type, ...]:
-    from video_thinker.training.grpo import VideoGRPOConfig
-    from video_thinker.training.sft import VideoSFTConfig
+    from video_thinker.training.arguments import VideoGRPOConfig, VideoSFTConfig
 
     return (ModelArguments, PeftArguments, DataArguments, VideoSFTConfig if stage == "sft" else VideoGRPOConfig)
 
@@ -112,7 +111,7 @@ def read_zero(path: str) -> Zero:
         ) from error
 
     def on_host(key: str) -> bool:
-        return (settings.get(key) or {}).get("device", "none") != "none"
+        return bool((settings.get(key) or {}).get("device", "none") != "none")
 
     def size(key: str, default: int | None) -> int | None:
         value = settings.get(key, default)
@@ -171,7 +170,8 @@ def _whole(values: dict[str, Any], *keys: str) -> None:
 
 def _policy(values: dict[str, Any], shape: ModelShape, zero: Zero | None) -> Policy:
     name = model_init_kwargs(values["dtype"], "sdpa")["dtype"]
-    dtype = (shape.config.dtype or torch.float32) if name == "auto" else getattr(torch, name)
+    stored: Any = shape.config.dtype
+    dtype: torch.dtype = (stored or torch.float32) if name == "auto" else getattr(torch, name)
     fp16 = bool(values["fp16"])
     bf16 = not fp16 if values["bf16"] is None else bool(values["bf16"])
     mixed = torch.bfloat16 if bf16 else torch.float16 if fp16 else None

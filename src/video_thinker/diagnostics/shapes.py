@@ -153,7 +153,9 @@ class Adapter:
             config.inference_mode = False
         else:
             config = lora_config(model, PeftArguments(use_peft=True, **dict(self.settings)))
-        return get_peft_model(model, config, low_cpu_mem_usage=True)  # the adapter stays on the meta device, too
+        # The adapter stays on the meta device, too.
+        adapted: PeftModel = get_peft_model(model, config, low_cpu_mem_usage=True)
+        return adapted
 
 
 @dataclass(frozen=True, eq=False)
@@ -240,7 +242,9 @@ def build_meta_model(
     """Build a model on the meta device: its parameters have shapes and no memory."""
     config = copy.deepcopy(config)  # building writes the type into it
     with torch.device("meta"), no_init_weights():
-        model = AutoModelForImageTextToText.from_config(config, dtype=dtype, attn_implementation=attn_implementation)
+        model: PreTrainedModel = AutoModelForImageTextToText.from_config(
+            config, dtype=dtype, attn_implementation=attn_implementation
+        )
     model.tie_weights()
     return model
 

@@ -59,7 +59,8 @@ def plan_suite(models: Sequence[str], frame_counts: Sequence[int | None], output
 
 def split_pairs(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     """Take the `key=value` pairs out of a command line, wherever they stand: (flags, pairs)."""
-    flags, pairs = [], []
+    flags: list[str] = []
+    pairs: list[str] = []
     for before, text in zip(["", *argv], argv, strict=False):
         (pairs if _PAIR.match(text) and before not in _TAKES_A_VALUE else flags).append(text)
     return flags, pairs

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from transformers import PreTrainedModel, set_seed
@@ -21,6 +21,9 @@ from video_thinker.generation.local import LocalEngine
 from video_thinker.models.layers import SHARE_PREFILL_LAYERS, unshared_causes
 from video_thinker.models.loading import load_encoder, load_model
 from video_thinker.schema import VideoSample
+
+if TYPE_CHECKING:
+    from peft import PeftModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +82,7 @@ class LocalBackend:
     stopped = None
     independent = False  # padding and the batch's random numbers are shared
 
-    def __init__(self, model: PreTrainedModel, encoder: SampleEncoder, sampling: Sampling) -> None:
+    def __init__(self, model: PreTrainedModel | PeftModel, encoder: SampleEncoder, sampling: Sampling) -> None:
         """See the class."""
         self.model, self.encoder, self.sampling = model.eval(), encoder, sampling
         self.mean_color: Sequence[float] = encoder.processor.video_processor.image_mean
@@ -94,7 +97,7 @@ class LocalBackend:
         Raises:
             ConfigError: there is no such model, or an option is unknown.
         """
-        model = load_model(
+        model: Any = load_model(
             model_args.model_name_or_path, dtype=model_args.dtype, attn_implementation=model_args.attn_implementation
         )
         return cls(model.to("cuda" if torch.cuda.is_available() else "cpu"), encoder, sampling)

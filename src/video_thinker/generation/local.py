@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from peft import PeftModel
-from transformers import GenerationConfig, LogitsProcessorList, ProcessorMixin, StoppingCriteriaList
+from transformers import GenerationConfig, ProcessorMixin
 
 from video_thinker.data.encode import EncodedPrompt
 from video_thinker.generation.engine import Sampled, Sampling
@@ -104,12 +104,12 @@ class LocalEngine:
         rows = list(range(len(prompts))) if shares_prompts else list(prompt_index)
         with self.open_model(self._model) as model, torch.no_grad(), _own_settings_only(model):
             device = model.device
-            uses_features = self.features is not None and self.features.is_used
-            if uses_features:
-                self.features.add(model, [prompt.media for prompt in prompts])  # type: ignore[union-attr]
-            inputs = pad_prompts([prompts[row] for row in rows], self.tokenizer.pad_token_id, self.pad_to_multiple_of)
-            inputs = {name: value.to(device) for name, value in inputs.items()}
-            inputs |= model_media([prompts[row].media for row in rows], device, uses_features)
+            features = self.features if self.features is not None and self.features.is_used else None
+            if features is not None:
+                features.add(model, [prompt.media for prompt in prompts])
+            padded = pad_prompts([prompts[row] for row in rows], self.tokenizer.pad_token_id, self.pad_to_multiple_of)
+            inputs: dict[str, Any] = {name: value.to(device) for name, value in padded.items()}
+            inputs |= model_media([prompts[row].media for row in rows], device, features is not None)
             if shares_prompts:
                 index = torch.as_tensor(prompt_index, device=device)
                 inputs["custom_generate"] = functools.partial(sample_groups, row_prompts=index)
@@ -180,8 +180,8 @@ def _own_settings_only(model: Any) -> Iterator[None]:
 def sample_groups(
     model: Any,
     input_ids: torch.Tensor,
-    logits_processor: LogitsProcessorList,
-    stopping_criteria: StoppingCriteriaList,
+    logits_processor: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    stopping_criteria: Callable[[torch.Tensor, None], torch.Tensor],
     generation_config: GenerationConfig,
     *,
     row_prompts: torch.Tensor,
@@ -237,7 +237,8 @@ def sample_groups(
 
 
 def _last_logits(outputs: Any) -> torch.Tensor:
-    return outputs.logits[:, -1].to(copy=True, dtype=torch.float32)
+    logits: torch.Tensor = outputs.logits[:, -1]
+    return logits.to(copy=True, dtype=torch.float32)
 
 
 def _choose(scores: torch.Tensor, do_sample: bool, running: torch.Tensor, num_rows: int) -> torch.Tensor:

@@ -7,6 +7,7 @@ checkpoint. LoRA: Hu et al., arXiv 2106.09685; QLoRA (4-bit base, nf4, double qu
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import json
 import logging
@@ -23,7 +24,7 @@ from transformers.utils import find_adapter_config_file
 
 from video_thinker.config import PeftArguments, check_choice
 from video_thinker.errors import ConfigError
-from video_thinker.models.parts import PARTS, belongs_to
+from video_thinker.models.parts import PARTS, REFERENCE_ADAPTER, belongs_to
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -99,7 +100,7 @@ def quantization_config(args: PeftArguments) -> BitsAndBytesConfig | None:
     )
 
 
-def lora_config(model: PreTrainedModel, args: PeftArguments) -> LoraConfig | None:
+def lora_config(model: PreTrainedModel | PeftModel, args: PeftArguments) -> LoraConfig | None:
     """Build the config of a new adapter on a model, or `None` without `use_peft`.
 
     Raises:
@@ -123,7 +124,7 @@ def _named(name: str, wanted: str) -> bool:
     return name == wanted or name.endswith(f".{wanted}")
 
 
-def _target_modules(model: PreTrainedModel, args: PeftArguments) -> list[str]:
+def _target_modules(model: PreTrainedModel | PeftModel, args: PeftArguments) -> list[str]:
     """List the linear layers of the chosen parts; the output layer never gets an adapter."""
     linear = [
         name
@@ -143,7 +144,7 @@ def _target_modules(model: PreTrainedModel, args: PeftArguments) -> list[str]:
     return [name for name in linear if wanted is None or any(_named(name, target) for target in wanted)]
 
 
-def _check_modules_to_save(model: PreTrainedModel, wanted: list[str]) -> None:
+def _check_modules_to_save(model: PreTrainedModel | PeftModel, wanted: list[str]) -> None:
     names = [name for name, _ in model.named_modules()]
     is_tied = model.get_input_embeddings().weight is model.get_output_embeddings().weight
     tied = {"lm_head", "embed_tokens"} if is_tied else set()
@@ -192,3 +193,18 @@ def load_adapter(base: PreTrainedModel, path: str, *, trainable: bool = False) -
             f"adapter, {there.get(name, 'none')} on the base; {fix}"
         )
     return model
+
+
+def prepare_reference_adapter(model: PeftModel) -> None:
+    """Adjust TRL's frozen copy of an adapter trained before: the reference of the KL term is the SFT policy.
+
+    It gets the policy's type (TRL leaves float32, which ZeRO-3 cannot gather beside bfloat16), and no folder of its
+    own in every checkpoint: a run that goes on makes it anew from what it started with.
+    """
+    for name, parameter in model.named_parameters():
+        if f".{REFERENCE_ADAPTER}." in name:
+            policy = model.get_parameter(name.replace(f".{REFERENCE_ADAPTER}.", ".default."))
+            parameter.data = parameter.data.to(policy.dtype)
+    model.save_pretrained = functools.partial(  # type: ignore[method-assign]  # of this one model
+        model.save_pretrained, selected_adapters=["default"]
+    )

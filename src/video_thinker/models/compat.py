@@ -47,10 +47,9 @@ USED = {
 
 def missing_private_names() -> list[str]:
     """Name the methods above that the installed versions do not have: "trl.GRPOTrainer._compute_loss"."""
-    wanted: dict[str, set[str]] = {}
-    for names in (OVERRIDDEN, USED):
-        for owner, methods in names.items():
-            wanted.setdefault(owner, set()).update(methods)
+    wanted: dict[str, set[str]] = {owner: set(methods) for owner, methods in OVERRIDDEN.items()}
+    for owner, called in USED.items():
+        wanted.setdefault(owner, set()).update(called)
     missing = []
     for owner, methods in wanted.items():
         module, _, name = owner.rpartition(".")
@@ -86,7 +85,8 @@ def after_forward(model: Any, outputs: Any, model_kwargs: dict[str, Any]) -> dic
 
 def pad_token_of(config: GenerationConfig) -> torch.Tensor:
     """The pad token that `generate` resolved, on the model's device (`_pad_token_tensor`)."""
-    token: torch.Tensor = config._pad_token_tensor
+    token: torch.Tensor | None = config._pad_token_tensor
+    assert token is not None, "generate has resolved it"
     return token
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -161,7 +161,8 @@ def model_cost(model: nn.Module, config: Any) -> ModelCost | None:
             size[_part_of(name)] += num_weights
             trained[_part_of(name)] += num_weights if module.weight.requires_grad else 0
     with_gradient = {_part_of(name) for name, parameter in model.named_parameters() if parameter.requires_grad}
-    forward, training = Counter[str](), Counter[str]()
+    forward: defaultdict[str, float] = defaultdict(float)
+    training: defaultdict[str, float] = defaultdict(float)
     below = False
     for part in PARTS:
         # Within patch_embed and head there is nothing below their one layer that a gradient could be for.

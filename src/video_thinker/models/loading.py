@@ -99,7 +99,7 @@ def load_processor(path: str) -> ProcessorMixin:
     base = check_model_path(path)
     source = path if any((Path(path) / name).is_file() for name in PROCESSOR_FILES) else base
     try:
-        processor = AutoProcessor.from_pretrained(source)
+        processor: ProcessorMixin = AutoProcessor.from_pretrained(source)
     except OSError as error:
         raise _not_found(path, source, error) from error
     if not hasattr(processor, "video_processor"):
@@ -227,9 +227,10 @@ def freeze(model: PreTrainedModel | PeftModel, parts: list[str]) -> int:
 
 def prepare_training(trainer: Trainer, frozen_parts: list[str]) -> None:
     """Freeze parts of a trainer's model and print what is trained, once per run."""
-    freeze(trainer.model, frozen_parts)
+    model: Any = trainer.model  # Transformers allows any module, and none
+    freeze(model, frozen_parts)
     if trainer.is_world_process_zero():
-        logger.info("what is trained:\n%s", parameter_table(trainer.model))
+        logger.info("what is trained:\n%s", parameter_table(model))
 
 
 def vision_token_ids(processor: ProcessorMixin) -> list[int]:

@@ -12,6 +12,7 @@ import logging
 import shutil
 from pathlib import Path
 
+from peft import PeftModel
 from transformers import AutoConfig
 
 from video_thinker.errors import ConfigError
@@ -49,6 +50,7 @@ def merge_adapter(adapter: str, out: str | Path) -> None:
         )
     processor = load_processor(adapter)
     model = load_model(adapter)
+    assert isinstance(model, PeftModel), "an adapter lies there"
     merged = model.merge_and_unload(safe_merge=True)
     merged.save_pretrained(out)
     processor.save_pretrained(out)

@@ -9,7 +9,7 @@ its batch lacks, with one blank patch group whose features enter the result time
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -25,9 +25,17 @@ def mixed_kinds(samples: Iterable[VideoSample]) -> frozenset[str]:
     return frozenset().union(*kinds) - frozenset.intersection(*kinds) if kinds else frozenset()
 
 
-def find_vision_model(model: nn.Module) -> nn.Module:
+class VisionModel(nn.Module):
+    """What the modules that `find_vision_model` finds have: a vision tower (with its merger) and a language model."""
+
+    visual: nn.Module
+    language_model: nn.Module
+
+
+def find_vision_model(model: nn.Module) -> VisionModel:
     """Find the module that calls the vision tower (`.visual`), below any wrapper."""
-    return next(module for module in model.modules() if isinstance(getattr(module, "visual", None), nn.Module))
+    found = next(module for module in model.modules() if isinstance(getattr(module, "visual", None), nn.Module))
+    return cast(VisionModel, found)  # by its parts; the classes of the families have no base of their own
 
 
 class EqualTowerCalls:
@@ -45,7 +53,7 @@ class EqualTowerCalls:
         """See the class."""
         self.kinds = sorted(kinds)
         self.num_missing = 0
-        self.vision_model: Any = find_vision_model(model)
+        self.vision_model = find_vision_model(model)
         self.vision_model.register_forward_pre_hook(self._count_missing, with_kwargs=True)
         # First of all hooks: DeepSpeed's fetches the language model, which the model's own calls of the tower precede.
         self.vision_model.language_model.register_forward_pre_hook(
@@ -70,7 +78,7 @@ class EqualTowerCalls:
 
     def _blank_call(self, device: torch.device) -> torch.Tensor:
         """Run the tower on one blank patch group; give its features' sum times zero."""
-        tower = self.vision_model.visual
+        tower: Any = self.vision_model.visual
         config = tower.config
         size = config.spatial_merge_size
         width = config.in_channels * config.temporal_patch_size * config.patch_size**2

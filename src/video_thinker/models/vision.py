@@ -17,7 +17,7 @@ from torch import nn
 
 from video_thinker.data.encode import FEATURE_FIELDS, PIXEL_FIELDS, merge_media
 from video_thinker.models.feature_cache import FeatureCache
-from video_thinker.models.tower_calls import find_vision_model
+from video_thinker.models.tower_calls import VisionModel, find_vision_model
 
 Media = dict[str, torch.Tensor]
 
@@ -36,7 +36,7 @@ class FrozenFeatures:
 
     def __init__(
         self,
-        backbone: nn.Module,
+        backbone: VisionModel,
         autocast: Callable[[], AbstractContextManager[Any]],
         *,
         cache: FeatureCache | None = None,
@@ -62,10 +62,9 @@ class FrozenFeatures:
             add_features(backbone, media, backbone.visual.device, self.cache)
 
 
-def is_tower_frozen(backbone: nn.Module) -> bool:
+def is_tower_frozen(backbone: VisionModel) -> bool:
     """Tell whether nothing of the vision tower (with its merger) is trained."""
-    tower: nn.Module = backbone.visual  # type: ignore[assignment]
-    return not any(parameter.requires_grad for parameter in tower.parameters())
+    return not any(parameter.requires_grad for parameter in backbone.visual.parameters())
 
 
 @torch.no_grad()

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from matplotlib import font_manager, rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -309,9 +309,8 @@ class _Sheet:
         va: str = "top",
     ) -> None:
         """Text placed in inches; a "$" in it is a dollar, not a formula."""
-        place = {"x": x / WIDTH, "y": y / self.height, "ha": "left", "va": va}
-        look = {"fontsize": size, "color": color, "fontweight": weight, "fontstyle": style}
-        self.figure.text(s=text, parse_math=False, **place, **look)
+        look: dict[str, Any] = {"fontsize": size, "color": color, "fontweight": weight, "fontstyle": style}
+        self.figure.text(x / WIDTH, y / self.height, text, parse_math=False, ha="left", va=va, **look)
 
 
 def segment_color(number: int) -> str:

@@ -1,9 +1,9 @@
 """Files that are complete or absent, and their hashes: the one place that writes and reads those of a run folder.
 
-A file or folder is written beside its place under a hidden name, `.NAME.HOST.PID.….tmp`, and renamed when its last byte is
-on the disk. A process that was killed leaves such a draft; the next one that writes the same name removes it. What cannot
-be written is a `WriteError` that says why. Rows that were computed at a cost and cannot be added to their file are kept in
-the folder of temporary files, and `restore_kept` brings them back.
+A file or folder is written beside its place under a hidden name, `.NAME.HOST.PID.….tmp`, and renamed when its last byte
+is on the disk. A process that was killed leaves such a draft; the next one that writes the same name removes it. What
+cannot be written is a `WriteError` that says why. Rows that were computed at a cost and cannot be added to their file
+are kept in the folder of temporary files, and `restore_kept` brings them back.
 """
 
 from __future__ import annotations

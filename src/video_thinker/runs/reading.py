@@ -228,7 +228,7 @@ def read_history(path: Path) -> list[dict[str, float]]:
     Raises:
         DataError: there is no such file, or no log in it.
     """
-    history = require_json(path).get("log_history")
+    history: list[dict[str, float]] | None = require_json(path).get("log_history")
     if not history:
         raise DataError(f"{path}: has no log_history; was the run saved with `save_state`?")
     return history

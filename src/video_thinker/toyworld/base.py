@@ -105,7 +105,7 @@ def init_model(processor: Qwen2_5_VLProcessor, seed: int) -> Qwen2_5_VLForCondit
             "initializer_range": 0.05,
         },
         tie_word_embeddings=True,
-        initializer_range=0.05,
+        initializer_range=0.05,  # type: ignore[call-arg]  # taken by **kwargs, which its type leaves out
         **special,
         **ends,
     )
@@ -254,7 +254,8 @@ def renew_tag_vectors(model: Qwen2_5_VLForConditionalGeneration, processor: Qwen
     vectors have a cosine of 0.98 with each other, and SFT would have to pull them apart first.
     """
     ids = processor.tokenizer.convert_tokens_to_ids
-    vectors = model.get_input_embeddings().weight.data
+    embeddings: Any = model.get_input_embeddings()
+    vectors = embeddings.weight.data
     length = vectors[ids([f"\u0120{color}" for color in COLORS])].norm(dim=1).mean()
     fresh = torch.randn(len(TRACE_TAGS), vectors.shape[1], generator=torch.Generator().manual_seed(seed))
     vectors[ids(TRACE_TAGS)] = fresh / fresh.norm(dim=1, keepdim=True) * length
@@ -273,7 +274,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     processor = build_processor()
     model = init_model(processor, args.seed)
     model.set_attn_implementation({"text_config": "eager"})  # which gives its attention weights
-    clock = Clock(model.config.text_config.hidden_size)
+    text_config: Any = model.config.text_config
+    clock = Clock(text_config.hidden_size)
     seconds = record_seconds(processor, args.clips, args.seed)
     ids = processor.tokenizer.convert_tokens_to_ids
     words = [ids([f"\u0120{word}" for word in names]) for names in (COLORS, PLACES)]
@@ -284,7 +286,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         train_language(model, clock, LessonWriter(processor, bank, plan), args.seed + number)
     renew_tag_vectors(model, processor, args.seed)
     model.requires_grad_(True)
-    model.to(torch.bfloat16).save_pretrained(args.out)
+    model.bfloat16().save_pretrained(args.out)
     processor.save_pretrained(args.out)
     return 0
 

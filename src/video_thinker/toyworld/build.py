@@ -24,7 +24,7 @@ from pathlib import Path
 from video_thinker.synthesis.arguments import SynthesisArguments
 from video_thinker.synthesis.outputs import read_results
 from video_thinker.synthesis.run import synthesize
-from video_thinker.toyworld.questions import KINDS, NUM_OPTIONS, OPPOSITE, Question, ask, to_item
+from video_thinker.toyworld.questions import KINDS, NUM_OPTIONS, OPPOSITE, Item, Question, ask, to_item
 from video_thinker.toyworld.teacher import ToyTeacher
 from video_thinker.toyworld.teacher_server import MODEL, TeacherServer
 from video_thinker.toyworld.world import QUESTION_COLORS, Clip, sample_clip, write_mp4
@@ -83,14 +83,14 @@ def question_id(split: str, number: int) -> str:
     return f"{split}-q{number:04d}"
 
 
-def build_split(split: str, num_questions: int, seed: int) -> tuple[list[dict], dict[str, Clip]]:
+def build_split(split: str, num_questions: int, seed: int) -> tuple[list[Item], dict[str, Clip]]:
     """Make the rows of one split, without traces, and its clips by name."""
     named = sample_questions(split, num_questions, seed)
     rows = [to_item(question, question_id(split, i), f"media/{name}.mp4") for i, (name, question) in enumerate(named)]
     return rows, {name: question.clip for name, question in named}
 
 
-def captioned_rows(clips: Mapping[str, Clip]) -> list[dict]:
+def captioned_rows(clips: Mapping[str, Clip]) -> list[Item]:
     """Write clips as raw annotations: every segment with its caption, and no question."""
     return [
         {
@@ -103,7 +103,7 @@ def captioned_rows(clips: Mapping[str, Clip]) -> list[dict]:
     ]
 
 
-def add_traces(rows: Sequence[dict], media_root: Path, num_questions: int, seed: int, p_wrong: float) -> list[dict]:
+def add_traces(rows: Sequence[Item], media_root: Path, num_questions: int, seed: int, p_wrong: float) -> list[Item]:
     """Have the toy teacher write a trace for each row of the SFT split, through `synthesize`.
 
     The `solution` of such a row is what its trace concludes, which for a wrong direction is not the true answer.
@@ -131,7 +131,7 @@ def add_traces(rows: Sequence[dict], media_root: Path, num_questions: int, seed:
     ]
 
 
-def _lines(rows: Sequence[dict]) -> str:
+def _lines(rows: Sequence[Item]) -> str:
     return "".join(json.dumps(row) + "\n" for row in rows)
 
 

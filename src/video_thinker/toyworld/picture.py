@@ -23,7 +23,7 @@ STAGE_LABELS = {"base_plain": "base, own\nwording", "base": "base", "sft": "SFT"
 SPLIT_LABELS = {"id": "in distribution", "ood": "out of distribution"}
 CONTROL_LABELS = {"shuffled": "shuffled\nframes", "blank": "blank\nframes"}
 INK, FAINT = "#1A1A1A", "#666666"
-LOOK = {
+LOOK: dict[Any, Any] = {
     "font.size": 11,
     "axes.edgecolor": FAINT,
     "axes.labelcolor": FAINT,
@@ -65,8 +65,9 @@ def draw_learning(path: str | Path, summary: Mapping[str, Any], sft: History, gr
     path.parent.mkdir(parents=True, exist_ok=True)
     with rc_context(LOOK):
         figure = Figure(figsize=(13.5, 8.4), layout="constrained")
-        figure.get_layout_engine().set(w_pad=0.14, h_pad=0.16, hspace=0.06, wspace=0.06)
-        top, bottom = figure.subfigures(2, 1, height_ratios=[1, 1.15])
+        figure.set_layout_engine("constrained", w_pad=0.14, h_pad=0.16, hspace=0.06, wspace=0.06)
+        parts: Any = figure.subfigures(2, 1, height_ratios=[1, 1.15])
+        top, bottom = parts
         loss, reward, rates = top.subplots(1, 3, width_ratios=[1, 1, 1.25])
         draw_curve(loss, sft, "loss", BLUE)
         loss.set(title="SFT: loss on the traces", xlabel="step", ylim=(0, None))

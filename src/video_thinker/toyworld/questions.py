@@ -19,9 +19,13 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from typing import Any
 
 from video_thinker.toyworld.world import COLORS, QUESTION_COLORS, Clip, Span
 from video_thinker.trace import format_time
+
+Item = dict[str, Any]
+"""A row of a data file."""
 
 NUM_OPTIONS = len(QUESTION_COLORS)
 KINDS = ("after", "before", "first", "last")
@@ -115,7 +119,7 @@ def _block(span: Span, think: str) -> str:
     return f"<time>{write_time(span)}</time> <caption>{span.caption}</caption> <think>{think}</think>"
 
 
-def to_item(question: Question, item_id: str, path: str) -> dict:
+def to_item(question: Question, item_id: str, path: str) -> Item:
     """Turn a question into a row of a data file, without a trace."""
     anchor = None if question.anchor is None else question.clip.spans[question.anchor].color
     return {

@@ -16,6 +16,7 @@ from transformers import PreTrainedTokenizerFast, Qwen2_5_VLProcessor
 from video_thinker.models.positions import PositionRule
 from video_thinker.toyworld import lessons
 from video_thinker.toyworld.lessons import Lesson
+from video_thinker.toyworld.questions import write_time
 from video_thinker.toyworld.seconds import SecondsBank
 from video_thinker.toyworld.tokenizer import WORD_PATTERN
 from video_thinker.toyworld.world import sample_clip
@@ -116,7 +117,7 @@ class LessonWriter:
         for i, (ids, skill) in enumerate(self._cut(lesson)):
             is_last = i == len(lesson.pieces) - 1
             if skill == "find":
-                span = next(span for span in lesson.clip.spans if lessons.write_time(span) == lesson.pieces[i].text)
+                span = next(span for span in lesson.clip.spans if write_time(span) == lesson.pieces[i].text)
                 row.looks += [(len(row.ids) - 1 + n, span.start_s) for n in range(len(ids))]
             row.add(ids + [self.end] * (is_last and lesson.ends), skill)
         return row

@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -80,7 +81,8 @@ def unclear_seconds(seconds: Seconds, count: int, seed: int) -> torch.Tensor:
 def encode_seconds(model: Qwen2_5_VLForConditionalGeneration, pixels: torch.Tensor) -> torch.Tensor:
     """Run the vision tower on seconds (S, 4, D): one visual token each, (S, H). Seconds do not see one another."""
     grid = torch.tensor([[len(pixels), 2, 2]])
-    return model.model.visual(pixels.flatten(0, 1), grid_thw=grid).pooler_output
+    tokens: torch.Tensor = model.model.visual(pixels.flatten(0, 1), grid_thw=grid).pooler_output
+    return tokens
 
 
 def train_vision(
@@ -97,7 +99,8 @@ def train_vision(
     of the colors and of the places.
     """
     generator = torch.Generator().manual_seed(seed)
-    vectors = model.get_input_embeddings().weight.detach()
+    embeddings: Any = model.get_input_embeddings()
+    vectors = embeddings.weight.detach()
     classes = [4 * nn.functional.normalize(vectors[ids], dim=1) for ids in word_ids]
     parameters = list(model.model.visual.parameters())
     optimizer = torch.optim.AdamW(parameters, lr=2e-3, weight_decay=0.01)
@@ -105,10 +108,11 @@ def train_vision(
     for step in range(steps):
         rows = torch.randint(len(seconds.pixels), (batch_size,), generator=generator)
         features = encode_seconds(model, seconds.pixels[rows])
-        loss = sum(
+        losses = [
             nn.functional.cross_entropy(features @ words.T, labels[rows])
             for words, labels in zip(classes, (seconds.colors, seconds.places), strict=True)
-        )
+        ]
+        loss = torch.stack(losses).sum()
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -119,7 +123,7 @@ def train_vision(
     with torch.no_grad():
         features = encode_seconds(model, seconds.pixels[:512])
         last = model.model.visual.merger.mlp[-1]
-        wanted = 2 * model.get_input_embeddings().weight.norm(dim=-1).mean()
+        wanted = 2 * embeddings.weight.norm(dim=-1).mean()
         scale = wanted / features.norm(dim=-1).mean()
         last.weight.mul_(scale)
         last.bias.mul_(scale)

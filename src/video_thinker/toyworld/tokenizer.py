@@ -7,6 +7,7 @@ of seconds, then seconds), other digits one by one. The trace tags are single id
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen2_5_VLProcessor, Qwen2VLImageProcessor, Qwen2VLVideoProcessor
@@ -69,7 +70,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int = 1024) -> PreTrainedT
 def make_processor(tokenizer: PreTrainedTokenizerFast) -> Qwen2_5_VLProcessor:
     """Put the tokenizer into a Qwen2.5-VL processor: patches of 14, merged 2 x 2, two frames per time step."""
     pixels = {"shortest_edge": 28 * 28, "longest_edge": 128 * 28 * 28}
-    shape = {"patch_size": 14, "merge_size": 2, "temporal_patch_size": 2}
+    shape: dict[str, Any] = {"patch_size": 14, "merge_size": 2, "temporal_patch_size": 2}
     return Qwen2_5_VLProcessor(
         image_processor=Qwen2VLImageProcessor(size=pixels, **shape),
         tokenizer=tokenizer,

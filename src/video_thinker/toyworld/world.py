@@ -19,6 +19,7 @@ import zlib
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -154,7 +155,8 @@ def render_frames(clip: Clip) -> np.ndarray:
     painted = np.stack(frames)
     coarse = rng.normal(0, 7, (*painted.shape[:1], FRAME_SIZE // 4, FRAME_SIZE // 4, 3))
     painted += coarse.repeat(4, axis=1).repeat(4, axis=2)
-    return np.clip(painted, 0, 255).astype(np.uint8)
+    shown: np.ndarray[Any, Any] = np.clip(painted, 0, 255).astype(np.uint8)
+    return shown
 
 
 def write_mp4(clip: Clip, path: Path) -> None:

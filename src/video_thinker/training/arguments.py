@@ -80,7 +80,7 @@ class RunArguments:
                 f"deepspeed={deepspeed!r}: no such file, seen from {Path.cwd()}; name one of configs/deepspeed/*.json, "
                 "or start from the folder of the project."
             )
-        super().__post_init__()  # type: ignore[misc]
+        super().__post_init__()  # type: ignore[misc]  # of the config of TRL that this is mixed into
         check_report_to(self.report_to or ())
 
 
@@ -93,14 +93,15 @@ def launched_world_size() -> int:
 class VideoSFTConfig(RunArguments, SFTConfig):
     """TRL's `SFTConfig` with the defaults video needs."""
 
-    remove_unused_columns: bool | None = field(default=False)
+    remove_unused_columns: bool = field(default=False)
     max_length: int | None = field(
         default=8192, metadata={"help": "Longest prompt + trace in tokens; a longer one is an error, never cut."}
     )
 
     def __post_init__(self) -> None:
         """Hand the data to our collator untouched: TRL must neither tokenize nor truncate it."""
-        self.dataset_kwargs = {**(self.dataset_kwargs or {}), "skip_prepare_dataset": True}
+        given: Any = self.dataset_kwargs or {}
+        self.dataset_kwargs = {**given, "skip_prepare_dataset": True}
         super().__post_init__()
 
 
@@ -157,7 +158,7 @@ class VideoGRPOConfig(RunArguments, RolloutArguments, GRPOConfig):
         default_factory=lambda: ["accuracy", "format"],
         metadata={"help": "Keys of video_thinker.rewards.REWARD_FUNCS; `reward_weights` weighs them (default 1 each)."},
     )
-    reward_params: dict | None = field(
+    reward_params: dict[str, Any] | None = field(
         default=None, metadata={"help": "Parameters by reward: {length: {min_tokens: 32, max_tokens: 96}}."}
     )
     max_prompt_length: int | None = field(
@@ -187,7 +188,7 @@ class VideoGRPOConfig(RunArguments, RolloutArguments, GRPOConfig):
         processes = launched_world_size()
         steps = self.steps_per_generation or self.gradient_accumulation_steps
         completions = self.per_device_train_batch_size * processes * steps
-        if self.generation_batch_size is None and completions % self.num_generations:
+        if self.generation_batch_size is None and self.num_generations and completions % self.num_generations:
             raise ConfigError(
                 f"per_device_train_batch_size={self.per_device_train_batch_size} x {processes} processes x {steps} "
                 f"micro-batches a rollout = {completions} completions, which num_generations={self.num_generations} "

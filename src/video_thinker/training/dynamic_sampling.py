@@ -8,15 +8,20 @@ the last round stays. Prompts of a round are drawn from the seed, the step and t
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from accelerate.utils import gather_object
 
 from video_thinker.errors import ConfigError
+from video_thinker.models import compat
+from video_thinker.training.loop.process_group import largest
 from video_thinker.training.rollout import Batch, Rollout
+from video_thinker.training.token_budget import metrics_unchanged
 
 
 def equal_groups(rewards: torch.Tensor, num_generations: int) -> list[int]:
@@ -189,6 +194,40 @@ def replace_equal_groups(
             equal = equal[len(pairs) :]
     num_groups = len(first.rewards) // num_generations
     return now, {"groups/drawn_again": num_drawn / num_groups, "groups/equal_left": len(equal) / num_groups}
+
+
+def without_equal_groups(trainer: Any, first: Round, roll_out: Callable[[list[dict[str, Any]]], Round]) -> Round:
+    """Replace the groups of a trainer's round whose rewards are all equal by groups of other prompts.
+
+    Args:
+        trainer: A `VideoGRPOTrainer`; what there is to log is added to its metrics.
+        first: What it sampled.
+        roll_out: Samples and rewards rows of its data set, each of which is one completion.
+    """
+    accelerator, num_generations, places = trainer.accelerator, trainer.num_generations, trainer.places
+
+    def sample_prompts(indices: list[int]) -> Round:
+        rows = [trainer.train_dataset[index] for index in indices for _ in range(num_generations)]
+        with metrics_unchanged(compat.metrics_of(trainer)), compat.table_of_completions_unchanged(trainer):
+            return roll_out(rows)
+
+    now, metrics = replace_equal_groups(
+        first,
+        sample_prompts,
+        num_generations=num_generations,
+        rounds=trainer.args.dynamic_sampling_rounds,
+        taken={places[name] for name in gather_object([sample.id for sample in first.rollout.samples])},
+        num_prompts=len(places),
+        key=(trainer.args.seed, compat.read_buffered_rollout(trainer)[0]),
+        rank=(accelerator.process_index, accelerator.num_processes),
+        agree=functools.partial(largest, accelerator),
+        pad_token_id=compat.tokenizer_of(trainer).pad_token_id,
+    )
+    now.rollout.drop_unused(now.batch["prompt_index"])
+    now.batch["num_items_in_batch"] = accelerator.gather(now.batch["completion_mask"].sum()).sum()
+    for name, value in metrics.items():
+        compat.metrics_of(trainer)[name].append(value)
+    return now
 
 
 def _merge(

@@ -205,7 +205,7 @@ def use_packed_attention(*models: torch.nn.Module | None) -> None:
     for model in models:
         if model is None:
             continue
-        config: Any = find_vision_model(model).language_model.config  # type: ignore[union-attr]  # of a Qwen-VL model
+        config: Any = find_vision_model(model).language_model.config
         if compat.attention_of(config) == "sdpa":
             AttentionInterface.register(PACKED_SDPA, packed_attention)
             AttentionMaskInterface.register(PACKED_SDPA, sdpa_mask)

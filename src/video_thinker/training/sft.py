@@ -63,7 +63,8 @@ class VideoSFTTrainer(SFTTrainer):
         self.watchdog.beat("forward and backward", inputs.pop("sample_ids", None))
         with self.performance.paused():
             self._watch_canary(model, inputs)
-        return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        # TRL has no types here.
+        return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)  # type: ignore[no-untyped-call]
 
     def _watch_canary(self, model: Any, inputs: dict[str, Any]) -> None:
         has_pixels = not PIXEL_FIELDS.isdisjoint(inputs)
@@ -81,12 +82,12 @@ class VideoSFTTrainer(SFTTrainer):
         return leave_sigterm_to_parent(super().get_train_dataloader())
 
     def _get_output_dir(self, trial: Any) -> str:
-        return self.staging.folder or super()._get_output_dir(trial)  # type: ignore[no-any-return]  # TRL is not typed
+        return self.staging.folder or super()._get_output_dir(trial)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Write `checkpoint-N` aside, and move it into place."""
         with self.staging.checkpoint(self, Path(self._get_output_dir(trial))):
-            super()._save_checkpoint(model, trial)
+            super()._save_checkpoint(model, trial)  # type: ignore[no-untyped-call]  # TRL has no types here
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         if is_peft_model(self.model):
@@ -98,7 +99,7 @@ class VideoSFTTrainer(SFTTrainer):
         if self.is_deepspeed_enabled or is_peft_model(self.model):
             super()._load_best_model()
         else:
-            load_weights(self.model, self.state.best_model_checkpoint)
+            load_weights(self.model, str(self.state.best_model_checkpoint))
 
 
 def main(argv: list[str]) -> int:

@@ -11,46 +11,31 @@ Shapes: B rows of a batch (prompts x G completions), P prompt, C completion, L =
 from __future__ import annotations
 
 import functools
-import logging
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import gather_object, is_peft_model
+from accelerate.utils import is_peft_model
 from trl import GRPOTrainer
-from trl.models import unwrap_model_for_generation
 
 from video_thinker.data.collate import PromptCollator
-from video_thinker.data.encode import PIXEL_FIELDS, EncodedPrompt, SampleEncoder, blank_media
-from video_thinker.errors import ConfigError
-from video_thinker.generation.engine import Engine, Sampling
-from video_thinker.generation.local import LocalEngine, find_unshared
+from video_thinker.data.encode import PIXEL_FIELDS, EncodedPrompt, SampleEncoder, blank_prompt
+from video_thinker.generation.engine import Engine
 from video_thinker.models import compat
-from video_thinker.models.feature_cache import FeatureCache
+from video_thinker.models.adapters import prepare_reference_adapter
 from video_thinker.models.flops import decoding_work
-from video_thinker.models.layers import SHARE_PREFILL_LAYERS, unshared_causes
 from video_thinker.models.parts import REFERENCE_ADAPTER
-from video_thinker.models.tower_calls import find_vision_model
-from video_thinker.models.vision import FrozenFeatures
 from video_thinker.rewards.finite import finite_rewards
 from video_thinker.training.arguments import VideoGRPOConfig
-from video_thinker.training.dynamic_sampling import (
-    Round,
-    check_dynamic_sampling,
-    group_outcomes,
-    replace_equal_groups,
-    summed_rewards,
-)
-from video_thinker.training.logging.completions import FILE_NAME, CompletionLog, Graded, completion_rows
+from video_thinker.training.dynamic_sampling import Round, group_outcomes, summed_rewards, without_equal_groups
+from video_thinker.training.logging.completions import FILE_NAME, CompletionLog, Graded
 from video_thinker.training.logging.performance import Performance
 from video_thinker.training.loop.canary import BlindCanary, without_dropout
 from video_thinker.training.loop.checkpoints import Staging, leave_sigterm_to_parent, load_weights, read_state
 from video_thinker.training.loop.watchdog import Watchdog
-from video_thinker.training.packing import use_packed_attention
 from video_thinker.training.rollout import (
     Batch,
     Rollout,
@@ -61,14 +46,16 @@ from video_thinker.training.rollout import (
     unfold_rows,
 )
 from video_thinker.training.scoring import Rows, Scored, Scorer
-from video_thinker.training.token_budget import (
-    check_budget,
-    gradients_of_last_part,
-    loss_in_parts,
-    metrics_unchanged,
+from video_thinker.training.settings import check_settings, sampling_settings
+from video_thinker.training.sharing import (
+    make_engine,
+    make_features,
+    make_scorer,
+    open_for_generation,
+    prepare_packing,
+    shares_prompts,
 )
-
-logger = logging.getLogger(__name__)
+from video_thinker.training.token_budget import gradients_of_last_part, loss_in_parts, metrics_unchanged
 
 
 class VideoGRPOTrainer(GRPOTrainer):
@@ -114,45 +101,14 @@ class VideoGRPOTrainer(GRPOTrainer):
             self.add_callback(callback)
         self.canary = BlindCanary(args.canary_steps, args.canary_min_gap, self.accelerator)
         self.sampling = sampling_settings(args)
-        shares_prompts = args.share_prefill and not self._find_unshared()
-        backbone = find_vision_model(self.model)
-        self.features = FrozenFeatures(
-            backbone,
-            self.accelerator.autocast,
-            cache=FeatureCache(args.feature_cache_dir, args.feature_cache_gib) if args.feature_cache_dir else None,
-            enabled=args.share_vision and shares_prompts and engine is None,
-        )
-        self.engine = engine or LocalEngine(
-            encoder.processor,
-            open_model=self._open_for_generation,
-            features=self.features,
-            share_prompts=shares_prompts,
-            end_token_ids=self.eos_token_ids,
-            pad_to_multiple_of=self.pad_to_multiple_of,
-        )
-        self.scorer = scorer or Scorer(
-            backbone,
-            self.accelerator.autocast,
-            features=self.features,
-            share_prefix=args.share_prefix,
-            max_tokens=args.max_tokens_per_forward,
-            length_order=args.length_order,
-            agree=self._largest,
-            on_packed=self.performance.meter.expect_packed,
-        )
-        chunk = chunk_size(args.per_device_train_batch_size, args.num_generations)
-        if self.scorer.shares_prefix and chunk < min(args.per_device_train_batch_size, args.num_generations):
-            logger.warning(
-                "per_device_train_batch_size=%d and num_generations=%d: only %d rows of a prompt stay together, so "
-                "less is shared; take one that divides the other",
-                args.per_device_train_batch_size,
-                args.num_generations,
-                chunk,
-            )
+        shared = shares_prompts(self)
+        self.features = make_features(self, shares_prompts=shared and engine is None)
+        self.engine = engine or make_engine(self, self.features, shares_prompts=shared)
+        self.scorer = scorer or make_scorer(self, self.features)
         if self.scorer.shares_prefix:
-            use_packed_attention(self.model, self.ref_model)
+            prepare_packing(self)
         if is_peft_model(self.model) and REFERENCE_ADAPTER in self.model.peft_config:
-            self._prepare_reference_adapter()
+            prepare_reference_adapter(self.model)
 
     # --- one rollout: prompts, completions, rewards -----------------------------------------------------------------
 
@@ -169,9 +125,9 @@ class VideoGRPOTrainer(GRPOTrainer):
         if not self.model.training:
             self._rollouts[False] = now.rollout
             return now.batch
-        self._log_completions(now)
+        self.completion_log.log(self, self._graded, now.rollout.row_samples(), now.batch["advantages"])
         if self.args.dynamic_sampling_rounds:
-            now = self._without_equal_groups(now)
+            now = without_equal_groups(self, now, self._roll_out)
         self._rollouts[True] = now.rollout
         return fold_rows(now.batch, chunk_size(self.args.per_device_train_batch_size, self.num_generations))
 
@@ -230,50 +186,10 @@ class VideoGRPOTrainer(GRPOTrainer):
         self._rewards = summed.view(self.accelerator.num_processes, -1)[self.accelerator.process_index]
         return rewards
 
-    def _log_completions(self, now: Round) -> None:
-        """Write some of the completions, where this step's are due."""
-        step = self.state.global_step + 1
-        if not self.completion_log.is_due(step):
-            return
-        rows = completion_rows(
-            self._graded,
-            now.rollout.row_samples(),
-            now.batch["advantages"].tolist(),
-            step=step,
-            rank=self.accelerator.process_index,
-            reward_names=self.reward_func_names,
-            end_token_ids={*self.eos_token_ids, compat.tokenizer_of(self).pad_token_id},
-        )
-        gathered = gather_object(rows)
-        if self.accelerator.is_main_process:
-            self.completion_log.write(gathered)
-
-    def _without_equal_groups(self, first: Round) -> Round:
-        """Replace groups whose rewards are all equal by groups of other prompts."""
-        places = self._places
-
-        def roll_out(indices: list[int]) -> Round:
-            rows = [self.train_dataset[index] for index in indices for _ in range(self.num_generations)]
-            with metrics_unchanged(compat.metrics_of(self)), compat.table_of_completions_unchanged(self):
-                return self._roll_out(rows)
-
-        now, metrics = replace_equal_groups(
-            first,
-            roll_out,
-            num_generations=self.num_generations,
-            rounds=self.args.dynamic_sampling_rounds,
-            taken={places[name] for name in gather_object([sample.id for sample in first.rollout.samples])},
-            num_prompts=len(places),
-            key=(self.args.seed, compat.read_buffered_rollout(self)[0]),
-            rank=(self.accelerator.process_index, self.accelerator.num_processes),
-            agree=self._largest,
-            pad_token_id=compat.tokenizer_of(self).pad_token_id,
-        )
-        now.rollout.drop_unused(now.batch["prompt_index"])
-        now.batch["num_items_in_batch"] = self.accelerator.gather(now.batch["completion_mask"].sum()).sum()
-        for name, value in metrics.items():
-            compat.metrics_of(self)[name].append(value)
-        return now
+    @functools.cached_property
+    def places(self) -> dict[str, int]:
+        """The place of each sample in the data set, by its id."""
+        return {row["sample"].id: place for place, row in enumerate(self.train_dataset)}
 
     # --- log-probabilities and loss ---------------------------------------------------------------------------------
 
@@ -369,14 +285,11 @@ class VideoGRPOTrainer(GRPOTrainer):
             return
         rows = self._rows(inputs)
         scored = (rows.input_ids, rows.attention_mask, rows.completion_length)
-        blank = [
-            replace(prompt, media=blank_media(prompt.media)) if number in used else prompt
-            for number, prompt in enumerate(prompts)
-        ]
+        blank = [blank_prompt(prompt) if number in used else prompt for number, prompt in enumerate(prompts)]
         with torch.no_grad(), without_dropout(self.model):
             logps, *_ = self._get_per_token_logps_and_entropies(model, *scored)
             if self.features.is_used:  # by the path that trains, with the features of blank pixels
-                with self._open_for_generation(self.model_wrapped) as generating:
+                with open_for_generation(self, self.model_wrapped) as generating:
                     self.features.add(generating, [blank[number].media for number in sorted(used)])
             with self._scoring(blank, index):
                 blank_logps, *_ = self._get_per_token_logps_and_entropies(model, *scored)
@@ -403,7 +316,7 @@ class VideoGRPOTrainer(GRPOTrainer):
 
     def train(self, resume_from_checkpoint: str | None = None, **kwargs: Any) -> Any:
         """Train as TRL does; a checkpoint also brings back rollouts in use and the sampler's place."""
-        self._check_settings()
+        check_settings(self)
         if resume_from_checkpoint:
             checkpoint = Path(resume_from_checkpoint)
             self._epochs_done = int(read_state(checkpoint).epoch or 0)
@@ -466,87 +379,3 @@ class VideoGRPOTrainer(GRPOTrainer):
             super()._load_best_model()
         else:
             load_weights(self.model, self.state.best_model_checkpoint)
-
-    # --- settings ---------------------------------------------------------------------------------------------------
-
-    def _check_settings(self) -> None:
-        """Refuse settings that do not go together, before the first step.
-
-        Raises:
-            ConfigError: naming them.
-        """
-        args = self.args
-        check_dynamic_sampling(args)
-        adaptive = getattr(self, "use_adaptive_entropy", False)
-        check_budget(args, adaptive_entropy=adaptive, aux_loss=getattr(self, "aux_loss_enabled", False))
-        if args.feature_cache_dir and not self.features.is_used:
-            raise ConfigError(
-                f"feature_cache_dir={args.feature_cache_dir!r}: features are kept of a frozen tower only; add `freeze: "
-                "[vision_tower, merger]` and leave share_vision and share_prefill on, or remove feature_cache_dir."
-            )
-        needed = args.generation_batch_size // self.num_generations
-        if len(self.train_dataset) < needed:  # TRL would drop them, train nothing, and say nothing
-            raise ConfigError(
-                f"train_file has {len(self.train_dataset)} prompts, but a rollout takes {needed} "
-                f"(generation_batch_size={args.generation_batch_size} / num_generations={self.num_generations}): "
-                "lower per_device_train_batch_size or steps_per_generation, or give more prompts."
-            )
-
-    def _find_unshared(self) -> list[str]:
-        """Name what keeps prompts from being read once, and say it if that was asked for."""
-        causes = [f"generation_kwargs has {cause}" for cause in find_unshared(self.sampling.options)]
-        causes += unshared_causes(self.model.config, SHARE_PREFILL_LAYERS)
-        plugin = getattr(self.accelerator.state, "deepspeed_plugin", None)
-        if plugin is not None and plugin.zero_stage == 3 and not self.args.ds3_gather_for_generation:
-            causes.append("ds3_gather_for_generation is false")
-        if causes and self.args.share_prefill:
-            logger.warning(
-                "share_prefill is off: %s; so is the sharing of a frozen tower's features", ", ".join(causes)
-            )
-        return causes
-
-    def _prepare_reference_adapter(self) -> None:
-        """Adjust TRL's frozen copy of an adapter trained before: the reference of the KL term is the SFT policy.
-
-        It gets the policy's type (TRL leaves float32, which ZeRO-3 cannot gather beside bfloat16), and no folder of its
-        own in every checkpoint: a run that goes on makes it anew from what it started with.
-        """
-        for name, parameter in self.model.named_parameters():
-            if f".{REFERENCE_ADAPTER}." in name:
-                policy = self.model.get_parameter(name.replace(f".{REFERENCE_ADAPTER}.", ".default."))
-                parameter.data = parameter.data.to(policy.dtype)
-        self.model.save_pretrained = functools.partial(self.model.save_pretrained, selected_adapters=["default"])
-
-    def _largest(self, number: int) -> int:
-        """The largest of a number over all ranks."""
-        return int(self.accelerator.gather(torch.tensor([number], device=self.accelerator.device)).max())
-
-    @functools.cached_property
-    def _places(self) -> dict[str, int]:
-        """The place of each sample in the data set, by its id."""
-        return {row["sample"].id: place for place, row in enumerate(self.train_dataset)}
-
-    def _open_for_generation(self, model: Any) -> Any:
-        """Gather a sharded model's weights, and turn off what training needs and sampling does not."""
-        return unwrap_model_for_generation(
-            model,
-            self.accelerator,
-            gather_deepspeed3_params=self.args.ds3_gather_for_generation,
-            gradient_checkpointing_kwargs=self.args.gradient_checkpointing_kwargs,
-        )
-
-
-def sampling_settings(args: VideoGRPOConfig) -> Sampling:
-    """Take out of a config how completions are drawn."""
-    return Sampling(
-        max_new_tokens=args.max_completion_length,
-        temperature=args.temperature,
-        top_p=args.top_p,
-        top_k=args.top_k,
-        min_p=args.min_p,
-        options={
-            "repetition_penalty": args.repetition_penalty,
-            "cache_implementation": args.cache_implementation,
-            **(args.generation_kwargs or {}),
-        },
-    )

@@ -6,6 +6,7 @@ decord and torchcodec may refuse a file, with the way out. They may never give a
 from __future__ import annotations
 
 import importlib.util
+import os
 from fractions import Fraction
 from pathlib import Path
 
@@ -149,3 +150,9 @@ def test_every_frame_at_its_time(clip_files, clip, backend):
     assert [number for _, number in found] == [number for _, number in clip.expected]
     assert [time_s for time_s, _ in found] == pytest.approx([time_s for time_s, _ in clip.expected], abs=0.002)
     assert again == [found[len(found) // 3], found[-4], found[-1]]
+
+
+def test_making_a_clip_leaves_the_process_as_it_was(tmp_path):
+    before = os.sched_getscheduler(0)
+    Clip("av1.mp4", codec="libsvtav1", options=AV1).write(tmp_path)
+    assert os.sched_getscheduler(0) == before

@@ -9,13 +9,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import gather_object
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from video_thinker.models import compat
 from video_thinker.rewards.completions import completion_text
 from video_thinker.runs.completions import CompletionRow, append_rows, keep_until
 from video_thinker.schema import VideoSample
 
 FILE_NAME = "completions.jsonl"
+
+
+@dataclass(frozen=True)
+class Graded:
+    """What was rewarded: completions and their ids of this rank (B), rewards of all ranks (B of all, functions)."""
+
+    completions: list[Any]
+    completion_ids: list[list[int]]
+    rewards: torch.Tensor
 
 
 class CompletionLog(TrainerCallback):
@@ -53,18 +64,30 @@ class CompletionLog(TrainerCallback):
         self._last_step = step
         return step == 1 or -step % self.every < self.steps_per_sampling
 
-    def write(self, rows: Sequence[CompletionRow]) -> None:
-        """Write the first of the rows of all ranks; to be called on the first process."""
-        append_rows(self.path, rows[: self.num_rows])
+    def log(self, trainer: Any, graded: Graded, samples: Sequence[VideoSample], advantages: torch.Tensor) -> None:
+        """Write the first completions of all ranks, where this step's are due.
 
-
-@dataclass(frozen=True)
-class Graded:
-    """What was rewarded: completions and their ids of this rank (B), rewards of all ranks (B of all, functions)."""
-
-    completions: list[Any]
-    completion_ids: list[list[int]]
-    rewards: torch.Tensor
+        Args:
+            trainer: A `VideoGRPOTrainer` between two steps.
+            graded: What was rewarded.
+            samples: The sample of each row of this rank (B).
+            advantages: (B,).
+        """
+        step = trainer.state.global_step + 1
+        if not self.is_due(step):
+            return
+        rows = completion_rows(
+            graded,
+            samples,
+            advantages.tolist(),
+            step=step,
+            rank=trainer.accelerator.process_index,
+            reward_names=trainer.reward_func_names,
+            end_token_ids={*trainer.eos_token_ids, compat.tokenizer_of(trainer).pad_token_id},
+        )
+        gathered = gather_object(rows)
+        if trainer.accelerator.is_main_process:
+            append_rows(self.path, gathered[: self.num_rows])
 
 
 def completion_rows(

@@ -224,7 +224,7 @@ class Performance(TrainerCallback):
         return timed
 
     @contextmanager
-    def _counting(self, model: nn.Module, reference: nn.Module | None) -> Iterator[None]:
+    def _counting(self, model: Any, reference: nn.Module | None) -> Iterator[None]:
         """Count what the models are applied to."""
         self.cost = model_cost(model, model.config)
         if self.cost is None:

@@ -91,7 +91,8 @@ def last_complete_checkpoint(output_dir: Path) -> Path | None:
 
 def read_state(folder: Path) -> TrainerState:
     """Read `trainer_state.json`."""
-    return TrainerState.load_from_json(str(folder / STATE))
+    state: TrainerState = TrainerState.load_from_json(str(folder / STATE))
+    return state
 
 
 def adopt_model(checkpoint: Path, output_dir: Path) -> None:
@@ -190,7 +191,7 @@ def load_weights(model: Any, checkpoint: str) -> None:
 
 def save_result(trainer: Trainer) -> None:
     """Write the trained model into `output_dir`, every file complete before it appears, the state at the end."""
-    output_dir = Path(trainer.args.output_dir)
+    output_dir = Path(str(trainer.args.output_dir))
     target = output_dir / STAGING / "final"
     trainer.save_model(str(target))
     trainer.accelerator.wait_for_everyone()

@@ -1,4 +1,4 @@
-"""Joining the process group that the launcher describes in the environment (`scripts/launch.sh`, torchrun, SLURM)."""
+"""The process group: joined as the launcher describes it in the environment (`scripts/launch.sh`, torchrun, SLURM)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import atexit
 import os
 
 import torch
+from accelerate import Accelerator
 
 
 def join_process_group() -> None:
@@ -26,3 +27,8 @@ def join_process_group() -> None:
 def _leave_process_group() -> None:
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
+
+
+def largest(accelerator: Accelerator, number: int) -> int:
+    """The largest of a number over all ranks."""
+    return int(accelerator.gather(torch.tensor([number], device=accelerator.device)).max())

@@ -184,7 +184,7 @@ def is_finished(checkpoint: Path, args: Any) -> bool:
     """Tell whether a checkpoint is the end of the run that `args` describes."""
     state = read_state(checkpoint)
     if args.max_steps > 0:
-        return state.global_step >= args.max_steps
+        return bool(state.global_step >= args.max_steps)
     return bool(state.epoch is not None and state.epoch >= args.num_train_epochs)
 
 
@@ -209,7 +209,7 @@ def run_training(trainer: Trainer, checkpoint: Path | None, config: dict[str, An
     """
     args = trainer.args
     if args.should_save:
-        write_run_info(args.output_dir, config)
+        write_run_info(str(args.output_dir), config)
     preemption = PreemptionCallback()
     trainer.add_callback(preemption)
     trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
