@@ -79,7 +79,7 @@ class LocalBackend:
         sampling: How completions are drawn.
     """
 
-    stopped = None
+    stopped: VideoThinkerError | None = None
     independent = False  # padding and the batch's random numbers are shared
 
     def __init__(self, model: PreTrainedModel | PeftModel, encoder: SampleEncoder, sampling: Sampling) -> None:
