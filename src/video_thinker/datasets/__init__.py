@@ -1,8 +1,9 @@
-"""Benchmarks by name: official annotation files -> items in the project's schema. They run without torch.
+"""Public data sets, one file each: `prepare` uses `BENCHMARKS`, `synthesize` uses `SOURCES`. They run without torch.
 
-Adding one: write `benchmarks/<name>.py` with a `BENCHMARK` (see `benchmarks/base.py`), add a line to `BENCHMARKS`, and
-a fixture in the official schema under `tests/fixtures/benchmarks/`: `tests/unit/datasets/test_benchmarks.py` tests
-it.
+Adding a benchmark: write `<name>.py` with a `BENCHMARK` (see `base.py`), add a line to `BENCHMARKS`, and a fixture in
+the official schema under `tests/fixtures/benchmarks/`: `tests/unit/datasets/test_benchmarks.py` tests it. Adding a
+source: write `read(path)` (see `annotated.py`), add a line to `SOURCES`, and a raw row to
+`tests/unit/datasets/test_sources.py`.
 """
 
 from __future__ import annotations
@@ -21,13 +22,16 @@ from video_thinker.datasets import (
     scalelong,
     star,
     tempcompass,
+    tutorialvqa,
     tvgbench,
     video_holmes,
     video_mme,
     video_r1,
+    videos,
     vrbench,
     youcook2,
 )
+from video_thinker.datasets.annotated import Source
 from video_thinker.datasets.base import Benchmark
 
 BENCHMARKS: dict[str, Benchmark] = {
@@ -50,4 +54,14 @@ BENCHMARKS: dict[str, Benchmark] = {
     "tvgbench": tvgbench.BENCHMARK,
     "activitynet_captions": activitynet_captions.BENCHMARK,
     "video_r1": video_r1.BENCHMARK,
+}
+
+SOURCES: dict[str, Source] = {
+    "activitynet_captions": activitynet_captions.read,
+    "youcook2": youcook2.read,
+    "tutorialvqa": tutorialvqa.read,
+    "star": star.read,
+    "scalelong": scalelong.read,
+    "lvbench": lvbench.read,
+    "videos": videos.read,
 }

@@ -7,13 +7,16 @@ The official file is one JSON object of videos:
 
 A video gives one grounding item for each sentence and one captioning item (subsets `grounding` and `captioning`, also
 the category). Videos are named V_ID.mp4. Which 1,000 caption-labelled samples Video-Thinker's grounding and captioning
-tables use is not published; its figures come from the traces of multiple-choice questions on them.
+tables use is not published; its figures come from the traces of multiple-choice questions on them. The synthesis takes
+the captioned videos.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
+from video_thinker.datasets.annotated import SourceRow, read_captioned_videos
 from video_thinker.datasets.base import Benchmark, Record
 from video_thinker.datasets.captions import CAPTIONING, GROUNDING, convert_segments, read_videos, split_segments
 
@@ -40,3 +43,8 @@ SUBSETS = {
 }
 
 BENCHMARK = Benchmark(convert_segments, "val_1.json, val_2.json", split, SUBSETS, read_videos)
+
+
+def read(path: Path) -> Iterator[SourceRow]:
+    """Give the captioned videos of the official file."""
+    return read_captioned_videos(BENCHMARK, path, "activitynet")

@@ -18,6 +18,7 @@ from video_thinker.datasets.items import captioning, grounding, segment
 from video_thinker.errors import DataError
 
 GROUNDING, CAPTIONING = "grounding", "captioning"
+ALL_SEGMENTS = "all segments"
 
 
 def read_videos(path: Path) -> Iterator[RawRow | DataError]:
@@ -36,16 +37,23 @@ def read_videos(path: Path) -> Iterator[RawRow | DataError]:
         yield RawRow(f"{path} (entry {number}, {video_id!r})", value)
 
 
-def split_segments(record: Record, steps: Sequence[tuple[object, object]], **fields: Any) -> Iterator[Record]:
+def split_segments(
+    record: Record, steps: Sequence[tuple[object, object]], topic: str = "", **fields: Any
+) -> Iterator[Record]:
     """Make the records of a video's grounding items and, last, that of its captioning item.
 
-    `steps` are the raw ([start, end], sentence) of the video. `fields` are the items' own: path, data source,
-    duration. `category` is the kind of item, followed by " (CATEGORY)" if the fields name a category.
+    `steps` are the raw ([start, end], sentence) of the video, `topic` says what it is about. `fields` are the items'
+    own: path, data source, duration. `category` is the kind of item, followed by " (CATEGORY)" if the fields name one.
     """
-    of_video = {"video_id": record.id("video_id"), "item": fields}
+    of_video = {"video_id": record.id("video_id"), "topic": topic, "item": fields}
     for number, step in enumerate(steps, start=1):
         yield record.part(f"segment {number}", {**of_video, "number": number, "steps": [step]})
-    yield record.part("all segments", {**of_video, "steps": list(steps)})
+    yield record.part(ALL_SEGMENTS, {**of_video, "steps": list(steps)})
+
+
+def is_of_all_segments(record: Record) -> bool:
+    """Tell whether a record is that of a video's captioning item."""
+    return record.name == ALL_SEGMENTS
 
 
 def convert_segments(record: Record) -> Item:

@@ -14,7 +14,9 @@ has no duration. Videos are named KEY.mp4. Which 297 questions Video-Thinker's i
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
+from video_thinker.datasets.annotated import SourceRow, read_questions
 from video_thinker.datasets.base import Benchmark, Item, Record, parts
 from video_thinker.datasets.inline_options import split_inline_options
 from video_thinker.datasets.items import letter_of, multiple_choice, segment
@@ -65,3 +67,8 @@ def _times(record: Record) -> tuple[list[Item], float | None]:
 
 
 BENCHMARK = Benchmark(convert, "video_info.meta.jsonl", split)
+
+
+def read(path: Path) -> Iterator[SourceRow]:
+    """Give the questions of the official file, whose options keep their letters."""
+    return read_questions(BENCHMARK, path)

@@ -28,9 +28,10 @@ from rich.table import Table
 from video_thinker.data.annotations import to_row
 from video_thinker.data.conversation import media_path
 from video_thinker.datasets import BENCHMARKS
-from video_thinker.datasets.base import Conversion, convert_file
+from video_thinker.datasets.conversion import Conversion, convert_file
 from video_thinker.datasets.published import NUM_ITEMS
 from video_thinker.errors import ConfigError
+from video_thinker.runs.files import write_text
 from video_thinker.schema import VideoSample
 
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".flv", ".mpg")
@@ -101,7 +102,7 @@ def write_items(samples: Sequence[VideoSample], path: str | Path) -> None:
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     else:
         text = json.dumps(rows, ensure_ascii=False, indent=1) + "\n"
-    _write(path, text)
+    write_text(path, text)
 
 
 def write_notes(conversion: Conversion, missing: dict[str, str], items_path: str | Path) -> Path | None:
@@ -117,15 +118,8 @@ def write_notes(conversion: Conversion, missing: dict[str, str], items_path: str
         return None
     counts = [f"{count} x {kind}" for kind, count in conversion.note_counts.most_common()]
     head = f"# {len(conversion.errors)} refused, {len(conversion.notes)} notes, {len(missing)} videos missing"
-    _write(path, "\n".join([head, *(f"# {count}" for count in counts), *lines]) + "\n")
+    write_text(path, "\n".join([head, *(f"# {count}" for count in counts), *lines]) + "\n")
     return path
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(path.name + ".tmp")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(path)
 
 
 def main(argv: list[str]) -> int:

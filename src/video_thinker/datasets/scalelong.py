@@ -11,7 +11,8 @@ In the first form the file does not say in which order the options are shown: th
 question's id, so that the order is the same everywhere but tells nothing. The gold segments are the answer's
 locations, separated by commas or semicolons where there are several; the category is the question type, the time scale
 is not kept. The file gives no durations. Videos are named VIDEO_ID.mp4. Which 317 questions Video-Thinker's in-domain
-test uses is not published.
+test uses is not published. The synthesis takes the options without
+letters, in any order.
 """
 
 from __future__ import annotations
@@ -20,8 +21,10 @@ import hashlib
 import random
 import re
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 from video_thinker.data.annotations import brief
+from video_thinker.datasets.annotated import SourceRow, read_questions
 from video_thinker.datasets.base import Benchmark, Item, Record, parts
 from video_thinker.datasets.items import comparable, letter_of, letter_of_text, multiple_choice, read_options, segment
 from video_thinker.errors import DataError
@@ -88,3 +91,8 @@ def _segments(record: Record) -> Iterator[Item]:
 
 
 BENCHMARK = Benchmark(convert, "the JSONL, a video a line", split)
+
+
+def read(path: Path) -> Iterator[SourceRow]:
+    """Give the questions of the official file, with options in any order."""
+    return read_questions(BENCHMARK, path, free_order=True)

@@ -9,11 +9,15 @@ One row of the official JSON list (`question_program`, `situations` and more are
 The gold segment is start to end (seconds), the category is the word before the first underscore of the id:
 Interaction, Sequence, Prediction or Feasibility. Options stand in the order of their choice_id. Videos are named
 VIDEO_ID.mp4 and are shown whole; the file gives no durations. Which 335 questions Video-Thinker's in-domain test uses
-is not published.
+is not published. The synthesis takes the options without letters, in any order.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+
+from video_thinker.datasets.annotated import SourceRow, read_questions
 from video_thinker.datasets.base import Benchmark, Item, Record
 from video_thinker.datasets.items import letter_of_text, multiple_choice, read_options, segment
 
@@ -53,3 +57,8 @@ def _texts(record: Record) -> list[object]:
 
 
 BENCHMARK = Benchmark(convert, "STAR_val.json")
+
+
+def read(path: Path) -> Iterator[SourceRow]:
+    """Give the questions of the official file, with options in any order."""
+    return read_questions(BENCHMARK, path, free_order=True)

@@ -10,13 +10,18 @@ official youcookii_annotations_trainval.json is one JSON object:
 A video gives one grounding item for each step and one captioning item. The category is the kind of item and the split
 of the video, "grounding (validation)". Subsets: `grounding` and `captioning`, of all videos, and
 `validation_grounding` and `validation_captioning`. Videos are named VIDEO_ID.mp4.
+
+The synthesis takes the captioned videos of all splits, with the recipe type as their category; take the validation
+ones out where they are to be a test.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 from video_thinker.datasets import video_r1
+from video_thinker.datasets.annotated import SourceRow, read_captioned_videos
 from video_thinker.datasets.base import Benchmark, Item, Record
 from video_thinker.datasets.captions import CAPTIONING, GROUNDING, convert_segments, read_videos, split_segments
 
@@ -29,6 +34,7 @@ def split(record: Record) -> Iterable[Record]:
     return split_segments(
         record,
         [(step.get("segment"), step.get("sentence")) for step in steps],
+        record.optional_text("recipe_type"),
         path=record.video("video_id", ".mp4"),
         data_source="youcook2",
         category=record.category("subset"),
@@ -53,3 +59,8 @@ SUBSETS = {
 BENCHMARK = Benchmark(
     convert, "youcookii_annotations_trainval.json, or items in data/README.md's schema", split, SUBSETS, read_videos
 )
+
+
+def read(path: Path) -> Iterator[SourceRow]:
+    """Give the captioned videos of the official file."""
+    return read_captioned_videos(BENCHMARK, path, "youcook2")

@@ -1,38 +1,25 @@
 """Features of a frozen vision tower on disk, so that a video is encoded once per run and not once per epoch and rank.
 
 An entry is known by what the tower was given, pixels and grid (in which file content, sampling and preprocessing end),
-and by the tower that read it: its weights, type and attention. The store is `diskcache`: several processes share it, a
-kill leaves it whole, and the least recently used entries leave when it is full.
+and by the tower that read it: its weights, type and attention.
 """
 
 from __future__ import annotations
 
-import functools
 import hashlib
-import logging
 from pathlib import Path
-from typing import Any
 
-import diskcache
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import nn
 
-from video_thinker.data.cache import STORE_ERRORS
-
-logger = logging.getLogger(__name__)
+from video_thinker.data.cache import DiskCache
 
 FORMAT = 2
 """Part of every key: raise it when an entry's tensors change their meaning."""
 
 
-@functools.cache
-def _warn_once(message: str) -> None:
-    logger.warning(message)
-
-
-class FeatureCache:
+class FeatureCache(DiskCache):
     """Tensors by the pixels and the tower they come from.
 
     Args:
@@ -42,29 +29,20 @@ class FeatureCache:
 
     def __init__(self, folder: str | Path, size_gib: float) -> None:
         """See the class."""
-        self._store = diskcache.Cache(
-            str(folder), size_limit=int(size_gib * 2**30), eviction_policy="least-recently-used", cull_limit=100
-        )
+        super().__init__(folder, size_gib, "feature_cache_dir")
         self._towers: dict[int, str] = {}
 
     def read(self, tower: nn.Module, pixels: torch.Tensor, grid_thw: torch.Tensor) -> dict[str, torch.Tensor] | None:
         """Give the stored tensors of pixels (n, D) with their grid (k, 3), on the CPU; `None` if there are none."""
-        try:
-            stored: Any = self._store.get(self._key(tower, pixels, grid_thw))
-            return None if stored is None else load(stored)
-        except (*STORE_ERRORS, SafetensorError) as error:
-            _warn_once(f"feature_cache_dir: an entry cannot be read ({error}); the video is encoded again")
-            return None
+        found: dict[str, torch.Tensor] | None = self.get(self._key(tower, pixels, grid_thw), "an entry", load)
+        return found
 
     def write(
         self, tower: nn.Module, pixels: torch.Tensor, grid_thw: torch.Tensor, tensors: dict[str, torch.Tensor]
     ) -> None:
         """Store the tensors that a tower made of pixels."""
         content = save({name: tensor.cpu().contiguous() for name, tensor in tensors.items()})
-        try:
-            self._store.set(self._key(tower, pixels, grid_thw), content)
-        except STORE_ERRORS as error:
-            _warn_once(f"feature_cache_dir: features are not kept ({error}); free space, or lower feature_cache_gib")
+        self.set(self._key(tower, pixels, grid_thw), content, "features")
 
     def _key(self, tower: nn.Module, pixels: torch.Tensor, grid_thw: torch.Tensor) -> tuple[int, str, str]:
         if id(tower) not in self._towers:

@@ -16,7 +16,7 @@ from video_thinker.config import (
     check_no_keys,
     check_url,
 )
-from video_thinker.datasets.sources import SOURCES
+from video_thinker.datasets import SOURCES
 from video_thinker.errors import ConfigError
 
 CURATION = ("validator", "structure", "off")

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from video_thinker.data.annotations import to_row
-from video_thinker.datasets.sources.base import CaptionedVideo
+from video_thinker.datasets.annotated import CaptionedVideo
 from video_thinker.errors import DecodeError
 from video_thinker.schema import VideoSample
 from video_thinker.synthesis.arguments import Endpoint, SynthesisArguments

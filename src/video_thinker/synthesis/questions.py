@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from video_thinker.datasets.sources.base import CaptionedVideo
+from video_thinker.datasets.annotated import CaptionedVideo
 from video_thinker.schema import Media, VideoSample
 from video_thinker.synthesis.asking import Conversation, UnusableReplyError, json_parser
 from video_thinker.synthesis.curation import first_text_problem

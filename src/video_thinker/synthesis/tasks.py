@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from video_thinker.data.checks import check_sample
-from video_thinker.datasets.sources import SOURCES
-from video_thinker.datasets.sources.base import Annotation, CaptionedVideo, Note
+from video_thinker.datasets import SOURCES
+from video_thinker.datasets.annotated import Annotation, CaptionedVideo
+from video_thinker.datasets.base import Note
 from video_thinker.errors import DataError, DecodeError
 from video_thinker.schema import VideoSample
 from video_thinker.scoring import options_are_lettered
@@ -110,7 +111,7 @@ def unusable_reason(annotation: Annotation, video: VideoFile) -> str | None:
             return (
                 f"a {annotation.problem_type} question without options; only multiple choice is synthesized; left out"
             )
-        if len(set(annotation.options)) < len(annotation.options):
+        if len({option.casefold() for option in annotation.options}) < len(annotation.options):
             return "two options are the same; left out"
         if not annotation.segments:
             return "no gold segments; a trace needs at least one; left out"

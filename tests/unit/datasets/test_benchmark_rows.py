@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from video_thinker.datasets import BENCHMARKS
-from video_thinker.datasets.base import convert_file
+from video_thinker.datasets.conversion import convert_file
 from video_thinker.errors import DataError
 from video_thinker.schema import Segment
 from video_thinker.scoring import score_answer

@@ -10,7 +10,7 @@ import pytest
 
 from video_thinker.data.annotations import iter_rows, parse_row, to_row
 from video_thinker.datasets import BENCHMARKS
-from video_thinker.datasets.base import convert_file
+from video_thinker.datasets.conversion import convert_file
 from video_thinker.errors import DataError
 from video_thinker.schema import Segment
 from video_thinker.scoring import score_answer, score_completion

@@ -2,14 +2,18 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
-from video_thinker.datasets.sources import SOURCES
-from video_thinker.datasets.sources.base import CaptionedVideo, Note
+from video_thinker.datasets import BENCHMARKS, SOURCES
+from video_thinker.datasets.annotated import CaptionedVideo
+from video_thinker.datasets.base import Note
+from video_thinker.datasets.conversion import convert_file
 from video_thinker.errors import DataError
 from video_thinker.schema import Segment, VideoSample
 
+FIXTURES = Path(__file__).parents[2] / "fixtures" / "benchmarks"
 ACTIVITYNET = {
     "v_a": {"duration": 20.0, "timestamps": [[5, 25.0], [0.5, 4]], "sentences": [" She dances.", "She stands. "]},
 }
@@ -112,7 +116,7 @@ def test_every_source_has_a_raw_row_here():
 
 def test_activitynet_orders_segments_and_cuts_them_at_the_end(tmp_path):
     note, video = read(tmp_path, "activitynet_captions", ACTIVITYNET)
-    assert isinstance(note, Note) and "5-25 s goes beyond the video's 20 s" in note.message
+    assert isinstance(note, Note) and "5-25 s goes beyond the video, 20 s" in note.message
     assert (video.id, video.path, video.data_source, video.duration_s) == ("v_a", "v_a.mp4", "activitynet", 20.0)
     assert video.segments == (Segment(0.5, 4.0, "She stands."), Segment(5.0, 20.0, "She dances."))
 
@@ -131,14 +135,16 @@ def test_tutorialvqa_joins_the_questions_of_a_video(tmp_path):
 
 
 def test_star_options_are_bare_and_the_answer_is_one_of_them(tmp_path):
-    (sample,) = read(tmp_path, "star", STAR)
+    note, sample = read(tmp_path, "star", STAR)
+    assert note.kind == "answer spelt differently"
     assert (sample.options, sample.answer) == (("The bag.", "The box."), "The box.")
     assert (sample.category, sample.segments) == ("Sequence", (Segment(11.1, 19.6),))
 
 
 def test_scalelong_has_several_segments(tmp_path):
     (sample,) = read(tmp_path, "scalelong", SCALELONG)
-    assert sample.id == "vid-0" and sample.options == ("five", "two", "three", "four")
+    assert sample.id == "vid-0" and sorted(sample.options) == ["five", "four", "three", "two"]
+    assert sample.answer == "five"
     assert sample.segments == (Segment(1.0, 4.0), Segment(3610.0, 3612.0))
 
 
@@ -155,13 +161,18 @@ def test_own_videos_come_with_captions_or_with_questions(tmp_path):
 
 
 REQUIRED = {
-    "activitynet_captions": ("duration", "timestamps", "sentences"),
+    "activitynet_captions": ("timestamps", "sentences"),
     "youcook2": ("annotations",),
     "tutorialvqa": ("video_id", "question", "answer_start", "answer_end"),
-    "star": ("question_id", "question", "video_id", "start", "end", "answer", "choices"),
-    "scalelong": ("data_id", "question", "answer", "answer_location", "distractors"),
-    "lvbench": ("uid", "question", "answer", "time_reference"),
+    "star": ("question", "video_id", "answer", "choices"),
+    "scalelong": ("question", "answer", "distractors"),
+    "lvbench": ("question", "answer"),
     "videos": ("path", "segments"),
+}
+NOTED = {  # what a row can do without: its id is made from its place, a question without times gets no segments
+    "star": ("question_id", "start", "end"),
+    "scalelong": ("data_id", "answer_location"),
+    "lvbench": ("uid", "time_reference"),
 }
 
 
@@ -181,22 +192,31 @@ def test_a_missing_field_is_named_with_its_place(tmp_path, source, field):
     del innermost(source, raw)[field]
     errors = [row for row in read(tmp_path, source, raw) if isinstance(row, DataError)]
     assert len(errors) == 1
-    assert f"{source}.json" in str(errors[0]) and field in str(errors[0]) and "Field required" in str(errors[0])
+    assert f"{source}.json" in str(errors[0]) and field in str(errors[0])
+
+
+@pytest.mark.parametrize(("source", "field"), [(s, f) for s, fields in NOTED.items() for f in fields])
+def test_a_row_without_id_or_times_is_kept_with_a_note(tmp_path, source, field):
+    raw = json.loads(json.dumps(RAW[source]))
+    del innermost(source, raw)[field]
+    *notes, sample = read(tmp_path, source, raw)
+    assert isinstance(sample, VideoSample) and any(field in note.message for note in notes)
+    assert bool(sample.segments) == field.endswith("id")
+
+
+def test_lengths_that_a_file_states_are_no_news_to_the_synthesis(tmp_path):
+    raw = json.loads(json.dumps(RAW["activitynet_captions"]))
+    raw["v_a"]["duration"] = -1
+    (video,) = read(tmp_path, "activitynet_captions", raw)
+    assert video.duration_s is None and len(video.segments) == 2
 
 
 @pytest.mark.parametrize(
     ("source", "change", "message"),
     [
         ("activitynet_captions", {"sentences": ["one"]}, "2 timestamps and 1 sentences"),
-        ("activitynet_captions", {"duration": -1}, "greater than 0"),
-        ("activitynet_captions", {"timestamps": [[9, 5], [0, 1]]}, "9-5 s ends before it starts"),
-        ("star", {"answer": "The door."}, "none of the options"),
-        ("star", {"choices": [{"choice": "a"}, {"choice": "A"}]}, "two or more different ones"),
-        ("scalelong", {"answer_location": "somewhere"}, "time ranges"),
-        ("lvbench", {"question": "What year?"}, "not lettered"),
-        ("lvbench", {"question": "(A) 1\n(B) 2"}, "only options"),
-        ("lvbench", {"answer": "Z"}, "none of the options"),
-        ("lvbench", {"time_reference": "soon"}, "it is a range"),
+        ("star", {"answer": "The door."}, "0 of the options"),
+        ("lvbench", {"answer": "Z"}, "one of the options' letters A, B"),
         ("videos", {"problem": "What?"}, "problem_id"),
     ],
 )
@@ -205,6 +225,47 @@ def test_a_wrong_field_is_an_error_in_the_rows_place(tmp_path, source, change, m
     innermost(source, raw).update(change)
     rows = read(tmp_path, source, raw)
     assert message in next(str(row) for row in rows if isinstance(row, DataError))
+
+
+@pytest.mark.parametrize(
+    ("source", "change", "message"),
+    [
+        ("activitynet_captions", {"timestamps": [[9, 5], [0, 1]]}, "9-5 s starts after its end"),
+        ("star", {"choices": [{"choice": "The box."}, {"choice": "the box."}]}, "A and B are both"),
+        ("scalelong", {"answer_location": "somewhere"}, "no time range"),
+        ("lvbench", {"question": "What year?"}, "no options can be told apart"),
+        ("lvbench", {"question": "(A) 1\n(B) 2"}, "no options can be told apart"),
+        ("lvbench", {"time_reference": "soon"}, "no time range"),
+    ],
+)
+def test_what_is_odd_about_a_row_is_noted_before_it(tmp_path, source, change, message):
+    raw = json.loads(json.dumps(RAW[source]))
+    innermost(source, raw).update(change)
+    *notes, annotation = read(tmp_path, source, raw)
+    assert isinstance(annotation, CaptionedVideo | VideoSample)
+    assert any(message in note.message for note in notes)
+
+
+@pytest.mark.parametrize(("source", "name"), [(s, s) for s in SOURCES if s in BENCHMARKS])
+def test_prepare_and_synthesize_read_the_same(tmp_path, source, name):
+    path = next(path for path in FIXTURES.iterdir() if path.stem == name)
+    prepared = convert_file(BENCHMARKS[name], path).samples
+    for annotation in SOURCES[source](path):
+        if isinstance(annotation, VideoSample):
+            (same,) = [sample for sample in prepared if sample.id == annotation.id]
+            assert (annotation.segments, annotation.media, annotation.problem) == (
+                same.segments,
+                same.media,
+                same.problem,
+            )
+            bare = [option.partition(". ")[2] for option in same.options]
+            assert list(annotation.options) == (list(same.options) if source == "lvbench" else bare)
+        elif isinstance(annotation, CaptionedVideo):
+            (same,) = [sample for sample in prepared if sample.id == f"{annotation.id}-captioning"]
+            assert (sorted(annotation.segments, key=str), annotation.duration_s) == (
+                sorted(same.segments, key=str),
+                same.duration_s,
+            )
 
 
 def test_a_question_on_several_videos_or_without_segments_is_refused(tmp_path):
@@ -218,12 +279,15 @@ def test_a_point_in_time_is_left_out_with_a_note(tmp_path):
     assert "point in time" in note.message and len(video.segments) == 1
 
 
-@pytest.mark.parametrize(("content", "message"), [("{", "JSON"), ("[1]", "no JSON object"), ("{}", "no JSON object")])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("{", "JSON"), ("[1]", "a row is a JSON object"), ("{}", "no annotations among the fields")],
+)
 def test_a_file_that_is_no_object_of_videos_is_refused(tmp_path, content, message):
     path = tmp_path / "raw.json"
     path.write_text(content)
-    with pytest.raises(DataError, match=message):
-        list(SOURCES["youcook2"](path))
+    (error,) = SOURCES["youcook2"](path)
+    assert isinstance(error, DataError) and message in str(error)
     with pytest.raises(DataError, match="no such file"):
         list(SOURCES["activitynet_captions"](tmp_path / "nowhere.json"))
 

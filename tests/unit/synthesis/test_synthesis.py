@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from video_thinker.datasets.sources.base import CaptionedVideo
+from video_thinker.datasets.annotated import CaptionedVideo
 from video_thinker.errors import ConfigError
 from video_thinker.schema import Media, Segment, VideoSample
 from video_thinker.synthesis import prompts

@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from pydantic import AliasChoices, Field
 
 from video_thinker.data.annotations import parse_row
-from video_thinker.datasets.sources.base import (
+from video_thinker.datasets.annotated import (
     CaptionedVideo,
     Duration,
     Id,

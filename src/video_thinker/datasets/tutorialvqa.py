@@ -17,17 +17,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from video_thinker.data.annotations import iter_rows
-from video_thinker.datasets.sources.base import (
+from video_thinker.datasets.annotated import (
     CaptionedVideo,
     ClockOrSeconds,
     Id,
-    Note,
     Row,
     SourceRow,
     Text,
     check,
     usable_segments,
 )
+from video_thinker.datasets.base import Note
 from video_thinker.errors import DataError
 
 
@@ -56,7 +56,12 @@ def read(path: Path) -> Iterator[SourceRow]:
         span = (question.answer_start, question.answer_end)
         first = spans[question.video_id].setdefault(span, f"Shows: {question.question}")
         if first != f"Shows: {question.question}":
-            notes.append(Note(f"{row.location}: another wording for the span {span[0]:g}-{span[1]:g} s; left out"))
+            notes.append(
+                Note(
+                    "another wording",
+                    f"{row.location}: another wording for the span {span[0]:g}-{span[1]:g} s; left out",
+                )
+            )
         yield from notes
     for video_id, captions in spans.items():
         location = f"{path}: {video_id}"

@@ -1,16 +1,18 @@
-"""What the sources share: what a raw file gives, and reading its rows with errors that say where.
+"""What a raw file gives to the synthesis: videos with captioned segments, questions, and what is odd about a row.
 
 A source is one function, `read(path)`, which gives the annotations of a raw file in the file's order. An annotation is
 either a `CaptionedVideo`, for which a question has yet to be written, or a `VideoSample` whose question, options and
 gold answer come from the data set. Options without letters ("milk") may be put in any order; lettered ones ("A. milk")
 stay as they are, because a question may speak of its letters.
 
-A row that cannot be used gives a `DataError` in its place, and what was changed in a usable one gives a `Note`.
+A row that cannot be used gives a `DataError` in its place, and what was changed in a usable one gives a `Note` before
+it. A set that is a benchmark, too, is read by its `BENCHMARK` (`read_questions`, `read_captioned_videos`), so that
+`prepare` and `synthesize` see the same; the others check their rows with a model of pydantic (`check`).
 """
 
 from __future__ import annotations
 
-import json
+import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +21,17 @@ from typing import Annotated, TypeVar
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from video_thinker.data.annotations import iter_rows
+from video_thinker.datasets.base import Benchmark, Note, Record
+from video_thinker.datasets.captions import ALL_SEGMENTS, is_of_all_segments
+from video_thinker.datasets.conversion import convert_rows
 from video_thinker.errors import DataError
-from video_thinker.schema import Media, Segment, VideoSample
+from video_thinker.schema import Segment, VideoSample
 from video_thinker.trace import TIME_TOLERANCE_S, parse_time
 
 T = TypeVar("T")
+
+UNNEEDED_NOTES = frozenset({"no duration", "duration shorter than the times"})
+"""Kinds of notes about lengths that a file states: the synthesis measures the videos."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,16 +51,68 @@ class CaptionedVideo:
     location: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Note:
-    """Something a user should know about a row that is used all the same."""
-
-    message: str
-
-
 Annotation = CaptionedVideo | VideoSample
 SourceRow = Annotation | Note | DataError
 Source = Callable[[Path], Iterator[SourceRow]]
+
+
+def read_questions(benchmark: Benchmark, path: Path, *, free_order: bool = False) -> Iterator[SourceRow]:
+    """Give the questions of a benchmark's file.
+
+    Args:
+        benchmark: How to read it.
+        path: The official file.
+        free_order: The file names no letters: options and answer are given without.
+    """
+    for results, notes in convert_rows(benchmark, path):
+        yield from (note for note in notes if note.kind not in UNNEEDED_NOTES)
+        for result in results:
+            if isinstance(result, DataError):
+                yield result
+            else:
+                yield without_letters(result[0]) if free_order else result[0]
+
+
+def without_letters(sample: VideoSample) -> VideoSample:
+    """Take the letters off options and answer: "A. milk", "B. oil"; "B" -> "milk", "oil"; "oil"."""
+    texts = {option[0]: option[3:] for option in sample.options}
+    return dataclasses.replace(sample, options=tuple(texts.values()), answer=texts[sample.answer])
+
+
+def read_captioned_videos(benchmark: Benchmark, path: Path, data_source: str) -> Iterator[SourceRow]:
+    """Give the videos of a benchmark whose items are made of captioned segments, and the items that it holds as such.
+
+    Args:
+        benchmark: Its `split` is `captions.split_segments` for a captioned video.
+        path: The official file.
+        data_source: Its name in what is synthesized.
+    """
+
+    def whole_videos(record: Record) -> Iterator[Record | DataError]:
+        for part in benchmark.split(record):
+            if isinstance(part, DataError) or part is record or is_of_all_segments(part):
+                yield part
+
+    for results, notes in convert_rows(dataclasses.replace(benchmark, split=whole_videos), path):
+        yield from (note for note in notes if note.kind not in UNNEEDED_NOTES)
+        for result in results:
+            if isinstance(result, DataError):
+                yield result
+                continue
+            sample, record = result
+            yield _captioned_video(sample, record, data_source) if is_of_all_segments(record) else sample
+
+
+def _captioned_video(sample: VideoSample, record: Record, data_source: str) -> CaptionedVideo:
+    return CaptionedVideo(
+        record.text("video_id"),
+        sample.media[0].path,
+        data_source,
+        tuple(sorted(sample.segments, key=lambda segment: (segment.start_s, segment.end_s))),
+        sample.duration_s,
+        record.optional_text("topic"),
+        sample.location.removesuffix(f" {ALL_SEGMENTS}"),
+    )
 
 
 class Row(BaseModel):
@@ -96,31 +156,6 @@ def check(model: type[T], value: object, location: str) -> T:
         raise DataError(f"{location}: {field} is {found}; {first['msg']}; fix the row or leave it out.") from error
 
 
-def read_json(path: Path) -> object:
-    """Read a file that is one JSON value.
-
-    Raises:
-        DataError: it is missing, or no JSON.
-    """
-    if not path.is_file():
-        raise DataError(f"{path}: there is no such file; a source needs its raw annotation file; check the path.")
-    try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: {error}; the file is one JSON object in UTF-8; download it again.") from error
-
-
-def read_object(path: Path, key: str | None = None) -> dict[str, object]:
-    """Read a JSON object from a file, or the one under `key`. Raises `DataError` if there is none."""
-    value = read_json(path)
-    if key is not None and isinstance(value, dict):
-        value = value.get(key)
-    if not isinstance(value, dict) or not value:
-        where = f"the field {key!r}" if key else "the file"
-        raise DataError(f"{path}: {where} is no JSON object of videos; check that it is the source's file.")
-    return value
-
-
 def read_rows(path: Path, convert: Callable[[object, str], Iterable[SourceRow]]) -> Iterator[SourceRow]:
     """Run `convert(row, location)` over a JSON list or JSONL file; its `DataError` takes the row's place."""
     for row in iter_rows(path):
@@ -156,31 +191,12 @@ def usable_segments(
         if start_s > end_s:
             raise DataError(f"{where} ends before it starts; a segment has start < end; fix the row or leave it out.")
         if start_s == end_s or (duration_s is not None and start_s >= duration_s):
-            notes.append(Note(f"{where} is a point in time or outside of the video; left out"))
+            notes.append(Note("point in time", f"{where} is a point in time or outside of the video; left out"))
             continue
         if duration_s is not None and end_s > duration_s:
             if end_s > duration_s + TIME_TOLERANCE_S:
-                notes.append(Note(f"{where} goes beyond the video's {duration_s:g} s; cut there"))
+                message = f"{where} goes beyond the video's {duration_s:g} s; cut there"
+                notes.append(Note("times beyond the video", message))
             end_s = duration_s
         segments.append(Segment(start_s, end_s, caption.strip()))
     return tuple(sorted(segments, key=lambda segment: (segment.start_s, segment.end_s))), notes
-
-
-def video(path: str) -> tuple[Media, ...]:
-    """Name a sample's one video."""
-    return (Media("video", path),)
-
-
-def choose_among(options: Iterable[str], answer: str, location: str) -> tuple[tuple[str, ...], str]:
-    """Check that exactly one of the bare options is the answer, in any case; give the options and that one.
-
-    Raises:
-        DataError: fewer than two options, two that are the same, or an answer that is none of them.
-    """
-    texts = tuple(options)
-    folded = [text.casefold() for text in texts]
-    if len(texts) < 2 or len(set(folded)) != len(texts):
-        raise DataError(f"{location}: the options are {texts}; there are two or more different ones; fix the row.")
-    if answer.casefold() not in folded:
-        raise DataError(f"{location}: the answer {answer!r} is none of the options {texts}; fix the row.")
-    return texts, texts[folded.index(answer.casefold())]
