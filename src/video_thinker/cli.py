@@ -98,9 +98,10 @@ def _run(name: str, argv: list[str]) -> int:
         sys.stderr.write(f"\n{type(error).__name__}: {error}\n")
         return 2
     except OSError as error:  # a file that a command reads or writes; what it computed is kept as its errors say
-        if error.filename is None or error.errno not in WORDS:
+        if error.errno not in WORDS:
             raise
-        sys.stderr.write(f"\n{type(error).__name__}: {shorten(error.filename)}: {say(error)}\n")
+        place = f"{shorten(error.filename)}: " if error.filename is not None else ""
+        sys.stderr.write(f"\n{type(error).__name__}: {place}{say(error)}\n")
         return 2
 
 

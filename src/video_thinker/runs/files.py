@@ -74,8 +74,25 @@ def replacing(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
 
 
 @contextmanager
-def building(folder: str | Path) -> Iterator[Path]:
+def drafting(path: str | Path) -> Iterator[Path]:
+    """Name a file beside its place, for libraries that open files themselves, and put it there when it is whole.
+
+    It is not forced to the disk: for files that are made again after a loss of power.
+
+    Raises:
+        WriteError: it cannot be written.
+    """
+    path = Path(path)
+    with _explained(path), _draft(path) as draft:
+        yield draft
+        draft.replace(path)
+
+
+@contextmanager
+def building(folder: str | Path, *, replace: bool = False) -> Iterator[Path]:
     """Give a folder to write into, and put it in its place when it is whole; after an error there is none.
+
+    With `replace`, what is in its place is removed then.
 
     Raises:
         WriteError: it cannot be written, or its place holds something.
@@ -87,7 +104,12 @@ def building(folder: str | Path) -> Iterator[Path]:
         for path in draft.rglob("*"):
             if path.is_file():
                 _sync(path)
-        draft.rename(folder)  # over nothing, or over an empty folder
+        if replace and folder.is_dir() and any(folder.iterdir()):
+            with _draft(folder) as old:
+                folder.rename(old)
+                draft.rename(folder)
+        else:
+            draft.rename(folder)  # over nothing, or over an empty folder
         _sync_folder(folder.parent)
 
 

@@ -10,6 +10,9 @@ from typing import Any
 
 import yaml
 
+from video_thinker.redaction import redact_values
+from video_thinker.runs.files import write_text
+
 RUN_INFO = "run.yaml"
 PACKAGES = (
     "torch",
@@ -69,7 +72,6 @@ def run_config(*arguments: Any, **values: Any) -> dict[str, Any]:
 def write_run_info(output_dir: str | Path, config: dict[str, Any]) -> Path:
     """Write `run.yaml`: the settings of a run (`run_config`), package versions and git commit."""
     path = Path(output_dir) / RUN_INFO
-    path.parent.mkdir(parents=True, exist_ok=True)
-    info = {"config": config, "packages": package_versions(), "git_commit": git_commit()}
-    path.write_text(yaml.safe_dump(info, sort_keys=False, allow_unicode=True))
+    info = {"config": redact_values(config), "packages": package_versions(), "git_commit": git_commit()}
+    write_text(path, yaml.safe_dump(info, sort_keys=False, allow_unicode=True))
     return path

@@ -18,14 +18,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import diskcache
 import openai
 from aiolimiter import AsyncLimiter
 
 from video_thinker.data.decoding.process import end_decoding
-from video_thinker.errors import ConfigError, ServerError, TeacherError
+from video_thinker.disk import STORE_ERRORS, open_store
+from video_thinker.errors import ConfigError, ServerError, TeacherError, WriteError
 from video_thinker.generation.server import Answer, RequestFailedError, Server, UsageError, clean_text, is_local
 from video_thinker.redaction import redact
+from video_thinker.runs.files import keep, kept_place
 from video_thinker.synthesis.arguments import Endpoint
 from video_thinker.synthesis.frames import FrameSet
 
@@ -124,7 +125,8 @@ class ChatClient:
                     f"max_cost={self.limits.max_cost}: {', '.join(free)}: no price_input and price_output (money per "
                     "million tokens), so what is spent there would not count; give them, or use max_tokens."
                 )
-        self.cache = diskcache.Cache(str(self.cache_dir), eviction_policy="none", size_limit=2**60)
+        self.cache = open_store(self.cache_dir, "the cache of replies", eviction_policy="none", size_limit=2**60)
+        self._restore_kept()
         self.spent = {role: Usage(**self.cache.get(("spent", role), {})) for role in self.endpoints}
         limiters: dict[tuple[Any, ...], AsyncLimiter] = {}  # roles that ask the same endpoint share its rate
         spaced = {  # evenly spaced: a burst at the start would be up to twice the rate in the first minute
@@ -308,9 +310,38 @@ class ChatClient:
 
     def _store(self, role: str, key: str, reply: Reply) -> None:
         self.spent[role].add(reply)
-        with self.cache.transact():
-            self.cache.set(key, dataclasses.asdict(reply))
-            self.cache.set(("spent", role), dataclasses.asdict(self.spent[role]))
+        try:
+            with self.cache.transact():
+                self.cache.set(key, dataclasses.asdict(reply))
+                self.cache.set(("spent", role), dataclasses.asdict(self.spent[role]))
+        except STORE_ERRORS as error:
+            row = {"key": key, "role": role, "reply": dataclasses.asdict(reply)}
+            kept = keep(self._kept, (json.dumps(row) + "\n").encode())
+            where = f"it is kept in {kept}" if kept else "it is lost"
+            raise WriteError(
+                f"{self.cache_dir}: a reply cannot be stored ({error}); {where}. Make room, and the same command "
+                "continues."
+            ) from error
+
+    @property
+    def _kept(self) -> Path:
+        return self.cache_dir / "kept.jsonl"
+
+    def _restore_kept(self) -> None:
+        """Take up the replies that an earlier run could not store."""
+        place = kept_place(self._kept)
+        if not place.is_file():
+            return
+        for line in place.read_text(encoding="utf-8").splitlines():
+            row = json.loads(line)
+            if row["key"] not in self.cache:
+                usage = Usage(**self.cache.get(("spent", row["role"]), {}))
+                usage.add(Reply(**row["reply"]))
+                with self.cache.transact():
+                    self.cache.set(row["key"], row["reply"])
+                    self.cache.set(("spent", row["role"]), dataclasses.asdict(usage))
+        logger.info("%s: has the replies that could not be stored before (%s)", self.cache_dir, place)
+        place.unlink()
 
     def _describe(self, role: str, request: Request, error: RequestFailedError, fix: str) -> str:
         model = self.endpoints[role].model

@@ -13,19 +13,20 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-import diskcache
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from video_thinker.config import parse_config
+from video_thinker.disk import open_store
 from video_thinker.errors import ConfigError
+from video_thinker.runs.files import check_folder, replacing
 from video_thinker.runs.record import run_config, write_run_info
 from video_thinker.synthesis.arguments import Endpoint, SynthesisArguments
 from video_thinker.synthesis.card import Card, make_card, render_card, unbalanced_letters
 from video_thinker.synthesis.card_plots import draw_plots
 from video_thinker.synthesis.client import ChatClient, Limits
 from video_thinker.synthesis.frames import VideoFolder
-from video_thinker.synthesis.outputs import RESULTS, read_results, replacing, select, to_line, write_items, write_lines
+from video_thinker.synthesis.outputs import RESULTS, read_results, select, to_line, write_items, write_lines
 from video_thinker.synthesis.pipeline import UNFINISHED, run_tasks
 from video_thinker.synthesis.tasks import Dropped, Plan, Task, count_dropped, plan_tasks
 
@@ -41,7 +42,7 @@ def synthesize(args: SynthesisArguments) -> Card:
         TeacherError: a server refuses the requests as such.
     """
     folder = Path(args.output_dir)
-    folder.mkdir(parents=True, exist_ok=True)
+    check_folder(folder)
     endpoints = args.endpoints()
     try:
         with FileLock(folder / ".lock", timeout=0):
@@ -56,7 +57,7 @@ def synthesize(args: SynthesisArguments) -> Card:
 
 
 def _plan(args: SynthesisArguments, folder: Path) -> Plan:
-    with diskcache.Cache(str(folder / "cache" / "videos"), eviction_policy="none") as cache:
+    with open_store(folder / "cache" / "videos", "the cache of videos", eviction_policy="none") as cache:
         videos = VideoFolder(
             args.media_root,
             cache,

@@ -18,6 +18,7 @@ from video_thinker.data.encode import SampleEncoder
 from video_thinker.data.row_rules import RowRules
 from video_thinker.data.texts import raise_first
 from video_thinker.errors import DataError, DecodeError
+from video_thinker.runs.files import write_text
 from video_thinker.schema import VideoSample
 
 logger = logging.getLogger(__name__)
@@ -91,8 +92,7 @@ def load_readable_samples(
             kept.append(sample)
     if skipped:
         listing = Path(output_dir) / "skipped.jsonl"
-        listing.parent.mkdir(parents=True, exist_ok=True)
-        listing.write_text("".join(json.dumps(row) + "\n" for row in skipped))
+        write_text(listing, "".join(json.dumps(row) + "\n" for row in skipped))
         logger.warning("on_decode_error: skip dropped %d of %d items; see %s", len(skipped), len(samples), listing)
     if len(skipped) > args.max_decode_errors * len(samples):
         raise DataError(

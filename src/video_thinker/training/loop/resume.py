@@ -15,6 +15,7 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from video_thinker.config import check_choice
 from video_thinker.errors import CheckpointError, ConfigError
 from video_thinker.runs.record import RUN_INFO, write_run_info
+from video_thinker.training.logging.reporters import guard_reporters
 from video_thinker.training.loop.checkpoints import (
     STATE,
     adopt_model,
@@ -212,6 +213,7 @@ def run_training(trainer: Trainer, checkpoint: Path | None, config: dict[str, An
         write_run_info(str(args.output_dir), config)
     preemption = PreemptionCallback()
     trainer.add_callback(preemption)
+    guard_reporters(trainer)
     trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     if preemption.stopped:
         logger.warning("stopped at step %d; the same command continues", trainer.state.global_step)
