@@ -5,9 +5,17 @@
 # training stage, one thread each; their output goes to runs/quickstart/logs.
 #   SEED      changes clips, traces, SFT and GRPO (default 0)
 #   RUN_DIR   where everything is written (default runs/quickstart); an older run there is moved aside
+#   ENGINE    what samples GRPO's completions: local (default) or vllm (docs/engines.md)
 #   SFT_STEPS, GRPO_STEPS, NUM_SAMPLES   make it smaller, to try the pipeline out rather than to learn
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+for name in SEED SFT_STEPS GRPO_STEPS NUM_SAMPLES; do
+  least=$([ "$name" = SEED ] && echo 0 || echo 1)
+  if [ -n "${!name:-}" ] && { [[ ! ${!name} =~ ^[0-9]{1,9}$ ]] || [ "$((10#${!name}))" -lt "$least" ]; }; then
+    echo "$0: $name=${!name}: must be a whole number of at least $least; correct it, or leave it out." >&2
+    exit 2
+  fi
+done
 seed=${SEED:-0}
 run=${RUN_DIR:-runs/quickstart}
 python=${PYTHON:-$([ -x .venv/bin/python ] && echo .venv/bin/python || echo python)}
@@ -58,7 +66,7 @@ wait "$pending"
 beside eval_sft evaluate "$run/sft" sft
 stage grpo scripts/run_grpo_video.sh configs/grpo/toy.yaml model_name_or_path="$run/sft" \
   train_file="$run/data/train_grpo.jsonl" media_root="$run/data" output_dir="$run/grpo" seed="$seed" \
-  ${GRPO_STEPS:+max_steps=$GRPO_STEPS}
+  engine="${ENGINE:-local}" ${GRPO_STEPS:+max_steps=$GRPO_STEPS}
 wait "$pending"
 
 stage eval_grpo evaluate "$run/grpo" grpo video="[real, blank, shuffled]"

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import logging
+import os
+import signal
 import sys
 import warnings
 from collections.abc import Callable
+from importlib import metadata
 
+from video_thinker.config import check_command_line
 from video_thinker.disk import WORDS, say, shorten
 from video_thinker.errors import VideoThinkerError
+from video_thinker.keys.commands import CONFIG_CLASSES
+from video_thinker.keys.environment import check_environment
+from video_thinker.keys.help import help_text
 from video_thinker.redaction import RedactingFormatter, redacted_output
+from video_thinker.runs.record import note_launch
 
 COMMANDS = {
     "sft": ("video_thinker.training.sft", "CONFIG [key=value …]: supervised fine-tuning on traces"),
@@ -50,11 +59,29 @@ COMMANDS = {
 }
 
 
+TOPICS = {
+    "train": ("sft", "grpo", "difficulty", "merge", "plan"),
+    "data": ("validate", "prepare", "synthesize"),
+    "look": ("eval", "score", "compare", "ask", "report", "completions", "doctor"),
+    "toy world": ("toy build", "toy base", "toy teacher", "toy summary"),
+}
+"""The commands in the order in which the usage shows them."""
+
+
+EXIT_INTERRUPTED = 128 + signal.SIGINT
+AGAIN = dict.fromkeys(
+    ("sft", "grpo", "eval", "synthesize", "difficulty"), "The same command continues where this one ended."
+)
+"""Commands that take up their own work again."""
+
+
 def usage() -> str:
-    """List the commands."""
+    """List the commands by topic."""
     width = max(map(len, COMMANDS))
-    lines = [f"  {name:<{width}}  {text}" for name, (_, text) in COMMANDS.items()]
-    return "usage: video-thinker COMMAND …\n\n" + "\n".join(lines) + "\n"
+    lines = ["usage: video-thinker COMMAND …", "       video-thinker COMMAND --help | --version"]
+    for topic, names in TOPICS.items():
+        lines += ["", topic, *(f"  {name:<{width}}  {COMMANDS[name][1]}" for name in names)]
+    return "\n".join(lines) + "\n"
 
 
 def find_command(argv: list[str]) -> tuple[str, list[str]] | None:
@@ -64,6 +91,34 @@ def find_command(argv: list[str]) -> tuple[str, list[str]] | None:
         if name in COMMANDS:
             return name, argv[words:]
     return None
+
+
+def unknown_command(argv: list[str]) -> str:
+    """Name the command that is nearest, or list all."""
+    for words in (2, 1):
+        close = difflib.get_close_matches(" ".join(argv[:words]), COMMANDS, n=1)
+        if close:
+            return f"video-thinker: unknown command {' '.join(argv[:words])!r}; did you mean {close[0]!r}?\n"
+    return f"video-thinker: unknown command {argv[0]!r}\n\n{usage()}"
+
+
+def check_first(name: str, argv: list[str]) -> bool:
+    """Answer `--help` and check keys, values and paths before the command imports torch; false if all is said.
+
+    Raises:
+        ConfigError: the config or an override is wrong.
+    """
+    if name not in CONFIG_CLASSES:
+        return True
+    wants_help = argv[:1] in (["-h"], ["--help"])
+    if name == "eval" and argv[:1] and (wants_help or argv[0].startswith("--")):
+        return True
+    if wants_help:
+        sys.stdout.write(help_text(name, CONFIG_CLASSES[name], *argv[1:2]))
+        return False
+    check_environment(os.environ)
+    note_launch(name, argv, check_command_line(name, argv))
+    return True
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -77,9 +132,12 @@ def _dispatch(argv: list[str]) -> int:
     if not argv or argv[0] in ("-h", "--help"):
         sys.stdout.write(usage())
         return 0 if argv else 2
+    if argv[0] == "--version":
+        sys.stdout.write(f"video-thinker {metadata.version('video-thinker')}\n")
+        return 0
     found = find_command(argv)
     if found is None:
-        sys.stderr.write(f"video-thinker: unknown command {' '.join(argv[:2])!r}\n\n{usage()}")
+        sys.stderr.write(unknown_command(argv))
         return 2
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")  # on names of a version to come
     handler = logging.StreamHandler()
@@ -92,6 +150,8 @@ def _dispatch(argv: list[str]) -> int:
 
 def _run(name: str, argv: list[str]) -> int:
     try:
+        if not check_first(name, argv):
+            return 0
         command: Callable[[list[str]], int] = importlib.import_module(COMMANDS[name][0]).main
         return command(argv)
     except VideoThinkerError as error:
@@ -103,6 +163,10 @@ def _run(name: str, argv: list[str]) -> int:
         place = f"{shorten(error.filename)}: " if error.filename is not None else ""
         sys.stderr.write(f"\n{type(error).__name__}: {place}{say(error)}\n")
         return 2
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second one ends what Python still waits for
+        sys.stderr.write(f"\n{name}: interrupted by Ctrl-C; what was written is complete. {AGAIN.get(name, '')}\n")
+        return EXIT_INTERRUPTED
 
 
 if __name__ == "__main__":

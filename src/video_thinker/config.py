@@ -7,25 +7,28 @@ import dataclasses
 import difflib
 import os
 import re
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-import yaml
-
 from video_thinker.errors import ConfigError
-from video_thinker.redaction import (
-    has_key,
-    is_secret_name,
-    redact,
-    register,
-    register_nested,
-    register_text,
-    register_url,
+from video_thinker.keys.check import Checked, check_known, check_values, keys_in_source, keys_of
+from video_thinker.keys.commands import CONFIG_CLASSES, FILES, FOLDERS, commands_with
+from video_thinker.keys.reading import COMMAND_LINE, Given, read_file, read_value
+from video_thinker.keys.rules import (  # noqa: F401  # names in annotations
+    Count,
+    CountOrZero,
+    NotNegative,
+    Positive,
+    Share,
+    at_least,
+    below,
+    one_of,
 )
+from video_thinker.keys.source import REQUIRED
+from video_thinker.redaction import has_key, is_secret_name, redact, register, register_nested, register_url
 
 MISSPELT = 0.85
 """From this similarity on (`difflib`), a key that is unknown is another one misspelt; no two real keys are as alike."""
@@ -40,7 +43,9 @@ class ModelArguments:
     """Which model, and how it is loaded."""
 
     model_name_or_path: str = field(metadata={"help": "Checkpoint or adapter, a folder or hub name."})
-    dtype: str = field(default="auto", metadata={"help": "Weights' type: auto, float32, bfloat16 or float16."})
+    dtype: Annotated[str, one_of("auto", "float32", "bfloat16", "float16")] = field(
+        default="auto", metadata={"help": "Weights' type: auto, float32, bfloat16 or float16."}
+    )
     attn_implementation: str = field(
         default="auto",
         metadata={
@@ -62,9 +67,11 @@ class PeftArguments:
     """LoRA and QLoRA in the training stages; where TRL's `ModelConfig` has a name for a key, it is this one."""
 
     use_peft: bool = field(default=False, metadata={"help": "Train a new LoRA adapter on a frozen checkpoint."})
-    lora_r: int = field(default=16, metadata={"help": "Rank."})
-    lora_alpha: int = field(default=32, metadata={"help": "The update is scaled by lora_alpha / lora_r."})
-    lora_dropout: float = field(default=0.05, metadata={"help": "Dropout before the adapter; GRPO turns it off."})
+    lora_r: Count = field(default=16, metadata={"help": "Rank."})
+    lora_alpha: Count = field(default=32, metadata={"help": "The update is scaled by lora_alpha / lora_r."})
+    lora_dropout: Annotated[float, below(0, 1)] = field(
+        default=0.05, metadata={"help": "Dropout before the adapter; GRPO turns it off."}
+    )
     lora_parts: list[str] = field(
         default_factory=lambda: ["language_model"],
         metadata={"help": "Parts with adapters: vision_tower, merger, language_model."},
@@ -79,9 +86,9 @@ class PeftArguments:
     load_in_4bit: bool = field(
         default=False, metadata={"help": "QLoRA: the frozen language model in 4 bits; needs a GPU and bitsandbytes."}
     )
-    bnb_4bit_quant_type: str = field(default="nf4", metadata={"help": "nf4 or fp4."})
+    bnb_4bit_quant_type: Annotated[str, one_of("nf4", "fp4")] = field(default="nf4", metadata={"help": "nf4 or fp4."})
     use_bnb_nested_quant: bool = field(default=True, metadata={"help": "Quantize the scales, too (double quant)."})
-    bnb_4bit_compute_dtype: str = field(
+    bnb_4bit_compute_dtype: Annotated[str, one_of("bfloat16", "float16", "float32")] = field(
         default="bfloat16", metadata={"help": "Type of the matrix products: bfloat16, float16 or float32."}
     )
 
@@ -130,25 +137,25 @@ class VideoArguments:
     prompt_style: str = field(
         default="trace", metadata={"help": "trace (the paper's), trace_concise or plain; see prompts.py."}
     )
-    fps: float = field(default=2.0, metadata={"help": "Sampled frames per second of video."})
-    num_frames: int | None = field(default=None, metadata={"help": "Fixed number of frames; wins over fps."})
-    min_frames: int = field(default=4, metadata={"help": "Least frames per video; a shorter one is an error."})
-    max_frames: int = field(default=16, metadata={"help": "Most frames per video when sampling by fps."})
-    min_pixels: int = field(default=28 * 28, metadata={"help": "Least height x width of a frame."})
-    max_pixels: int = field(
+    fps: Positive = field(default=2.0, metadata={"help": "Sampled frames per second of video."})
+    num_frames: Count | None = field(default=None, metadata={"help": "Fixed number of frames; wins over fps."})
+    min_frames: Count = field(default=4, metadata={"help": "Least frames per video; a shorter one is an error."})
+    max_frames: Count = field(default=16, metadata={"help": "Most frames per video when sampling by fps."})
+    min_pixels: Count = field(default=28 * 28, metadata={"help": "Least height x width of a frame."})
+    max_pixels: Count = field(
         default=128 * 28 * 28,
         metadata={"help": "Most height x width of a frame; a token: 28 x 28 in Qwen2.5-VL, 32 x 32 in Qwen3-VL."},
     )
     video_backend: str = field(default="auto", metadata={"help": "auto, decord, torchcodec or pyav."})
-    media_timeout_s: float | None = field(
+    media_timeout_s: Positive | None = field(
         default=DEFAULT_MEDIA_TIMEOUT_S,
         metadata={"help": "Longest time to decode one media file; a longer one is a decode error. null: no limit."},
     )
-    media_cache_mib: int = field(default=256, metadata={"help": "In-memory cache of sampled frames; 0 is off."})
+    media_cache_mib: CountOrZero = field(default=256, metadata={"help": "In-memory cache of sampled frames; 0 is off."})
     frame_cache_dir: str | None = field(
         default=None, metadata={"help": "Folder for sampled frames on disk, shared by processes and runs; none is off."}
     )
-    frame_cache_gib: float = field(default=50.0, metadata={"help": "Size limit of frame_cache_dir."})
+    frame_cache_gib: Positive = field(default=50.0, metadata={"help": "Size limit of frame_cache_dir."})
 
     def __post_init__(self) -> None:
         """Check what argparse cannot. Raises `ConfigError`."""
@@ -161,10 +168,10 @@ class DataArguments(VideoArguments):
 
     train_file: str = field(default="", metadata={"help": "Items to train on, JSON or JSONL."})
     eval_file: str | None = field(default=None, metadata={"help": "Items to evaluate on during training."})
-    on_decode_error: str = field(
+    on_decode_error: Annotated[str, one_of("raise", "skip")] = field(
         default="raise", metadata={"help": "raise, or skip: drop unreadable items before the run and list them."}
     )
-    max_decode_errors: float = field(
+    max_decode_errors: Share = field(
         default=0.01, metadata={"help": "Largest share of items that `skip` may drop before the run is refused."}
     )
 
@@ -173,24 +180,28 @@ class DataArguments(VideoArguments):
 class ServerArguments:
     """Who answers an evaluation: a model in this process, or one behind an OpenAI-compatible server."""
 
-    backend: str = field(default="local", metadata={"help": "local, or openai: the server at base_url."})
+    backend: Annotated[str, one_of("local", "openai")] = field(
+        default="local", metadata={"help": "local, or openai: the server at base_url."}
+    )
     base_url: str | None = field(default=None, metadata={"help": "Server, e.g. http://127.0.0.1:8000/v1."})
     api_key_env: str = field(
         default="OPENAI_API_KEY", metadata={"help": "Environment variable with the key; it is kept nowhere else."}
     )
-    concurrency: int = field(default=16, metadata={"help": "Requests of a batch in flight at once."})
-    request_timeout_s: float = field(default=600.0, metadata={"help": "Longest time for one try of a request."})
-    max_retries: int = field(default=8, metadata={"help": "Tries of a request that fails on the way (429, 5xx, …)."})
-    max_backoff_s: float = field(default=60.0, metadata={"help": "Longest wait between tries."})
+    concurrency: Count = field(default=16, metadata={"help": "Requests of a batch in flight at once."})
+    request_timeout_s: Positive = field(default=600.0, metadata={"help": "Longest time for one try of a request."})
+    max_retries: Count = field(default=8, metadata={"help": "Tries of a request that fails on the way (429, 5xx, …)."})
+    max_backoff_s: NotNegative = field(default=60.0, metadata={"help": "Longest wait between tries."})
     send_seed: bool = field(default=False, metadata={"help": "Send a seed with each request, made from `seed`."})
     extra_body: dict[str, Any] = field(
         default_factory=dict, metadata={"help": "Further fields of a request, e.g. {repetition_penalty: 1.0}."}
     )
-    media: str = field(
+    media: Annotated[str, one_of("frames", "video_url")] = field(
         default="frames", metadata={"help": "frames: ours, as images with times; video_url: the whole file."}
     )
-    image_format: str = field(default="jpeg", metadata={"help": "jpeg or png, of the frames sent."})
-    resize_factor: int = field(
+    image_format: Annotated[str, one_of("jpeg", "png")] = field(
+        default="jpeg", metadata={"help": "jpeg or png, of the frames sent."}
+    )
+    resize_factor: Count = field(
         default=28, metadata={"help": "Frames' sides are multiples of it: 28 for Qwen2.5-VL, 32 for Qwen3-VL."}
     )
 
@@ -269,66 +280,72 @@ def check_no_keys(name: str, fields: object) -> None:
         raise ConfigError(f"{name}: holds a key, and is stored with the results; give a key by api_key_env only.")
 
 
-def _known_keys(dataclass_types: Sequence[type]) -> list[str]:
-    return [f.name for kind in dataclass_types for f in dataclasses.fields(kind) if f.init]
+def known_keys(kinds: Sequence[type | str]) -> dict[str, Checked]:
+    """List the keys of some dataclasses, which are classes, or the names of classes that are not imported."""
+    found: dict[str, Checked] = {}
+    for kind in kinds:
+        own = keys_in_source(*kind.rsplit(".", 1)) if isinstance(kind, str) else keys_of(kind)
+        found = {**own, **found}
+    return found
 
 
-def _check_keys(keys: Sequence[str], dataclass_types: Sequence[type], where: str) -> None:
-    known = _known_keys(dataclass_types)
-    for key in keys:
-        if key not in known:
-            close = difflib.get_close_matches(key, known, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else "see the configs folder for the keys there are."
-            raise ConfigError(f"{where}: unknown key {redact(str(key))!r}; {hint}")
-
-
-def _may_be_null(key: str, dataclass_types: Sequence[type]) -> bool:
-    # Not from `dataclasses.fields`: the parser of transformers takes "| None" off the types there.
-    classes = [base for kind in dataclass_types for base in kind.__mro__]
-    hints = [str(vars(base).get("__annotations__", {}).get(key, "")) for base in classes]
-    return any("None" in hint or "Optional" in hint for hint in hints)
-
-
-def read_config(dataclass_types: Sequence[type], argv: Sequence[str]) -> dict[str, Any]:
-    """Read a YAML file and its overrides: the values that are given, by key, without defaults.
+def read_config(dataclass_types: Sequence[type | str], argv: Sequence[str]) -> dict[str, Any]:
+    """Read a YAML file and its overrides: the values that are given, by key, checked, without defaults.
 
     Args:
-        dataclass_types: One or more dataclasses; a key may belong to any of them.
-        argv: `[CONFIG.yaml, key=value, …]`; a value is read as YAML (`reward_weights=[1.0,0.5]`).
+        dataclass_types: One or more dataclasses; a key may belong to any of them. A text names a class that is not
+            imported: "video_thinker.config.DataArguments".
+        argv: `[CONFIG.yaml, key=value, …]`; a value is read as YAML (`reward_weights=[1.0,0.5]`). CONFIG.yaml may be
+            the `run.yaml` of a run: what was set then is set again.
 
     Raises:
-        ConfigError: the file is missing or no mapping, or a key is misspelt.
+        ConfigError: the file is missing or no mapping, or a key is misspelt, or a value is not what its key takes.
     """
-    if not argv or "=" in argv[0]:
+    argv = argv[1:] if argv[:1] == ["--config"] else argv
+    if not argv or re.match(r"(--)?[A-Za-z_]\w*=", argv[0]) or argv[0].startswith("-"):
         raise ConfigError("the first argument must be a YAML config file, e.g. configs/sft/toy.yaml.")
-    config = _read_yaml(Path(argv[0]))
-    _check_keys(list(config), dataclass_types, argv[0])
-    return {**config, **read_overrides(dataclass_types, argv[1:])}
+    known = known_keys(dataclass_types)
+    given = _read_settings(Path(argv[0]))
+    if not given.keys() <= known.keys():
+        check_known(given, list(known), _other_command(given))
+    return check_values(known, {**given, **_read_items(known, argv[1:])})
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise ConfigError(f"{path}: no such config file.")
-    text = path.read_text(encoding="utf-8")
-    register_text(text)
-    config = yaml.safe_load(text)
-    if not isinstance(config, dict):
-        raise ConfigError(f"{path}: must hold a YAML mapping of keys to values.")
-    return config
+def _read_settings(path: Path) -> dict[str, Given]:
+    """Read a config, or what was set in the run that a `run.yaml` describes."""
+    given = read_file(path)
+    if not {"config", "set"} <= given.keys():
+        return given
+    config, names = given["config"].value, given["set"].value
+    if not isinstance(config, dict) or not isinstance(names, list) or not set(map(str, names)) <= config.keys():
+        raise ConfigError(f"{path}: `set` must list keys of `config`, as a run writes them; name another config.")
+    return {name: Given(config[name], None, f"{path}: config") for name in names}
+
+
+def _other_command(given: Mapping[str, Given]) -> str:
+    """Say whose config a file is that has keys of another command."""
+    keys = {command: set(known_keys(classes)) for command, classes in CONFIG_CLASSES.items()}
+    found = commands_with(list(given), keys)
+    return f"all keys here are those of `{found[0]}`: start it with `video-thinker {found[0]}`." if found else ""
+
+
+def _read_items(known: Mapping[str, Checked], items: Sequence[str]) -> dict[str, Given]:
+    values: dict[str, Given] = {}
+    for item in items:
+        key, equals, text = item.removeprefix("--").partition("=")
+        if not equals:
+            raise ConfigError(f"{COMMAND_LINE}: {redact(item)[:80]!r}: write key=value, e.g. fps=2.0.")
+        check_known({key: Given(None, None, COMMAND_LINE)}, list(known))
+        values[key] = read_value(key, text)
+        if not text.strip():
+            raise ConfigError(f"{COMMAND_LINE}: {key}: the value is empty; write {key}={known[key].words}.")
+    return values
 
 
 def read_overrides(dataclass_types: Sequence[type], items: Sequence[str]) -> dict[str, Any]:
     """Read `key=value` items; arguments and errors as in `read_config`."""
-    values: dict[str, Any] = {}
-    for item in items:
-        key, equals, text = item.removeprefix("--").partition("=")
-        if not equals:
-            raise ConfigError(f"override {redact(item)!r}: write key=value.")
-        _check_keys([key], dataclass_types, f"override {key!r}")
-        values[key] = text if text in ("no", "off", "yes", "on") else yaml.safe_load(text)
-        if values[key] is None and not (text.strip() and _may_be_null(key, dataclass_types)):
-            raise ConfigError(f"override {key!r}: the value is empty.")
-    return values
+    known = known_keys(dataclass_types)
+    return check_values(known, _read_items(known, items))
 
 
 def read_part(dataclass_types: Sequence[type], path: str | Path) -> dict[str, Any]:
@@ -336,33 +353,45 @@ def read_part(dataclass_types: Sequence[type], path: str | Path) -> dict[str, An
 
     Raises:
         ConfigError: the file is missing or no mapping, or a key is nearly one of these keys: a misspelt one, which the
-            run would refuse.
+            run would refuse; or a value is not what its key takes.
     """
-    config = _read_yaml(Path(path))
-    known = _known_keys(dataclass_types)
-    for key in config:
-        close = difflib.get_close_matches(str(key), known, n=1, cutoff=MISSPELT)
+    given, known = _read_settings(Path(path)), known_keys(dataclass_types)
+    for key, one in given.items():
+        close = difflib.get_close_matches(key, list(known), n=1, cutoff=MISSPELT)
         if key not in known and close:
-            raise ConfigError(f"{path}: unknown key {key!r}; did you mean {close[0]!r}?")
-    return {key: value for key, value in config.items() if key in known}
+            raise ConfigError(f"{one.where}: unknown key {key!r}; did you mean {close[0]!r}?")
+    return check_values(known, {key: one for key, one in given.items() if key in known})
+
+
+def check_command_line(command: str, argv: Sequence[str]) -> dict[str, Any]:
+    """Check a config and its overrides before the command is imported; give the values that are set.
+
+    Raises:
+        ConfigError: as `read_config`; or a key is missing, or a file that a key names.
+    """
+    classes = CONFIG_CLASSES[command]
+    values = read_config(classes, argv)
+    for key in known_keys(classes).values():
+        if key.default == REQUIRED and key.name not in values:
+            raise ConfigError(f"{argv[0]}: {key.name} is missing: it must be {key.words}; see `--help {key.name}`.")
+    for name in FILES:
+        if values.get(name) and not Path(values[name]).is_file():
+            raise ConfigError(f"{name}={values[name]!r}: no such file, seen from {Path.cwd()}; correct the path.")
+    for name in FOLDERS:
+        if values.get(name) and not Path(values[name]).is_dir():
+            raise ConfigError(f"{name}={values[name]!r}: no such folder, seen from {Path.cwd()}; correct the path.")
+    return values
 
 
 def parse_config(dataclass_types: Sequence[type], argv: Sequence[str]) -> tuple[Any, ...]:
     """Read a YAML file and its overrides into dataclasses; arguments as in `read_config`.
 
     Raises:
-        ConfigError: see `read_config`, or a value has the wrong type.
+        ConfigError: see `read_config`, or a value breaks a rule with another one.
     """
-    if argv and argv[0] in ("-h", "--help"):
-        sys.stdout.write(describe_keys(dataclass_types))
-        raise SystemExit(0)
-    return make_arguments(dataclass_types, read_config(dataclass_types, argv), _describe_source(argv))
-
-
-def _describe_source(argv: Sequence[str]) -> str:
-    """Name the file and the keys that are overridden, without values: one of them may be a key to a server."""
+    values = read_config(dataclass_types, argv)
     names = [item.removeprefix("--").partition("=")[0] for item in argv[1:]]
-    return f"{argv[0]} with {', '.join(names)}" if names else argv[0]
+    return make_arguments(dataclass_types, values, f"{argv[0]} with {', '.join(names)}" if names else argv[0])
 
 
 def make_arguments(dataclass_types: Sequence[type], values: Mapping[str, Any], where: str) -> tuple[Any, ...]:
@@ -371,32 +400,43 @@ def make_arguments(dataclass_types: Sequence[type], values: Mapping[str, Any], w
     Raises:
         ConfigError: a value has the wrong type, is missing, or breaks a rule.
     """
-    from trl import TrlParser
-
-    parser = TrlParser(list(dataclass_types))  # type: ignore[arg-type]  # TRL's name for a dataclass is its own NewType
-    parser.set_defaults_with_config(**values)
+    known = known_keys(dataclass_types)
+    values = check_values(known, {name: Given(value, None, where) for name, value in values.items()})
+    missing = [key.name for key in known.values() if key.default == REQUIRED and key.name not in values]
+    if missing:
+        raise ConfigError(f"{where}: {missing[0]} is missing: it must be {known[missing[0]].words}.")
     try:
-        parsed: tuple[Any, ...] = parser.parse_args_into_dataclasses(args=[])
-    except SystemExit as error:  # argparse prints the cause and exits
-        raise ConfigError(f"{where}: a value has the wrong type or is missing.") from error
-    except (ValueError, FileNotFoundError) as error:  # a rule of TRL, transformers or DeepSpeed
+        return tuple(
+            kind(**{name: values[name] for name in keys_of(kind) if name in values}) for kind in dataclass_types
+        )
+    except (ValueError, FileNotFoundError) as error:  # a rule of ours, TRL, transformers or DeepSpeed
         raise ConfigError(f"{where}: {' '.join(str(error).split())}") from error
-    return parsed
 
 
-def describe_keys(dataclass_types: Sequence[type]) -> str:
-    """List the keys of a config with their defaults and what they do, for `video-thinker COMMAND --help`."""
-    lines = ["usage: CONFIG.yaml [key=value …]; a value is read as YAML. The keys:"]
-    for kind in dataclass_types:
-        lines += ["", f"{kind.__name__}: {(kind.__doc__ or '').strip().splitlines()[0]}"]
-        for field_ in (one for one in dataclasses.fields(kind) if one.init):
-            default: object = "required"
-            if field_.default is not dataclasses.MISSING:
-                default = field_.default
-            elif field_.default_factory is not dataclasses.MISSING:
-                default = field_.default_factory()
-            lines.append(f"  {field_.name} ({default}): {' '.join(str(field_.metadata.get('help', '')).split())}")
-    return "\n".join(lines) + "\n"
+def combine_settings(
+    dataclass_types: Sequence[type], config: str | Path | Mapping[str, Any] | None, settings: Mapping[str, Any]
+) -> tuple[dict[str, Any], str]:
+    """Put together the settings of a call in Python: a config file or a mapping, and settings that win over it.
+
+    Args:
+        dataclass_types: As in `read_config`.
+        config: Path of a YAML file, or keys with their values; `None` for defaults.
+        settings: Further keys with their values.
+
+    Returns:
+        The values that are given, by key, and where they come from, for messages.
+
+    Raises:
+        ConfigError: as `read_config`.
+    """
+    known, where = known_keys(dataclass_types), "the call"
+    if isinstance(config, str | Path):
+        given, where = _read_settings(Path(config)), str(config)
+    else:
+        given = {name: Given(value, None, where) for name, value in (config or {}).items()}
+    given |= {name: Given(value, None, "the call") for name, value in settings.items()}
+    check_known(given, list(known), _other_command(given) if given.keys() - settings.keys() - known.keys() else "")
+    return check_values(known, given), where
 
 
 def check_media_timeout(seconds: float | None) -> None:

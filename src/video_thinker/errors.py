@@ -18,6 +18,10 @@ class DecodeError(VideoThinkerError):
     """A media file is unreadable, empty, or too short for the sampling that was asked for."""
 
 
+class TimesChangedError(DecodeError):
+    """A video's frames turned out to be at other times than its packets say. Opened again, it has the right ones."""
+
+
 class MediaMemoryError(VideoThinkerError, MemoryError):
     """There is not enough memory to decode a media file. The file need not be broken, so `skip` does not skip it."""
 
@@ -30,8 +34,16 @@ class BlindModelError(VideoThinkerError):
     """The model's log-probabilities do not depend on the video: it would be trained blind."""
 
 
+class EngineError(VideoThinkerError):
+    """A rollout engine hangs, gives back something else than was asked for, or disagrees with the trainer."""
+
+
 class CheckpointError(VideoThinkerError):
-    """A checkpoint could not be written, or is not one that a run can continue from."""
+    """A checkpoint could not be written, is not one that a run can continue from, or its weights cannot be used."""
+
+
+class NonFiniteError(VideoThinkerError):
+    """A loss, gradient, log-probability or weight became NaN or infinite: the training has diverged."""
 
 
 class WriteError(VideoThinkerError):

@@ -17,6 +17,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from tests import launcher
 from tests.conftest import REPO, make_item, write_items
+from tests.tiny import GRPO_RUN, RUN
 from video_thinker.training.loop.watchdog import EXIT_STUCK
 
 pytestmark = [pytest.mark.integration, pytest.mark.distributed]
@@ -48,20 +49,10 @@ def config(tiny_model_dir: Path, media_root: Path, mixed_file: Path, tmp_path_fa
     """Write a config file; every run gets a folder of its own."""
     common = {
         "model_name_or_path": str(tiny_model_dir),
-        "dtype": "float32",
-        "attn_implementation": "sdpa",
+        **RUN,
         "train_file": str(mixed_file),
         "media_root": str(media_root),
-        "prompt_style": "trace_concise",
-        "fps": 4.0,
-        "max_pixels": 56 * 56,
-        "use_cpu": True,
-        "bf16": False,
-        "gradient_checkpointing": False,
-        "report_to": "none",
-        "learning_rate": 1e-3,
         "lr_scheduler_type": "constant",
-        "logging_steps": 1,
         "save_strategy": "no",
         "step_timeout_s": 100,
         "seed": 3,
@@ -69,12 +60,8 @@ def config(tiny_model_dir: Path, media_root: Path, mixed_file: Path, tmp_path_fa
     special = {
         "sft": {"per_device_train_batch_size": 1, "max_steps": 6, "canary_steps": 2},
         "grpo": {
-            "reward_funcs": ["length"],
-            "reward_params": {"length": {"min_tokens": 0, "max_tokens": 7, "min_accuracy": 0.0}},
-            "num_generations": 4,
-            "per_device_train_batch_size": 4,
+            **GRPO_RUN,
             "max_completion_length": 10,
-            "beta": 0.04,
             "loss_type": "grpo",
             "max_steps": 4,
             "canary_steps": 3,

@@ -12,6 +12,7 @@ from tests.conftest import make_item, write_items
 from tests.rollouts import G, spread_reward
 from video_thinker.config import VideoArguments
 from video_thinker.data.annotations import load_samples
+from video_thinker.generation.engine import Engine
 from video_thinker.models.loading import freeze, load_encoder, load_model
 from video_thinker.training.dataset import build_dataset
 from video_thinker.training.grpo import VideoGRPOConfig, VideoGRPOTrainer
@@ -36,7 +37,13 @@ def mixed_items(tmp_path_factory) -> Path:
 @pytest.fixture
 def make_grpo_trainer(tiny_model_dir: Path, media_root: Path, mixed_items: Path, tmp_path: Path):
     def make(
-        frozen: bool = False, lora: bool = False, attn: str = "sdpa", reward=spread_reward, **overrides
+        frozen: bool = False,
+        lora: bool = False,
+        attn: str = "sdpa",
+        reward=spread_reward,
+        model_dir: Path = tiny_model_dir,
+        engine: Engine | None = None,
+        **overrides,
     ) -> VideoGRPOTrainer:
         settings = {
             "output_dir": str(tmp_path / "grpo"),
@@ -57,14 +64,15 @@ def make_grpo_trainer(tiny_model_dir: Path, media_root: Path, mixed_items: Path,
             "canary_steps": 0,
         }
         video = VideoArguments(media_root=str(media_root), prompt_style="trace_concise", fps=4.0, max_pixels=64 * 64)
-        encoder = load_encoder(str(tiny_model_dir), video)
+        encoder = load_encoder(str(model_dir), video)
         ends = {"sequence_bias": [[[encoder.processor.tokenizer.eos_token_id], 3.0]]}  # completions of many lengths
         settings["generation_kwargs"] = {"min_new_tokens": 2, **ends}
         torch.manual_seed(1)
         trainer = VideoGRPOTrainer(
-            model=load_model(str(tiny_model_dir), dtype="float32", attn_implementation=attn, trainable=True),
+            model=load_model(str(model_dir), dtype="float32", attn_implementation=attn, trainable=True),
             encoder=encoder,
             args=VideoGRPOConfig(**{**settings, **overrides}),
+            engine=engine,
             reward_funcs=reward,
             train_dataset=build_dataset(load_samples(mixed_items), encoder),
             peft_config=LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False) if lora else None,

@@ -12,9 +12,10 @@ import yaml
 from tests.conftest import make_item, write_items
 from video_thinker import cli
 from video_thinker.data.annotations import load_samples
-from video_thinker.errors import ConfigError
-from video_thinker.evaluation import difficulty, results
+from video_thinker.errors import ConfigError, DataError
+from video_thinker.evaluation import difficulty
 from video_thinker.generation.backend import Completion, LocalBackend
+from video_thinker.runs import lock
 
 pytestmark = pytest.mark.integration
 
@@ -98,10 +99,10 @@ def test_an_interrupted_run_goes_on_where_it_was(config, tmp_path, monkeypatch):
 
 
 def test_a_second_process_on_the_same_folder_is_refused(config, tmp_path, monkeypatch):
-    monkeypatch.setattr(results, "LOCK_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(lock, "LOCK_TIMEOUT_S", 0.1)
     with (
-        results.run_lock(tmp_path / "out", shared=False),
-        pytest.raises(ConfigError, match="another evaluation is writing"),
+        lock.run_lock(tmp_path / "out"),
+        pytest.raises(ConfigError, match="another run is working there"),
     ):
         difficulty.main([str(config)])
 
@@ -122,7 +123,9 @@ def test_only_the_band_is_kept_and_unreadable_media_are_no_wrong_answers(config,
     monkeypatch.setattr(LocalBackend, "generate", scripted)
     file = write_items(tmp_path / "items.jsonl", [*items, make_item("broken", "broken.mp4")])
     argv = [str(config), f"items_file={file}", "min_pass_rate=0.2", "max_pass_rate=0.7"]
-    assert difficulty.main(argv) == 1
+    with pytest.raises(DataError, match="items: 1 of 7 items cannot be shown"):
+        difficulty.main(argv)
+    assert difficulty.main([*argv, "max_failed=0.5"]) == 0
     found = {row["problem_id"]: (row["pass_rate"], row["kept"]) for row in rows(tmp_path / "out" / "pass_rates.jsonl")}
     assert found == {
         **{name: (count / 3, count in (1, 2)) for name, count in passes.items()},

@@ -18,7 +18,7 @@ from tests.conftest import every_family, make_item, write_items
 from video_thinker import cli
 from video_thinker.config import ModelArguments, VideoArguments
 from video_thinker.data.annotations import load_samples
-from video_thinker.errors import ConfigError, DecodeError
+from video_thinker.errors import ConfigError, DataError, DecodeError
 from video_thinker.evaluation import run as runner
 from video_thinker.evaluation.results import exit_code, result_key
 from video_thinker.evaluation.run import EvalArguments, batch_seed, evaluate_split, parse_splits, predict_batch
@@ -299,25 +299,28 @@ def broken_config(tmp_path, tiny_model_dir, media_root, items):
 
 
 def test_an_unreadable_video_is_failed_not_wrong(broken_config):
-    code, metrics = run(broken_config)
-    assert code == 1
+    with pytest.raises(DataError, match=r"id: 2 of 5 items cannot be shown.*max_failed=0\.01") as refused:
+        run(broken_config)
+    assert "missing.mp4" not in str(refused.value).splitlines()[0] and "no such file: 1 row" in str(refused.value)
+    code, metrics = run(broken_config, "max_failed=0.4")
+    assert code == 0
     assert (metrics["id"]["num_samples"], metrics["id"]["num_failed"], metrics["id"]["num_scored"]) == (5, 2, 3)
     failed = {row["problem_id"]: row for row in rows(broken_config) if row["error"]}
     assert set(failed) == {"bad", "gone"}
     assert "broken.mp4" in failed["bad"]["error"] and "'bad'" in failed["bad"]["error"]
     assert failed["bad"]["status"] == "failed" and failed["bad"]["score"] is None
-    assert run(broken_config, "max_failed=0.4")[0] == 0
-    assert run(broken_config, "max_failed=0.39")[0] == 1
+    with pytest.raises(DataError, match=r"max_failed=0\.39"):
+        run(broken_config, "max_failed=0.39")
 
 
 def test_a_repaired_video_counts_and_the_rest_is_not_run_again(broken_config, monkeypatch):
-    run(broken_config)
+    run(broken_config, "max_failed=0.5")
     answers = completions(broken_config)
-    run(broken_config)
+    run(broken_config, "max_failed=0.5")
     assert len(rows(broken_config)) == 5, "an unchanged failure was written again"
     root = broken_config.parent / "media"
     shutil.copy(root / "a.mp4", root / "broken.mp4")
-    _, metrics = run(broken_config)
+    _, metrics = run(broken_config, "max_failed=0.5")
     assert (metrics["id"]["num_failed"], metrics["id"]["num_scored"]) == (1, 4)
     after = completions(broken_config)
     assert after["bad"] and {name: after[name] for name in ("q0", "q1", "q2")} == {

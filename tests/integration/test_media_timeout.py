@@ -28,7 +28,7 @@ from video_thinker import cli
 from video_thinker.data.decoding import videos
 from video_thinker.data.video import VideoSampling, load_video
 from video_thinker.diagnostics.validate import main as validate
-from video_thinker.errors import DecodeError
+from video_thinker.errors import DataError, DecodeError
 from video_thinker.evaluation import difficulty
 from video_thinker.evaluation import run as runner
 from video_thinker.report import ask
@@ -114,7 +114,9 @@ def test_eval_counts_it_as_failed_and_answers_the_others(folder, items_file, tin
         prompt_style="plain",
         max_new_tokens=4,
     )
-    assert runner.main([config]) == 1
+    with pytest.raises(DataError, match=rf"id: 1 of 3 items cannot be shown.*max_failed=0\.01.*{LATE}"):
+        runner.main([config])
+    assert runner.main([config, "max_failed=0.5"]) == 0
     answered = {row["problem_id"]: row for row in rows(folder / "out" / "predictions" / "id.jsonl")}
     assert LATE in answered["late"]["error"] and "sample 'late'" in answered["late"]["error"]
     assert not answered["good"].get("error") and not answered["next"].get("error")
@@ -132,7 +134,9 @@ def test_difficulty_gives_it_no_rate(folder, items_file, tiny_model_dir):
         num_generations=1,
         max_new_tokens=4,
     )
-    assert difficulty.main([config]) == 1
+    with pytest.raises(DataError, match="items: 1 of 3 items cannot be shown"):
+        difficulty.main([config])
+    assert difficulty.main([config, "max_failed=0.5"]) == 0
     rates = {row["problem_id"]: row["pass_rate"] for row in rows(folder / "out" / "pass_rates.jsonl")}
     assert rates["late"] is None and rates["good"] is not None and rates["next"] is not None
 

@@ -261,19 +261,19 @@ def test_an_answer_that_trickles_in_has_no_more_time(evaluate, out):
         with connection:
             connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n")
             try:
-                for _ in range(100):
+                while True:
                     connection.sendall(b" ")
                     time.sleep(0.05)
             except OSError:
                 return  # the client has gone
 
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        threading.Thread(target=trickle, args=(listening,), daemon=True).start()
+        server = threading.Thread(target=trickle, args=(listening,), daemon=True)
+        server.start()
         address = f"http://127.0.0.1:{listening.getsockname()[1]}/v1"
-        began = time.monotonic()
         options = ["num_samples=1", f"base_url={address}", "request_timeout_s=0.3", "max_retries=1"]
         assert evaluate(Served(), *options) == 1
-        assert time.monotonic() - began < 3
+        server.join()  # it goes on until the client has gone
     assert "timeout: no answer within 0.3 s" in rows(out)[0]["error"]
 
 

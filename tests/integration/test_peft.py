@@ -17,6 +17,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, Trainer
 
 from tests.integration.test_grpo import G, by_hand, even_length_reward, rollout
 from tests.rollouts import log_probs
+from tests.tiny import RUN
 from video_thinker.config import VideoArguments
 from video_thinker.data.annotations import load_samples
 from video_thinker.data.collate import SFTCollator
@@ -28,7 +29,7 @@ from video_thinker.models.loading import load_encoder, load_model, load_processo
 from video_thinker.models.merge import main as merge
 from video_thinker.models.parts import count_parameters, is_adapter_weight
 from video_thinker.report import ask
-from video_thinker.training import grpo, sft
+from video_thinker.training import grpo, recipe, sft
 
 pytestmark = pytest.mark.integration
 
@@ -41,7 +42,7 @@ def train(stage, config: dict, *, before: Callable[[Trainer], None] | None = Non
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     trainers = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stage, "use_console", lambda t: trainers.append(t) or (before and before(t)))
+        patch.setattr(recipe, "use_console", lambda t: trainers.append(t) or (before and before(t)))
         assert stage.main([str(folder / "config.yaml")]) == 0
     return trainers[0]
 
@@ -51,18 +52,9 @@ def config(tiny_model_dir: Path, media_root: Path, items_file: Path) -> dict:
     """What both stages share."""
     return {
         "model_name_or_path": str(tiny_model_dir),
-        "dtype": "float32",
-        "attn_implementation": "sdpa",
+        **RUN,
         "train_file": str(items_file),
         "media_root": str(media_root),
-        "prompt_style": "trace_concise",
-        "fps": 4.0,
-        "max_pixels": 56 * 56,
-        "use_cpu": True,
-        "bf16": False,
-        "gradient_checkpointing": False,
-        "report_to": "none",
-        "logging_steps": 1,
         "canary_steps": 1,
         "save_strategy": "no",
         "lr_scheduler_type": "constant",
@@ -92,7 +84,7 @@ def sft_dir(sft_trainer: Trainer) -> Path:
 
 @pytest.fixture
 def grpo_config(config: dict, tmp_path: Path, monkeypatch) -> dict:
-    monkeypatch.setattr(grpo, "load_reward_funcs", lambda *_: [even_length_reward])
+    monkeypatch.setattr("video_thinker.training.recipe.resolve_reward_funcs", lambda *_: [even_length_reward])
     return {
         **config,
         "output_dir": str(tmp_path / "grpo"),
@@ -390,7 +382,7 @@ def test_an_adapter_without_processor_takes_that_of_its_base(sft_dir, tmp_path):
     [
         ({"base_model_name_or_path": "/nowhere/base"}, r"is an adapter on base_model_name_or_path='/nowhere/base'"),
         ({"base_model_name_or_path": None}, r"base_model_name_or_path=None does not say"),
-        ({"base_model_name_or_path": "owner/unknown"}, r"its base 'owner/unknown' is neither a folder here"),
+        ({"base_model_name_or_path": "owner/unknown"}, r"'owner/unknown': neither a folder here"),
         ({"r": 5}, r"does not fit its base.* 28 of 28 weights differ, the first .*lora_A.*\(4, "),
         ({"target_modules": ["q_proj"]}, r"does not fit its base.* 24 of 28 weights differ.*none on the base"),
         ({"target_modules": ["wqkv"]}, r"does not fit its base.*wqkv"),
@@ -429,7 +421,9 @@ def test_settings_that_cannot_train_are_refused(config, tmp_path, overrides, mes
 def test_qlora_without_gpu_is_refused_before_the_model_is_loaded(config, tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: object() if name == "bitsandbytes" else None)
     monkeypatch.setattr("torch.accelerator.is_available", lambda: False)
-    monkeypatch.setattr(sft, "load_model", lambda *_, **__: pytest.fail("the model was loaded"))
+    monkeypatch.setattr(
+        "video_thinker.training.recipe.load_model", lambda *_, **__: pytest.fail("the model was loaded")
+    )
     with pytest.raises(ConfigError, match="needs a GPU, and none is visible"):
         train(sft, config, output_dir=str(tmp_path / "out"), use_peft=True, load_in_4bit=True)
 

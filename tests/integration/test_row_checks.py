@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from video_thinker import cli
 from video_thinker.config import VideoArguments
 from video_thinker.data.annotations import parse_row
 from video_thinker.data.collate import SFTCollator
+from video_thinker.data.row_rules import RowRules
 from video_thinker.errors import DataError
 from video_thinker.models.loading import load_encoder
 
@@ -37,7 +39,7 @@ def run(tiny_model_dir, media_root, tmp_path, monkeypatch, capsys):
     def no_model(*args, **kwargs):
         raise AssertionError("a model was loaded")
 
-    for stage in ("training.sft", "training.grpo", "generation.backend"):
+    for stage in ("training.recipe", "generation.backend"):
         monkeypatch.setattr(f"video_thinker.{stage}.load_model", no_model)
 
     def run_command(command: str, rows: list[dict], *overrides: str) -> tuple[int, str]:
@@ -97,6 +99,47 @@ def test_rows_that_are_too_long_whatever_their_video(run, command, option):
     code, said = run(command, [make_item("q0"), long], f"{option}=400")
     assert code == 2
     assert re.search(rf"items\.jsonl:2: at least \d+ tokens are more than {option}=400 \(sample 'q1'\)", said)
+
+
+@pytest.mark.parametrize(("command", "code"), [("sft", 2), ("grpo", 2), ("eval", 2), ("difficulty", 2)])
+def test_files_are_opened_before_the_run(run, command, code):
+    items = [make_item(f"q{n}", path) for n, path in enumerate(["a.mp4", "gone.mp4", "broken.mp4", "gone.mp4"])]
+    found, said = run(command, items)
+    assert found == code and "Traceback" not in said
+    assert re.search(r"items\.jsonl:2: .*gone\.mp4: no such file .*\(sample 'q1'\)", said)
+    assert re.search(r"no such file: 2 rows \(\S*items\.jsonl:2, \S*items\.jsonl:4\)", said)
+    assert re.search(r"cannot decode: the file is damaged.*: 1 row \(\S*items\.jsonl:3\)", said)
+
+
+def test_all_kinds_of_bad_rows_are_said_at_once(run):
+    rows = [make_item("q0", process=None), make_item("q1", problem=TURN), make_item("q2", "gone.mp4"), make_item("q3")]
+    code, said = run("sft", rows)
+    assert code == 2
+    assert "`process` is missing or empty: 1 row" in said and "no such file: 1 row" in said
+    assert "2 more rows cannot be used" in said
+
+
+def test_skip_drops_files_that_cannot_be_opened(run, tmp_path):
+    rows = [make_item("q0"), make_item("q1", "gone.mp4"), make_item("q2")]
+    with pytest.raises(AssertionError, match="a model was loaded"):
+        run("sft", rows, "on_decode_error=skip", "max_decode_errors=0.5")
+    assert [json.loads(line)["problem_id"] for line in (tmp_path / "out" / "skipped.jsonl").open()] == ["q1"]
+    code, said = run("sft", rows, "on_decode_error=skip")
+    assert code == 2 and "1 of 3 items cannot be decoded, more than max_decode_errors=0.01" in said
+
+
+@pytest.mark.parametrize(("command", "option"), [("sft", "max_length"), ("grpo", "max_prompt_length")])
+def test_rows_that_are_too_long_by_the_size_of_their_video(run, tiny_model_dir, media_root, command, option):
+    """Nothing is decoded: the number of vision tokens is that of the file's head, less a second of frames."""
+    video = VideoArguments(media_root=str(media_root), prompt_style="trace_concise")
+    encoder = load_encoder(str(tiny_model_dir), video)
+    sample = parse_row(make_item("q0", "b.mp4"), "")
+    rules = RowRules(command == "sft", 10**6, option)
+    whole = len(encoder.encode_prompt(sample).input_ids)
+    whole += SFTCollator(encoder)([{"sample": sample}])["input_ids"].shape[1] - whole if rules.has_trace else 0
+    code, said = run(command, [make_item("q0", "b.mp4")], f"{option}={whole - 10}")
+    assert code == 2
+    assert re.search(rf"items\.jsonl:1: at least \d+ tokens are more than {option}={whole - 10} \(sample 'q0'\)", said)
 
 
 def test_with_skip_the_whole_length_is_known_before_the_run(run, tiny_model_dir, media_root):

@@ -11,10 +11,11 @@ import yaml
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from tests.conftest import every_family, make_item, write_items
+from tests.tiny import RUN
 from video_thinker.config import VideoArguments
 from video_thinker.data.annotations import load_samples
 from video_thinker.data.collate import SFTCollator
-from video_thinker.errors import BlindModelError, ConfigError, DataError, DecodeError
+from video_thinker.errors import BlindModelError, ConfigError, DataError
 from video_thinker.models.loading import load_encoder, load_model
 from video_thinker.training import sft
 from video_thinker.training.dataset import build_dataset
@@ -26,22 +27,13 @@ pytestmark = pytest.mark.integration
 @pytest.fixture
 def config(tiny_model_dir: Path, media_root: Path, items_file: Path, tmp_path: Path) -> dict:
     return {
+        **RUN,
         "model_name_or_path": str(tiny_model_dir),
-        "dtype": "float32",
-        "attn_implementation": "sdpa",
         "train_file": str(items_file),
         "media_root": str(media_root),
-        "prompt_style": "trace_concise",
-        "fps": 4.0,
         "max_pixels": 64 * 64,
         "output_dir": str(tmp_path / "sft"),
-        "use_cpu": True,
-        "bf16": False,
-        "gradient_checkpointing": False,
-        "report_to": "none",
         "per_device_train_batch_size": 3,
-        "learning_rate": 1e-3,
-        "logging_steps": 1,
         "max_steps": 3,
         "canary_steps": 2,
         "save_strategy": "no",
@@ -112,7 +104,7 @@ def test_blind_canary_stops_a_blind_run(config, tmp_path, monkeypatch):
 def test_decode_error_stops_the_run_by_default(config, items, tmp_path):
     config["train_file"] = str(write_items(tmp_path / "items.jsonl", [*items, make_item("bad", "broken.mp4")]))
     config["max_steps"] = 9
-    with pytest.raises(DecodeError, match=r"broken\.mp4.*'bad'"):
+    with pytest.raises(DataError, match=r"broken\.mp4.*'bad'"):
         sft.main([write_config(config, tmp_path)])
 
 
@@ -124,7 +116,7 @@ def test_skip_drops_counts_and_lists_and_is_capped(config, items, tmp_path, capl
     assert [row["problem_id"] for row in listed] == ["bad"] and "broken.mp4" in listed[0]["error"]
     assert "dropped 1 of 7" in caplog.text
     with pytest.raises(DataError, match="1 of 7 items cannot be decoded"):
-        sft.main([write_config(config, tmp_path), "max_decode_errors=0.1"])
+        sft.main([write_config(config, tmp_path), "max_decode_errors=0.1", f"output_dir={tmp_path / 'other'}"])
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,7 @@ from tests.synthesis_helpers import (
     synthesize,
     write_jsonl,
 )
+from tests.tiny import RUN
 from video_thinker.data.annotations import load_samples
 from video_thinker.errors import ConfigError, TeacherError
 from video_thinker.report.command import write_report
@@ -360,7 +361,7 @@ def test_a_folder_in_use_is_refused(world, teacher, tmp_path):
         process = start(out, config)
         while not server.log.tries:
             time.sleep(0.01)
-        with pytest.raises(ConfigError, match="another process works on it"):
+        with pytest.raises(ConfigError, match=f"another run is working there .process {process.pid} on "):
             synthesize(out, config)
         process.kill()
         process.wait()
@@ -476,22 +477,15 @@ def test_real_activitynet_rows_become_items_that_sft_trains_on(shared_dir, tmp_p
         segments = [(s["start_s"], s["end_s"]) for s in row["item"]["segments"]]
         assert all(list(span) in rows[row["id"]]["timestamps"] for span in segments)
     training = {
+        **RUN,
         "model_name_or_path": str(tiny_model_dir),
         "train_file": str(tmp_path / "out" / "train_sft.jsonl"),
         "media_root": str(tmp_path),
         "output_dir": str(tmp_path / "sft"),
-        "prompt_style": "trace_concise",
         "num_frames": 4,
         "max_pixels": 64 * 64,
-        "use_cpu": True,
-        "bf16": False,
-        "dtype": "float32",
-        "report_to": "none",
-        "learning_rate": 1e-3,
-        "max_steps": 2,
-        "logging_steps": 1,
         "per_device_train_batch_size": 2,
-        "gradient_checkpointing": False,
+        "max_steps": 2,
         "save_strategy": "no",
     }
     path = tmp_path / "sft.yaml"

@@ -20,6 +20,7 @@ from trl import GRPOTrainer
 
 from tests import launcher
 from tests.conftest import early_ends
+from tests.tiny import RUN
 from video_thinker.data.encode import SampleEncoder
 from video_thinker.errors import ConfigError
 from video_thinker.models.flops import Work, causal_pairs, text_work, vision_work
@@ -72,19 +73,9 @@ def run(tiny_model_dir: Path, media_root: Path, items_file: Path, tmp_path: Path
     """Run a stage through its command; gives its log entries of training."""
     common = {
         "model_name_or_path": str(tiny_model_dir),
-        "dtype": "float32",
-        "attn_implementation": "sdpa",
+        **RUN,
         "train_file": str(items_file),
         "media_root": str(media_root),
-        "prompt_style": "trace_concise",
-        "fps": 4.0,
-        "max_pixels": 56 * 56,
-        "use_cpu": True,
-        "bf16": False,
-        "gradient_checkpointing": False,
-        "report_to": "none",
-        "learning_rate": 1e-3,
-        "logging_steps": 1,
         "save_strategy": "no",
         "max_steps": 2,
         "canary_steps": 2,

@@ -17,7 +17,7 @@ from video_thinker.data.video import VideoSampling, load_video
 from video_thinker.evaluation import run as runner
 from video_thinker.models.loading import load_model, load_processor
 from video_thinker.prompts import frame_label, render_question
-from video_thinker.trace import format_time
+from video_thinker.times import format_time
 
 pytestmark = [
     pytest.mark.integration,

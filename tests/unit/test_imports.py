@@ -14,7 +14,7 @@ SOURCE = Path(__file__).resolve().parents[2] / "src" / PACKAGE
 # Bottom to top: a module imports from its own layer and from those below. A package's name stands for all its modules.
 LAYERS = [
     ["schema", "errors", "redaction", "disk"],
-    ["prompts", "trace", "scoring", "grounding", "config"],
+    ["times", "prompts", "trace", "scoring", "grounding", "keys", "config"],
     ["data", "datasets", "rewards", "runs"],
     ["models"],
     ["generation"],
@@ -32,6 +32,7 @@ TORCH_FREE = [
     "errors",
     "redaction",
     "disk",
+    "times",
     "trace",
     "scoring",
     "grounding",
@@ -65,6 +66,10 @@ TORCH_FREE = [
     "evaluation.results",
     "evaluation.score",
     "evaluation.suite",
+    "config",
+    "keys",
+    "keys.check",
+    "keys.help",
 ]
 
 

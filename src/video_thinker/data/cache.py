@@ -12,7 +12,6 @@ import functools
 import hashlib
 import logging
 import pickle
-import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,8 @@ import torch
 from safetensors import SafetensorError
 
 from video_thinker.config import DEFAULT_MEDIA_TIMEOUT_S
+from video_thinker.data.store import STORE_ERRORS
+from video_thinker.data.store import UNREADABLE as STORE_UNREADABLE
 from video_thinker.data.video import SampledVideo, VideoSampling, load_video
 from video_thinker.errors import ConfigError
 
@@ -30,11 +31,8 @@ logger = logging.getLogger(__name__)
 FORMAT = 3
 """Part of every key of frames: raise it when decoding or resizing changes what the frames are."""
 
-STORE_ERRORS = (OSError, sqlite3.Error, diskcache.Timeout)
-"""A store that is full or busy slows a run down; it does not end it."""
-
-UNREADABLE = (*STORE_ERRORS, pickle.UnpicklingError, EOFError, ValueError, TypeError, SafetensorError)
-"""And neither does an entry that a lost machine has left half written, or a disk has changed."""
+UNREADABLE = (*STORE_UNREADABLE, TypeError, SafetensorError)
+"""An entry that a lost machine has left half written, or a disk has changed, is made again."""
 
 
 @functools.cache

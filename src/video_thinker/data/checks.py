@@ -9,12 +9,13 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from video_thinker.data.conversation import build_target
-from video_thinker.data.texts import SpecialTokens, control_character, text_problems, texts_of
+from video_thinker.data.texts import SpecialTokens, check_texts, control_character, text_problems, texts_of
+from video_thinker.errors import DataError
 from video_thinker.schema import VideoSample
 from video_thinker.scoring import (
     extract_choice,
@@ -24,7 +25,8 @@ from video_thinker.scoring import (
     score_answer,
     score_completion,
 )
-from video_thinker.trace import TIME_TOLERANCE_S, extract_answer, find_time_ranges, format_violations, parse_time_range
+from video_thinker.times import TIME_TOLERANCE_S, find_time_ranges, parse_time_range
+from video_thinker.trace import extract_answer, format_violations
 
 Severity = Literal["error", "warning"]
 
@@ -42,6 +44,74 @@ class Finding:
     severity: Severity
     message: str
     kind: str = ""
+
+
+MOST_KINDS, MOST_PLACES = 8, 3
+"""How many kinds of findings a refusal names, and how many rows of each."""
+
+
+def finding_of(error: DataError) -> Finding:
+    """Make a finding of an error whose message reads "file:line: found; rule; fix."; those of one rule are one kind."""
+    where, _, message = str(error).partition(": ")
+    parts = message.rstrip(".").rsplit("; ", 2)
+    kind = f"a row cannot be read: {masked(parts[-2])}" if len(parts) > 2 else masked(parts[0].partition(" (")[0])
+    return Finding(where, "error", message, kind)
+
+
+def masked(message: str) -> str:
+    """Take values out of a message, so that messages of one kind are equal."""
+    return re.sub(r"'[^']*'|\"[^\"]*\"|\d+(?:\.\d+)?", "…", message)
+
+
+def error_findings(samples: Iterable[VideoSample], check: Callable[[VideoSample], None]) -> Iterator[Finding]:
+    """Call a check on each sample, and make findings of the `DataError`s that it raises."""
+    for sample in samples:
+        try:
+            check(sample)
+        except DataError as error:
+            yield finding_of(error)
+
+
+def check_all_texts(samples: Iterable[VideoSample], tokens: SpecialTokens) -> None:
+    """Check the texts of all samples, as `check_texts` does.
+
+    Raises:
+        DataError: some cannot be used; see `refuse`.
+    """
+    refuse(error_findings(samples, lambda sample: check_texts(sample, tokens)))
+
+
+def refuse(findings: Iterable[Finding]) -> None:
+    """Refuse a run for the errors among findings.
+
+    Raises:
+        DataError: there are some. It says the first in full, counts the rows of each kind, and names some of each.
+    """
+    if errors := [finding for finding in findings if finding.severity == "error"]:
+        raise DataError(summarize(errors))
+
+
+def summarize(findings: Sequence[Finding]) -> str:
+    """Say the first finding in full, and of each kind how many rows it has and which; at most `MOST_KINDS` kinds."""
+    said = f"{findings[0].where}: {findings[0].message}"
+    num_rows = len({finding.where for finding in findings})
+    if len(findings) == 1:
+        return said
+    said += f" {num_rows - 1} more rows cannot be used; `video-thinker validate` lists all of them."
+    kinds: dict[str, list[str]] = {}
+    for finding in findings:
+        kinds.setdefault(finding.kind or masked(finding.message), []).append(finding.where)
+    for kind, places in list(kinds.items())[:MOST_KINDS]:
+        more = ", …" if len(places) > MOST_PLACES else ""
+        said += f"\n  {kind}: {_rows(len(places))} ({', '.join(places[:MOST_PLACES])}{more})"
+    if len(kinds) > MOST_KINDS:
+        rest = sum(map(len, list(kinds.values())[MOST_KINDS:]))
+        said += f"\n  and {len(kinds) - MOST_KINDS} other kinds: {_rows(rest)}"
+    return said
+
+
+def _rows(count: int) -> str:
+    return "1 row" if count == 1 else f"{count} rows"
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,13 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import numpy as np
 from av.container import InputContainer
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
+from video_thinker.data.image_reader import check_pixels
+from video_thinker.data.video_index import NO_TIME, FrameIndex
 from video_thinker.errors import DecodeError
 
 NOT_A_VIDEO = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
@@ -36,6 +39,23 @@ def has_no_presentation_times(container: InputContainer, stream: VideoStream) ->
     return bool(names & WITHOUT_PRESENTATION_TIMES) and may_reorder
 
 
+def counting_goes_wrong(path: Path, container: InputContainer, stream: VideoStream, index: FrameIndex) -> str:
+    """Say why a frame of a file cannot be found by counting from a key frame on; empty if it can."""
+    packets = index.packets
+    if index.decoded:
+        return "its packets do not tell the times of its frames"
+    if not packets.shown.all():
+        return "some of its packets are not shown (an edit list, or a cut)"
+    if not set(container.format.name.split(",")) & {"mp4", "matroska"}:
+        return f"frames of {container.format.long_name} cannot be found by counting"
+    key_pts = np.maximum.accumulate(np.where(packets.key, packets.pts, NO_TIME))
+    if (packets.pts < key_pts).any():
+        return "it has open groups of pictures: frames shown before the key frame that they follow in the file"
+    if not keys_are_clean(path, stream.index, stream.codec_context.name):
+        return "decoding cannot start anew at each of its key frames (recovery points, not IDR pictures)"
+    return ""
+
+
 def keys_are_clean(path: Path, stream_index: int, codec: str) -> bool:
     """Whether each packet marked as key holds an IDR picture, in the codecs that have others."""
     if codec not in CLEAN_KEY:
@@ -58,7 +78,7 @@ def best_stream(container: InputContainer) -> VideoStream:
     """Choose the stream that a player shows: the container's default one, never a cover picture.
 
     Raises:
-        DecodeError: there is none, or its codec is unknown.
+        DecodeError: there is none, its codec is unknown, or its pictures are too large to be decoded.
     """
     videos = [stream for stream in container.streams.video if not stream.disposition & NOT_A_VIDEO]
     if not videos:
@@ -70,7 +90,9 @@ def best_stream(container: InputContainer) -> VideoStream:
             "its video codec is unknown to the bundled FFmpeg; encode it as H.264: ffmpeg -i FILE NEW.mp4"
         )
     best = container.streams.best("video")
-    return next((stream for stream in readable if best is not None and stream.index == best.index), readable[0])
+    chosen = next((stream for stream in readable if best is not None and stream.index == best.index), readable[0])
+    check_pixels("a frame", chosen.width, chosen.height)
+    return chosen
 
 
 def time_unit(stream: VideoStream) -> Fraction:

@@ -17,7 +17,7 @@ from transformers.video_utils import VideoMetadata
 from video_thinker.config import DEFAULT_MEDIA_TIMEOUT_S, VideoArguments
 from video_thinker.data.cache import FrameCache
 from video_thinker.data.conversation import Message, build_messages
-from video_thinker.data.media import MediaLoader, open_frame_cache, video_sampling
+from video_thinker.data.media import MediaLoader, media_options, video_sampling
 from video_thinker.data.texts import SpecialTokens, check_texts
 from video_thinker.data.video import SampledVideo, VideoSampling
 from video_thinker.errors import DataError
@@ -227,9 +227,5 @@ def build_encoder(processor: ProcessorMixin, args: VideoArguments, positions: Po
         video_sampling(args),
         positions,
         prompt_style=args.prompt_style,
-        media_root=args.media_root,
-        backend=args.video_backend,
-        cache_mib=args.media_cache_mib,
-        frame_cache=open_frame_cache(args),
-        timeout_s=args.media_timeout_s,
+        **media_options(args),
     )

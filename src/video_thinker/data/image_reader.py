@@ -64,13 +64,9 @@ class ImageReader:
 
     def __init__(self, path: str, max_pixels: int, count_frames: bool = False) -> None:
         """See the class."""
-        with no_pixel_limit_of_pillow(), _open(path) as image:
+        with no_pixel_limit_of_pillow(), open_image(path) as image:
             width, height = image.size
-            if width * height > MAX_PIXELS:
-                raise DecodeError(
-                    f"the image has {width} x {height} = {width * height} pixels, more than the {MAX_PIXELS} that are "
-                    "decoded at most; make it smaller"
-                )
+            check_pixels("the image", width, height)
             num_frames = int(getattr(image, "n_frames", 1)) if count_frames else None
             self.facts = {"width": width, "height": height, "mode": image.mode, "num_frames": num_frames}
             self._image_HWC = np.asarray(read_rgb(image, max(KEPT_PIXELS, REDUCING_GAP**2 * max_pixels)))
@@ -80,7 +76,21 @@ class ImageReader:
         yield 0.0, self._image_HWC
 
 
-def _open(path: str) -> Image.Image:
+def check_pixels(what: str, width: int, height: int) -> None:
+    """Refuse a picture that would take gigabytes to decode.
+
+    Raises:
+        DecodeError: it has more than `MAX_PIXELS`.
+    """
+    if width * height > MAX_PIXELS:
+        raise DecodeError(
+            f"{what} has {width} x {height} = {width * height} pixels, more than the {MAX_PIXELS} that are "
+            "decoded at most; make it smaller"
+        )
+
+
+def open_image(path: str) -> Image.Image:
+    """Open an image without decoding it. Raises `DecodeError`: it is none."""
     try:
         return Image.open(path)
     except UnidentifiedImageError:

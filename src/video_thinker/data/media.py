@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from cachetools import LRUCache
@@ -115,6 +116,17 @@ def video_sampling(args: VideoArguments) -> VideoSampling:
         ConfigError: no video can meet it.
     """
     return VideoSampling(args.fps, args.num_frames, args.min_frames, args.max_frames, args.min_pixels, args.max_pixels)
+
+
+def media_options(args: VideoArguments) -> dict[str, Any]:
+    """Take out of a config where media lie, and how they are decoded and cached: arguments of `MediaLoader`."""
+    return {
+        "media_root": args.media_root,
+        "backend": args.video_backend,
+        "cache_mib": args.media_cache_mib,
+        "frame_cache": open_frame_cache(args),
+        "timeout_s": args.media_timeout_s,
+    }
 
 
 def open_frame_cache(args: VideoArguments) -> FrameCache | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 LARGEST_HEAD = 256 * 2**20
 COMPARED = 8
 """Packets that are compared with the tables, at the start and at the end."""
+ENDS = 64
+"""Entries that are compared at each end, and between them: no codec reorders more than 16 frames."""
 
 
 def read_tables(path: Path, container: InputContainer, stream: VideoStream) -> PacketTable | None:
@@ -33,21 +36,68 @@ def read_tables(path: Path, container: InputContainer, stream: VideoStream) -> P
     """
     if "mp4" not in container.format.name.split(","):
         return None
-    entries = [(e.timestamp, e.size, e.is_keyframe, e.is_discard, e.pos) for e in stream.index_entries]
-    boxes = _sample_boxes(path, stream.id)
-    if len(entries) < 2 * COMPARED or boxes is None:
+    samples = _read_samples(path, stream.id)
+    if len(stream.index_entries) < 2 * COMPARED or samples is None:
         return None
-    dts, size, key, hidden, position = (np.array(column) for column in zip(*entries, strict=True))
-    if (position + size).max() > path.stat().st_size:
-        return None  # the file is cut off
-    offsets = _offsets_of(size, *boxes)
+    rows = _whole_track(samples, stream) or _edited_track(samples, stream, path.stat().st_size)
     first = next((packet for packet in container.demux(stream) if packet.size), None)
-    if offsets is None or first is None or first.pts is None:
+    if rows is None or first is None or first.pts is None:
         return None
-    pts = dts + offsets + (first.pts - int(dts[0]) - int(offsets[0]))
+    dts, size, key, hidden, offset = rows
+    pts = dts + offset + (first.pts - int(dts[0]) - int(offset[0]))
     duration = np.append(np.diff(dts), first.duration or 0)
     table = PacketTable(pts, dts, duration, size, key, ~hidden)
     return table if _holds(table, container, stream) else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Samples:
+    """The samples of a track as its boxes list them, each (samples,): bytes, decoding time, and how much later shown.
+
+    `key` marks those that decoding can start at; `edits` counts the parts of them that an edit list shows.
+    """
+
+    size: np.ndarray
+    dts: np.ndarray
+    offset: np.ndarray
+    key: np.ndarray
+    edits: int
+
+
+_Rows = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+"""Of each packet (P,): decoding time, bytes, whether it is a key frame, whether it is hidden, how much later shown."""
+
+
+def _whole_track(samples: _Samples, stream: VideoStream) -> _Rows | None:
+    """Take the samples as they are where FFmpeg has each of them and hides none.
+
+    One edit hides samples at the start or at the end only, so looking there and at some between is enough. Asking
+    FFmpeg for each entry would take most of the time that a look into a long file takes.
+    """
+    entries, count = stream.index_entries, len(samples.size)
+    if len(entries) != count or samples.edits > 1:
+        return None
+    shift = entries[0].timestamp - int(samples.dts[0])
+    looked_at = {*range(min(ENDS, count)), *range(max(0, count - ENDS), count), *range(0, count, count // ENDS + 1)}
+    for place in looked_at:
+        entry = entries[place]
+        if entry.is_discard or (entry.timestamp, entry.size, entry.is_keyframe) != (
+            samples.dts[place] + shift,
+            samples.size[place],
+            samples.key[place],
+        ):
+            return None
+    return samples.dts + shift, samples.size, samples.key, np.zeros(count, dtype=bool), samples.offset
+
+
+def _edited_track(samples: _Samples, stream: VideoStream, num_bytes: int) -> _Rows | None:
+    """Take FFmpeg's entries, one after the other, which leave out or hide what an edit list does not show."""
+    entries = [(e.timestamp, e.size, e.is_keyframe, e.is_discard, e.pos) for e in stream.index_entries]
+    dts, size, key, hidden, position = (np.array(column) for column in zip(*entries, strict=True))
+    if (position + size).max() > num_bytes:
+        return None  # the file is cut off
+    offset = _offsets_of(size, samples.size, samples.offset)
+    return None if offset is None else (dts, size, key, hidden, offset)
 
 
 def _holds(table: PacketTable, container: InputContainer, stream: VideoStream) -> bool:
@@ -87,36 +137,64 @@ def _offsets_of(size: np.ndarray, sizes: np.ndarray, offsets: np.ndarray) -> np.
     return None
 
 
-def _sample_boxes(path: Path, track_id: int) -> tuple[np.ndarray, np.ndarray] | None:
-    """Read sizes in bytes, and presentation minus decoding time, of all samples of a track; both (samples,)."""
+def _read_samples(path: Path, track_id: int) -> _Samples | None:
+    """Read what the head of a file lists of a track; `None` where it does not list all, or the file is cut off."""
+    num_bytes = path.stat().st_size
     with path.open("rb") as file:
         tops = list(_top_boxes(file))
         names = [name for name, _, _ in tops]
         if names.count(b"moov") != 1 or b"moof" in names:
             return None  # in fragments: the head does not list them
         start, length = next((start, length) for name, start, length in tops if name == b"moov")
-        if length > LARGEST_HEAD:
+        if length > LARGEST_HEAD or max(start + length for _, start, length in tops) > num_bytes:
             return None
         file.seek(start)
         moov = memoryview(file.read(length))
     for name, trak in _boxes(moov):
         if name == b"trak" and _track_id(trak) == track_id:
             table = _inside(trak, b"mdia", b"minf", b"stbl")
-            return None if table is None else _tables(table)
+            try:
+                return None if table is None else _samples_of(table, _num_edits(trak))
+            except (struct.error, ValueError, IndexError):  # damaged; FFmpeg goes by the rest
+                return None
     return None
 
 
-def _tables(stbl: memoryview) -> tuple[np.ndarray, np.ndarray] | None:
+def _samples_of(stbl: memoryview, edits: int) -> _Samples | None:
     boxes = dict(_boxes(stbl))
-    if b"stsz" not in boxes:
+    if b"stsz" not in boxes or b"stts" not in boxes:
         return None
     fixed, count = struct.unpack_from(">II", boxes[b"stsz"], 4)
-    sizes = np.full(count, fixed) if fixed else np.frombuffer(boxes[b"stsz"], ">u4", count, 12).astype(np.int64)
-    if b"ctts" not in boxes:
-        return sizes, np.zeros(count, dtype=np.int64)
-    (runs,) = struct.unpack_from(">I", boxes[b"ctts"], 4)
-    pairs = np.frombuffer(boxes[b"ctts"], ">i4", 2 * runs, 8).reshape(-1, 2).astype(np.int64)
-    return sizes, np.repeat(pairs[:, 1], pairs[:, 0])
+    size = np.full(count, fixed) if fixed else np.frombuffer(boxes[b"stsz"], ">u4", count, 12).astype(np.int64)
+    steps = _runs(boxes[b"stts"], ">u4")
+    offset = _runs(boxes[b"ctts"], ">i4") if b"ctts" in boxes else np.zeros(count, dtype=np.int64)
+    if len(steps) != count or len(offset) != count:
+        return None
+    key = np.ones(count, dtype=bool)
+    if b"stss" in boxes:
+        (num_keys,) = struct.unpack_from(">I", boxes[b"stss"], 4)
+        key[:] = False
+        key[np.frombuffer(boxes[b"stss"], ">u4", num_keys, 8).astype(np.int64) - 1] = True
+    return _Samples(size, np.cumsum(steps) - steps, offset, key, edits)
+
+
+def _runs(box: memoryview, kind: str) -> np.ndarray:
+    """Spell out a box of pairs, how often and which value."""
+    (count,) = struct.unpack_from(">I", box, 4)
+    pairs = np.frombuffer(box, kind, 2 * count, 8).reshape(-1, 2).astype(np.int64)
+    spelled: np.ndarray = np.repeat(pairs[:, 1], pairs[:, 0])
+    return spelled
+
+
+def _num_edits(trak: memoryview) -> int:
+    """Count the edits that show samples; the others are pauses."""
+    elst = _inside(trak, b"edts", b"elst")
+    if elst is None:
+        return 0
+    (count,) = struct.unpack_from(">I", elst, 4)
+    row = ">Qqi" if elst[0] else ">Iii"
+    starts = [struct.unpack_from(row, elst, 8 + number * struct.calcsize(row))[1] for number in range(count)]
+    return sum(start >= 0 for start in starts)
 
 
 def _track_id(trak: memoryview) -> int | None:
@@ -160,5 +238,5 @@ def _top_boxes(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
             length = end - place
         if length < head:
             return
-        yield name, place + head, min(length, end - place) - head
+        yield name, place + head, length - head
         place += length

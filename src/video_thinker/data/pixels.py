@@ -105,6 +105,17 @@ def to_rgb(frame: VideoFrame, reformatter: VideoReformatter) -> np.ndarray:
     return reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray()
 
 
+def special_pixels(frame: VideoFrame) -> str:
+    """Say what must be done to a picture beyond turning it by quarters; empty if nothing."""
+    if turn_of(frame).mirrored:
+        return "its display matrix mirrors the picture"
+    if is_wide(frame):
+        return "its colors are HDR or those of BT.2020"
+    if any(component.is_alpha for component in frame.format.components):
+        return "its pictures have transparent parts"
+    return ""
+
+
 def is_wide(frame: VideoFrame) -> bool:
     """Whether a frame's colors go beyond what a picture of 8 bits in BT.709 can hold."""
     return frame.color_trc in HDR or (frame.color_primaries == ColorPrimaries.BT2020 and frame.color_trc in SDR)

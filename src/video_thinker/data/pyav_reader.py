@@ -24,14 +24,22 @@ from av.video.stream import VideoStream
 from video_thinker.data.containers import (
     IO_TIMEOUT_S,
     best_stream,
+    counting_goes_wrong,
     has_no_presentation_times,
-    keys_are_clean,
     stated_duration_s,
     time_unit,
 )
+from video_thinker.data.index_memory import FileVersion, IndexMemory
 from video_thinker.data.mp4_index import read_tables
-from video_thinker.data.pixels import displayed_size, is_wide, to_rgb, turn_of
-from video_thinker.data.video_index import NO_TIME, FrameIndex, index_by_decoding, index_by_packets, read_packets
+from video_thinker.data.pixels import displayed_size, special_pixels, to_rgb, turn_of
+from video_thinker.data.video_index import (
+    MOST_REORDERED,
+    NO_TIME,
+    FrameIndex,
+    index_by_decoding,
+    index_by_packets,
+    read_packets,
+)
 from video_thinker.errors import DecodeError
 
 DROPS_WHOLE_FRAMES = ("h264", "hevc")
@@ -39,6 +47,10 @@ DROPS_WHOLE_FRAMES = ("h264", "hevc")
 
 SEEKS_BY_PTS = {"mp4", "matroska"}
 """Formats of FFmpeg, by name, whose seeks compare times of presentation; the others' compare times of decoding."""
+
+
+INDEXES: IndexMemory[tuple[FrameIndex, bool]] = IndexMemory(lambda known: len(known[0].packets.pts))
+"""Of the files opened last, and whether each was made of the tables in the file's head."""
 
 
 class _TablesAreWrongError(Exception):
@@ -75,7 +87,13 @@ class PyavReader:
         self._unit = time_unit(self._stream)
         self._seekable = True
         self._by_tables = True
-        self._index_file()
+        self._version = FileVersion.of(path)
+        if (known := INDEXES.get(self._version)) is None:
+            self._index_file()
+        else:
+            index, self._by_tables = known
+            self._set_index(index)
+            self._drained = True  # so that the next frame is sought
         self._read_first()
 
     def _index_file(self) -> None:
@@ -97,6 +115,7 @@ class PyavReader:
             self._reopen()
 
     def _set_index(self, index: FrameIndex) -> None:
+        INDEXES.keep(self._version, (index, self._by_tables))
         self._index, self._packets = index, index.packets
         self._keys = np.flatnonzero(index.packets.key)
         self.times_s = (index.pts - index.pts[0]) * float(self._unit)
@@ -105,9 +124,8 @@ class PyavReader:
 
     def _read_first(self) -> None:
         frame = self._first_frame()
-        self._turn = turn_of(frame)
         aspect = self._stream.sample_aspect_ratio
-        self.width, self.height = displayed_size(frame.width, frame.height, aspect, self._turn)
+        self.width, self.height = displayed_size(frame.width, frame.height, aspect, turn_of(frame))
 
     def _first_frame(self) -> av.VideoFrame:
         while (frame := next(self._frames([0]), None)) is None:
@@ -121,30 +139,11 @@ class PyavReader:
 
     def special_pixels(self) -> str:
         """Say what must be done to the pictures beyond turning them by quarters; empty if nothing."""
-        frame = self._first_frame()
-        if turn_of(frame).mirrored:
-            return "its display matrix mirrors the picture"
-        if is_wide(frame):
-            return "its colors are HDR or those of BT.2020"
-        if any(component.is_alpha for component in frame.format.components):
-            return "its pictures have transparent parts"
-        return ""
+        return special_pixels(self._first_frame())
 
     def counting_goes_wrong(self) -> str:
         """Say why a frame cannot be found by counting from a key frame on; empty if it can."""
-        index, packets = self._index, self._index.packets
-        if index.decoded:
-            return "its packets do not tell the times of its frames"
-        if not packets.shown.all():
-            return "some of its packets are not shown (an edit list, or a cut)"
-        if not set(self._container.format.name.split(",")) & {"mp4", "matroska"}:
-            return f"frames of {self._container.format.long_name} cannot be found by counting"
-        key_pts = np.maximum.accumulate(np.where(packets.key, packets.pts, NO_TIME))
-        if (packets.pts < key_pts).any():
-            return "it has open groups of pictures: frames shown before the key frame that they follow in the file"
-        if not keys_are_clean(self._path, self._stream.index, self.codec):
-            return "decoding cannot start anew at each of its key frames (recovery points, not IDR pictures)"
-        return ""
+        return counting_goes_wrong(self._path, self._container, self._stream, self._index)
 
     @cached_property
     def stated_duration_s(self) -> float | None:
@@ -192,12 +191,9 @@ class PyavReader:
             yield frame
 
     def _find(self, number: int, following: int | None, wanted: set[int]) -> av.VideoFrame | None:
+        """Find a frame; `None` if no decoder pass, not even one from the start, gives one of its time."""
         if self._index.by_number:
             return self._frame_by_number(number)
-        return self._frame_by_time(number, following, wanted)
-
-    def _frame_by_time(self, number: int, following: int | None, wanted: set[int]) -> av.VideoFrame | None:
-        """Find a frame; `None` if no decoder pass, not even one from the start, gives one of its time."""
         pts = int(self._index.pts[number])
         keys = self._keys_before(pts)
         if self._can_go_on(pts, keys[-1] if keys else 0):
@@ -211,8 +207,21 @@ class PyavReader:
                 if frame is not None:
                     return frame
             back *= 2
+        if keys and self._seekable and self._seek(keys[-1]) and (frame := self._find_out_of_order(pts)):
+            return frame
         self._reopen()
         return self._run_to(pts, following, wanted)
+
+    def _find_out_of_order(self, pts: int) -> av.VideoFrame | None:
+        """Look further for a frame that the decoder gives after later ones, as where parts were joined."""
+        left = MOST_REORDERED
+        while left and (packet := self._next_packet()) is not None:
+            self._drained = True  # so that the next frame is sought
+            left -= packet.pts is not None and packet.pts > pts
+            for frame in self._decode(packet):
+                if frame.pts == pts and not frame.is_corrupt:
+                    return frame
+        return next((frame for frame in self._stream.decode(None) if frame.pts == pts and not frame.is_corrupt), None)
 
     def _keys_before(self, pts: int) -> list[int]:
         packets = self._index.packets
@@ -253,7 +262,7 @@ class PyavReader:
     def _run_to(self, pts: int, following: int | None, wanted: set[int]) -> av.VideoFrame | None:
         """Decode on until the frame of a time comes; `None` if a later one does, or the stream ends."""
         next_pts = int(self._index.pts[following]) if following is not None else None
-        fed = False
+        key_pts, fed = self._index.packets.pts[self._keys], False
         while True:
             while self._ready:
                 frame = self._ready[0]
@@ -270,7 +279,7 @@ class PyavReader:
                 self._ready.popleft()
             if self._drained:
                 return None
-            if fed and (next_pts is None or self._keys_between(pts, next_pts)):
+            if fed and (next_pts is None or ((key_pts > pts) & (key_pts <= next_pts)).any()):
                 self._drain()
                 continue
             packet = self._next_packet()
@@ -289,10 +298,6 @@ class PyavReader:
             else:
                 self._ready.extend(self._decode(packet))
         return len(self._ready) > 1 and self._ready[1].pts == pts
-
-    def _keys_between(self, pts: int, next_pts: int) -> bool:
-        keys = self._index.packets.pts[self._keys]
-        return bool(((keys > pts) & (keys <= next_pts)).any())
 
     def _feed(self, packet: av.Packet[VideoStream], wanted: set[int]) -> None:
         if self.codec in DROPS_WHOLE_FRAMES and not self._index.decoded:

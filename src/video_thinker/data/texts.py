@@ -7,9 +7,10 @@ more than there is. So these rules run before a run starts, and again where a sa
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Protocol
@@ -112,28 +113,6 @@ def check_texts(sample: VideoSample, tokens: SpecialTokens) -> None:
         )
 
 
-def check_all_texts(samples: Iterable[VideoSample], tokens: SpecialTokens) -> None:
-    """Check the texts of all samples, as `check_texts` does.
-
-    Raises:
-        DataError: of the first sample that cannot be used; it counts the others.
-    """
-    errors = []
-    for sample in samples:
-        try:
-            check_texts(sample, tokens)
-        except DataError as error:
-            errors.append(error)
-    raise_first(errors)
-
-
-def raise_first(errors: Sequence[DataError]) -> None:
-    """Raise the first error, if there is one, and say how many more rows cannot be used."""
-    if errors:
-        more = f" {len(errors) - 1} more rows cannot be used; `video-thinker validate` lists all of them."
-        raise DataError(f"{errors[0]}{more if len(errors) > 1 else ''}")
-
-
 def unusable_character(text: str) -> str | None:
     r"""Name the first character that no text holds: half of a surrogate pair ("\ud83d" in JSON), or NUL."""
     if match := _SURROGATE.search(text):
@@ -175,3 +154,9 @@ def _is_tag(text: str) -> bool:
 def _pattern(names: frozenset[str]) -> re.Pattern[str]:
     longest_first = sorted(names, key=lambda name: (-len(name), name))
     return re.compile("|".join([*map(re.escape, longest_first), _CHAT_TOKEN]))
+
+
+def brief(value: object) -> str:
+    """Write a decoded value for an error message: as JSON, cut to 80 characters."""
+    text = printable(json.dumps(value, ensure_ascii=False, default=str))
+    return text if len(text) <= 80 else text[:77] + "..."

@@ -23,7 +23,7 @@ from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
 
 from video_thinker.config import DEFAULT_MEDIA_TIMEOUT_S
 from video_thinker.data.decoding.failures import named
-from video_thinker.data.decoding.videos import open_video
+from video_thinker.data.decoding.videos import RemoteVideo, read_video
 from video_thinker.data.readers import decode_errors, length_difference
 from video_thinker.errors import ConfigError, DecodeError
 
@@ -197,7 +197,8 @@ def load_video(
         ConfigError: the backend is unknown or not installed.
     """
     path = Path(path)
-    with open_video(path, backend=backend, sample_id=sample_id, timeout_s=timeout_s) as reader:
+
+    def read(reader: RemoteVideo) -> SampledVideo:
         try:
             count = num_sampled(len(reader.times_s), reader.duration_s, sampling)
         except ValueError as error:
@@ -213,6 +214,8 @@ def load_video(
             if len(set(timestamps_s)) < count:
                 raise DecodeError(f"only {len(set(timestamps_s))} of {count} sampled frames can be decoded")
         return SampledVideo(frames, tuple(timestamps_s), reader.duration_s, reader.fps, reader.backend)
+
+    return read_video(path, read, backend=backend, sample_id=sample_id, timeout_s=timeout_s)
 
 
 def load_span(
@@ -238,7 +241,8 @@ def load_span(
         DecodeError: the file is missing, empty, unreadable or cut off.
     """
     path = Path(path)
-    with open_video(path, backend=backend, sample_id=sample_id, timeout_s=timeout_s) as reader:
+
+    def read(reader: RemoteVideo) -> tuple[np.ndarray, list[float]]:
         first, stop = np.searchsorted(reader.times_s, [start_s - 1e-6, end_s - 1e-6])  # the frame at end_s is outside
         within_s = reader.times_s[first:stop]
         if not len(within_s):
@@ -253,6 +257,8 @@ def load_span(
                 frames.append(resize_picture(pixels_HWC, size).permute(1, 2, 0).numpy())
                 times_s.append(time_s)
         return np.stack(frames), times_s
+
+    return read_video(path, read, backend=backend, sample_id=sample_id, timeout_s=timeout_s)
 
 
 def probe_video(
@@ -269,7 +275,8 @@ def probe_video(
         ConfigError: the backend is unknown or not installed.
     """
     path = Path(path)
-    with open_video(path, backend=backend, sample_id=sample_id, whole=False, timeout_s=timeout_s) as reader:
+
+    def read(reader: RemoteVideo) -> VideoInfo:
         last = len(reader.times_s) - 1
         with decode_errors(path, sample_id):
             for _ in reader.frames_at(reader.times_s[sorted({0, last // 2, last})].tolist()):
@@ -285,3 +292,5 @@ def probe_video(
             stated_duration_s=reader.stated_duration_s,
             difference=length_difference(reader),
         )
+
+    return read_video(path, read, backend=backend, sample_id=sample_id, whole=False, timeout_s=timeout_s)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -38,6 +39,10 @@ MOST_LATE = 0.1
 
 Players drop them: when such a frame is decoded, the later one is on screen.
 """
+
+
+MOST_REORDERED = 32
+"""Frames that a decoder may hold back, and more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +155,11 @@ def index_by_packets(packets: PacketTable, start: Iterable[VideoFrame]) -> Frame
     if late.sum() > MOST_LATE * packets.shown.sum():
         return None
     packets = replace(packets, shown=packets.shown & ~late)
+    if (untimed := packets.pts == NO_TIME).any():  # Matroska tells no time that is negative
+        start = list(islice(start, int(np.flatnonzero(untimed)[-1]) + MOST_REORDERED))
+        if untimed.all() or any(frame.pts is None for frame in start):
+            return None
+        packets = replace(packets, shown=packets.shown & ~untimed)
     shown = packets.shown
     pts = np.sort(packets.pts[shown])
     if not len(pts) or pts[0] == NO_TIME or not np.diff(pts).all():
@@ -196,12 +206,12 @@ def index_by_decoding(
     Raises:
         DecodeError: the frames have no times that a player could go by.
     """
-    found = [(frame.pts, frame.duration or 0) for frame in frames if not frame.is_corrupt]
+    found = [(frame.pts, frame.duration or 0, frame.dts) for frame in frames if not frame.is_corrupt]
     if not found:
         raise DecodeError("no frame of it can be decoded")
     duration = found[-1][1]
-    if all(time is not None for time, _ in found):
-        pts = np.array([time for time, _ in found], dtype=np.int64)
+    if all(time is not None for time, _, _ in found):
+        pts = np.array([time for time, _, _ in found], dtype=np.int64)
         is_late = pts < np.maximum.accumulate(pts)
         late = frozenset(pts[is_late].tolist())
         if is_late.sum() <= MOST_LATE * len(pts):
@@ -212,8 +222,38 @@ def index_by_decoding(
             return FrameIndex(np.unique(pts), end_pts, packets, decoded=True, repeats=not steps.all(), late=late)
         if times_are_real and not (packets.pts == packets.dts).all():
             raise DecodeError(_disorder(pts, unit))
-    pts = _times_by_number(packets, len(found), rate, unit)
+    counted = _times_before_zero([time for time, _, _ in found])
+    if counted is None and _has_slots(packets):
+        counted = _times_by_output([_time(dts) for _, _, dts in found])
+    pts = _times_by_number(packets, len(found), rate, unit) if counted is None else counted
     return FrameIndex(pts, int(pts[-1]) + _last_duration(pts, 0), packets, decoded=True, by_number=True)
+
+
+def _times_before_zero(times: list[int | None]) -> np.ndarray | None:
+    """Count back from the first frame that has a time: Matroska tells no negative ones. Players show these frames."""
+    known = [time for time in times if time is not None]
+    num_before = len(times) - len(known)
+    if len(known) < 2 or any(time is not None for time in times[:num_before]) or (np.diff(known) <= 0).any():
+        return None
+    step = int(np.median(np.diff(known)))
+    pts: np.ndarray = np.concatenate([known[0] - step * np.arange(num_before, 0, -1), known])
+    return pts
+
+
+def _times_by_output(dts: list[int]) -> np.ndarray | None:
+    """Times of frames that carry none: each is shown when the decoder gives it, as players do with avi.
+
+    Where packets are missing, the frames around the gap come later than their number says.
+
+    Args:
+        dts: Decoding time of the packet after which the decoder gave each frame; `NO_TIME` at the end of the file.
+    """
+    known = np.array(dts)[np.array(dts) != NO_TIME]
+    if len(known) < 2 or NO_TIME in dts[: len(known)] or (np.diff(known) <= 0).any():
+        return None
+    step = int(np.median(np.diff(known)))
+    pts: np.ndarray = np.concatenate([known, known[-1] + step * np.arange(1, len(dts) - len(known) + 1)])
+    return pts
 
 
 def _times_by_number(packets: PacketTable, count: int, rate: Fraction | None, unit: Fraction) -> np.ndarray:

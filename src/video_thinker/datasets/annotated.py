@@ -20,13 +20,13 @@ from typing import Annotated, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
-from video_thinker.data.annotations import iter_rows
+from video_thinker.data.raw_files import iter_rows
 from video_thinker.datasets.base import Benchmark, Note, Record
 from video_thinker.datasets.captions import ALL_SEGMENTS, is_of_all_segments
 from video_thinker.datasets.conversion import convert_rows
 from video_thinker.errors import DataError
 from video_thinker.schema import Segment, VideoSample
-from video_thinker.trace import TIME_TOLERANCE_S, parse_time
+from video_thinker.times import TIME_TOLERANCE_S, parse_time
 
 T = TypeVar("T")
 
@@ -67,15 +67,28 @@ def read_questions(benchmark: Benchmark, path: Path, *, free_order: bool = False
     for results, notes in convert_rows(benchmark, path):
         yield from (note for note in notes if note.kind not in UNNEEDED_NOTES)
         for result in results:
-            if isinstance(result, DataError):
-                yield result
-            else:
+            try:
+                if isinstance(result, DataError):
+                    raise result
                 yield without_letters(result[0]) if free_order else result[0]
+            except DataError as error:
+                yield error
 
 
 def without_letters(sample: VideoSample) -> VideoSample:
-    """Take the letters off options and answer: "A. milk", "B. oil"; "B" -> "milk", "oil"; "oil"."""
-    texts = {option[0]: option[3:] for option in sample.options}
+    """Take the letters off options and answer: "A. milk", "B. oil"; "B" -> "milk", "oil"; "oil".
+
+    An empty option is left out: without its letter nothing is left of it.
+
+    Raises:
+        DataError: the answer is an empty option.
+    """
+    texts = {option[0]: option[3:] for option in sample.options if option[3:]}
+    if sample.answer not in texts:
+        raise DataError(
+            f"{sample.location}: the answer is option {sample.answer}, which is empty; an option without "
+            "its letter is a text that is not empty; fix the row or leave it out."
+        )
     return dataclasses.replace(sample, options=tuple(texts.values()), answer=texts[sample.answer])
 
 

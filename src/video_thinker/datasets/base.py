@@ -17,7 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from video_thinker.data.annotations import RawRow, brief, is_time, iter_rows
+from video_thinker.data.annotations import is_time
+from video_thinker.data.raw_files import RawRow, iter_rows
+from video_thinker.data.texts import brief
 from video_thinker.errors import DataError
 from video_thinker.schema import VideoSample
 

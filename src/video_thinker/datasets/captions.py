@@ -11,7 +11,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from video_thinker.data.annotations import RawRow, brief, iter_rows
+from video_thinker.data.raw_files import RawRow, iter_rows
+from video_thinker.data.texts import brief
 from video_thinker.datasets.base import Item, Record, as_text
 from video_thinker.datasets.files import read_json_object
 from video_thinker.datasets.items import captioning, grounding, segment

@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from video_thinker.data.annotations import RawRow, iter_rows
+from video_thinker.data.raw_files import RawRow, iter_rows
 from video_thinker.datasets import tvgbench
 from video_thinker.datasets.base import Benchmark, Item, Record
 from video_thinker.datasets.items import grounding

@@ -9,12 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from video_thinker.data.annotations import RawRow, brief, parse_row
+from video_thinker.data.annotations import parse_row
+from video_thinker.data.raw_files import RawRow
+from video_thinker.data.texts import brief
 from video_thinker.datasets.base import Benchmark, Item, Note, Record, as_seconds
 from video_thinker.errors import DataError
 from video_thinker.schema import VideoSample
 from video_thinker.scoring import score_answer
-from video_thinker.trace import TIME_TOLERANCE_S
+from video_thinker.times import TIME_TOLERANCE_S
 
 _UNUSABLE = re.compile("[\x00\ud800-\udfff]")
 

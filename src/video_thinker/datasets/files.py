@@ -14,7 +14,7 @@ import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from video_thinker.data.annotations import RawRow, iter_rows
+from video_thinker.data.raw_files import RawRow, iter_rows
 from video_thinker.errors import DataError
 
 SUFFIXES = (".json", ".jsonl", ".parquet")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from video_thinker.data.annotations import brief
+from video_thinker.data.texts import brief
 from video_thinker.datasets.base import Record
 from video_thinker.datasets.items import LETTERS, read_options
 

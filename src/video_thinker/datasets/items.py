@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from video_thinker.data.annotations import brief
+from video_thinker.data.texts import brief
 from video_thinker.datasets.base import Item, Record, as_seconds, as_text
 from video_thinker.prompts import CAPTIONING_QUESTION, grounding_question
 from video_thinker.scoring import extract_choice

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from video_thinker.data.annotations import brief
+from video_thinker.data.texts import brief
 from video_thinker.datasets.base import Belongs, Benchmark, Item, Record, as_seconds, as_text
 from video_thinker.datasets.items import letter_of_index, multiple_choice, read_options, segment
 

@@ -21,7 +21,7 @@ from video_thinker.datasets.base import Benchmark, Item, Record, parts
 from video_thinker.datasets.inline_options import split_inline_options
 from video_thinker.datasets.items import letter_of, multiple_choice, segment
 from video_thinker.errors import DataError
-from video_thinker.trace import parse_time_range
+from video_thinker.times import parse_time_range
 
 
 def split(record: Record) -> Iterator[Record | DataError]:

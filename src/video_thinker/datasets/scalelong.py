@@ -23,12 +23,12 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from video_thinker.data.annotations import brief
+from video_thinker.data.texts import brief
 from video_thinker.datasets.annotated import SourceRow, read_questions
 from video_thinker.datasets.base import Benchmark, Item, Record, parts
 from video_thinker.datasets.items import comparable, letter_of, letter_of_text, multiple_choice, read_options, segment
 from video_thinker.errors import DataError
-from video_thinker.trace import parse_time_range
+from video_thinker.times import parse_time_range
 
 
 def split(record: Record) -> Iterator[Record | DataError]:

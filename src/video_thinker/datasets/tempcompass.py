@@ -19,7 +19,8 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from video_thinker.data.annotations import RawRow, brief, iter_rows
+from video_thinker.data.raw_files import RawRow, iter_rows
+from video_thinker.data.texts import brief
 from video_thinker.datasets.base import Benchmark, Item, Record
 from video_thinker.datasets.files import in_folder, read_json_object
 from video_thinker.datasets.inline_options import split_inline_options

@@ -16,7 +16,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from video_thinker.data.annotations import iter_rows
+from video_thinker.data.raw_files import iter_rows
 from video_thinker.datasets.annotated import (
     CaptionedVideo,
     ClockOrSeconds,

@@ -18,7 +18,7 @@ from pathlib import PurePosixPath
 
 from video_thinker.datasets.base import Benchmark, Item, Record
 from video_thinker.datasets.items import grounding
-from video_thinker.trace import parse_time_range
+from video_thinker.times import parse_time_range
 
 
 def convert(record: Record) -> Item:

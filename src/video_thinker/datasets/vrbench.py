@@ -18,11 +18,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from video_thinker.data.annotations import brief
+from video_thinker.data.texts import brief
 from video_thinker.datasets.base import Benchmark, Item, Record
 from video_thinker.datasets.items import letter_of, multiple_choice, read_options, segment
 from video_thinker.errors import DataError
-from video_thinker.trace import parse_time_range
+from video_thinker.times import parse_time_range
 
 _SPAN = re.compile(r"\[([^\[\]]*)\]\s*\.?")
 

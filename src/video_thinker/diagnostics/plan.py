@@ -51,6 +51,13 @@ def needed(prediction: Prediction) -> int:
     return prediction.peak.total + prediction.reserve
 
 
+WITHOUT_KL = (
+    "beta: 0.0 saves the reference model, but then nothing keeps the thoughts in words: rewards of the outcome let "
+    "them drift into gibberish while accuracy rises (docs/toyworld.md). Prefer the other changes; else read "
+    "completions.jsonl every few steps."
+)
+
+
 def possible_changes(stage: str, values: dict[str, Any], gpus: int, *, has_adapter: bool) -> list[dict[str, Any]]:
     """List changes that may save memory."""
     changes: list[dict[str, Any]] = []
@@ -187,6 +194,8 @@ def render_advice(single: list[Change], together: Change, limit: int, console: C
         table.add_row(escape(change.text), _gib(change.needed), "fits" if change.needed <= limit else "")
     console.print()
     console.print(table)
+    if any("beta" in change.keys for change in (*single, together)):
+        console.print(WITHOUT_KL)
     if together.needed > limit:
         console.print(f"Even all of them together need {_gib(together.needed)} GiB: more GPUs, or a smaller model.")
     elif len(together.keys) > 1 and not any(change.needed <= limit for change in single):

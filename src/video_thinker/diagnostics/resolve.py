@@ -102,7 +102,7 @@ def read_zero(path: str) -> Zero:
         ConfigError: the file is missing, no JSON, or has no ZeRO stage.
     """
     try:
-        settings = json.loads(Path(path).read_text())["zero_optimization"]
+        settings = json.loads(Path(path).read_text(encoding="utf-8"))["zero_optimization"]
         stage = settings["stage"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(

@@ -13,7 +13,7 @@ import re
 import statistics
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,17 +32,15 @@ from video_thinker.config import (
     read_part,
 )
 from video_thinker.data.annotations import check_rows
-from video_thinker.data.checks import Finding, Severity, check_sample
-from video_thinker.data.conversation import media_path
+from video_thinker.data.checks import Finding, Severity, check_sample, finding_of
+from video_thinker.data.headers import MediaFile
+from video_thinker.data.media_checks import MediaState, length_findings, media_file, media_findings, media_users
 from video_thinker.data.texts import SpecialTokens
 from video_thinker.errors import ConfigError, DataError, DecodeError
-from video_thinker.schema import Media, MediaKind, VideoSample
+from video_thinker.schema import VideoSample
 
 # "train.json:12 (item 3)" splits into "train.json", "12", …, "3", …
 _LOCATION_NUMBERS = re.compile(r":(\d+)$|:(\d+) \(item (\d+)\)$")
-
-MediaFile = tuple[Path, MediaKind]
-
 
 VIDEO_KEYS = ("video_backend", "media_timeout_s", *SAMPLING_KEYS)
 """Keys of a run that are flags of this command, too."""
@@ -74,16 +72,6 @@ class ModelTraits:
     resize_factor: int = 28
     check_length: Callable[[VideoSample, int], None] | None = None
     """Raises `DataError` if a sample with so many vision tokens is longer than a run allows."""
-
-
-@dataclass(frozen=True, slots=True)
-class MediaState:
-    """What became of a media file: length in seconds of a video, vision tokens; or what is wrong."""
-
-    duration_s: float | None = None
-    num_tokens: int = 0
-    error: str = ""
-    warning: str = ""
 
 
 @dataclass
@@ -138,12 +126,12 @@ def validate(
         _read_rows(path, report)
     durations_s: dict[MediaFile, float] = {}
     if not skip_media:
-        users = _media_users(report.samples, media_root)
+        users = media_users(report.samples, media_root)
         states = _open_all(list(users), video or VideoArguments(), model.resize_factor, workers, progress)
         report.num_media = len(users)
-        report.findings += _media_findings(users, states)
+        report.findings += media_findings(users, states)
         if model.check_length is not None:
-            report.findings += _length_findings(report.samples, media_root, states, model.check_length)
+            report.findings += length_findings(report.samples, media_root, states, model.check_length)
         durations_s = {file: state.duration_s for file, state in states.items() if state.duration_s is not None}
         report.durations_s = sorted(durations_s.values())
     for sample in report.samples:
@@ -261,37 +249,11 @@ def _read_rows(path: str | Path, report: Report) -> None:
         for result in check_rows(path):
             report.num_rows += 1
             if isinstance(result, DataError):
-                report.findings.append(_from_data_error(result))
+                report.findings.append(finding_of(result))
             else:
                 report.samples.append(result)
     except DataError as error:
-        report.findings.append(_from_data_error(error))
-
-
-def _from_data_error(error: DataError) -> Finding:
-    """Make a finding of an error whose message reads "file:line: found; rule; fix."; those of one rule are one kind."""
-    where, _, message = str(error).partition(": ")
-    parts = message.rstrip(".").rsplit("; ", 2)
-    return Finding(
-        where, "error", message, f"a row cannot be read: {_masked(parts[-2] if len(parts) > 2 else message)}"
-    )
-
-
-def _masked(message: str) -> str:
-    """Take values out of a message, so that messages of one kind are equal."""
-    return re.sub(r"'[^']*'|\"[^\"]*\"|\d+(?:\.\d+)?", "…", message)
-
-
-def _file(media: Media, media_root: str | Path) -> MediaFile:
-    return media_path(media, media_root), media.kind
-
-
-def _media_users(samples: Iterable[VideoSample], media_root: str | Path) -> dict[MediaFile, list[VideoSample]]:
-    users: dict[MediaFile, list[VideoSample]] = {}
-    for sample in samples:
-        for media in sample.media:
-            users.setdefault(_file(media, media_root), []).append(sample)
-    return users
+        report.findings.append(finding_of(error))
 
 
 def _open_all(
@@ -339,44 +301,11 @@ def _cut_off(path: Path, backend: str, timeout_s: float | None) -> MediaState | 
     return MediaState(info.duration_s, warning=f"{path}: {info.difference}; a run refuses it as it is")
 
 
-def _media_findings(
-    users: dict[MediaFile, list[VideoSample]], states: dict[MediaFile, MediaState]
-) -> Iterator[Finding]:
-    """Give what is wrong with a file to each row that uses it."""
-    for (path, _), samples in users.items():
-        state = states[path, _]
-        message = state.error or state.warning
-        if not message:
-            continue
-        cause = _masked(message.removeprefix(f"{path}: ").partition(" (")[0])
-        kind = f"a media file cannot be used: {cause}" if state.error else "a video ends before its header says"
-        for sample in samples:
-            said = f"{message} (sample {sample.id!r})"
-            yield Finding(sample.location, "error" if state.error else "warning", said, kind)
-
-
-def _length_findings(
-    samples: Iterable[VideoSample],
-    media_root: str | Path,
-    states: dict[MediaFile, MediaState],
-    check_length: Callable[[VideoSample, int], None],
-) -> Iterator[Finding]:
-    for sample in samples:
-        found = [states[_file(media, media_root)] for media in sample.media]
-        if any(state.error for state in found):
-            continue
-        try:
-            check_length(sample, sum(state.num_tokens for state in found))
-        except DataError as error:
-            message = str(error).removeprefix(f"{sample.location}: ")
-            yield Finding(sample.location, "error", message, "a row is longer than the run allows")
-
-
 def _duration_s(sample: VideoSample, media_root: str | Path, durations_s: dict[MediaFile, float]) -> float | None:
     """Duration of a sample's video; `None` with several, since its times say not which one they mean."""
     if len(sample.media) != 1:
         return None
-    return durations_s.get(_file(sample.media[0], media_root))
+    return durations_s.get(media_file(sample.media[0], media_root))
 
 
 def _findings_table(report: Report, max_places: int) -> Table:

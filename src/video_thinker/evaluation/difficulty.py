@@ -21,24 +21,28 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from rich.console import Console
 from rich.table import Table
 
 from video_thinker.config import ModelArguments, VideoArguments, check_choice, parse_config
-from video_thinker.data.annotations import RawRow, iter_rows, load_samples
+from video_thinker.data.annotations import load_samples
+from video_thinker.data.checks import check_all_texts
+from video_thinker.data.golds import check_golds
+from video_thinker.data.raw_files import RawRow, iter_rows
 from video_thinker.data.readers import resolve_backend
-from video_thinker.data.texts import check_all_texts
 from video_thinker.errors import ConfigError, DataError
-from video_thinker.evaluation.results import run_lock
+from video_thinker.evaluation.preflight import check_media
 from video_thinker.evaluation.run import evaluate_split
 from video_thinker.generation.backend import Backend, make_backend
-from video_thinker.generation.engine import Sampling
+from video_thinker.generation.engine import EngineArguments, Sampling
+from video_thinker.keys.rules import Count, NotNegative, Seed, Share, above_to
 from video_thinker.models.fingerprint import model_fingerprint
 from video_thinker.models.loading import check_model_path, load_special_tokens
 from video_thinker.prompts import PROMPT_STYLES
 from video_thinker.runs.files import file_sha256, write_text
+from video_thinker.runs.lock import run_lock
 from video_thinker.runs.predictions import Graded, PredictionFile, open_output_dir
 
 logger = logging.getLogger(__name__)
@@ -48,23 +52,26 @@ PASS_SCORE = 1.0
 
 
 @dataclass
-class DifficultyArguments:
+class DifficultyArguments(EngineArguments):
     """Which items are sampled how often, and which pass rates are kept."""
 
     items_file: str = field(metadata={"help": "Items to choose from, JSON or JSONL."})
     output_dir: str = field(metadata={"help": "Folder for completions, pass rates and the kept items."})
-    num_generations: int = field(default=8, metadata={"help": "Completions sampled for each item."})
-    min_pass_rate: float = field(default=0.125, metadata={"help": "Least share of right completions that is kept."})
-    max_pass_rate: float = field(default=0.875, metadata={"help": "Largest share of right completions that is kept."})
-    batch_size: int = field(default=8, metadata={"help": "Prompts answered at once."})
-    max_new_tokens: int = field(default=1024, metadata={"help": "Longest completion; a longer one is cut off."})
-    temperature: float = field(default=1.0, metadata={"help": "That of the GRPO rollouts."})
-    top_p: float = field(default=1.0, metadata={"help": "Nucleus sampling."})
-    seed: int = field(default=0, metadata={"help": "Of sampling; every completion of an item has its own."})
-    max_failed: float = field(
+    num_generations: Count = field(default=8, metadata={"help": "Completions sampled for each item."})
+    min_pass_rate: Share = field(default=0.125, metadata={"help": "Least share of right completions that is kept."})
+    max_pass_rate: Share = field(default=0.875, metadata={"help": "Largest share of right completions that is kept."})
+    batch_size: Count = field(default=8, metadata={"help": "Prompts answered at once."})
+    max_new_tokens: Count = field(default=1024, metadata={"help": "Longest completion; a longer one is cut off."})
+    temperature: NotNegative = field(default=1.0, metadata={"help": "That of the GRPO rollouts."})
+    top_p: Annotated[float, above_to(0, 1)] = field(default=1.0, metadata={"help": "Nucleus sampling."})
+    seed: Seed = field(default=0, metadata={"help": "Of sampling; every completion of an item has its own."})
+    max_failed: Share = field(
         default=0.01, metadata={"help": "Largest share of items without a rate before the exit code is 1."}
     )
     overwrite: bool = field(default=False, metadata={"help": "Drop the completions that are in output_dir."})
+    step_timeout_s: float = field(
+        default=3600.0, metadata={"help": "Abort, saying where, when nothing moves for so many seconds; 0 is off."}
+    )
 
     def __post_init__(self) -> None:
         """Check what argparse cannot. Raises `ConfigError`."""
@@ -145,6 +152,7 @@ def describe_settings(
         "model_sha256": model_fingerprint(model_args.model_name_or_path),
         "dtype": model_args.dtype,
         "attn_implementation": model_args.attn_implementation,
+        **({"engine": args.engine} if args.engine != "local" else {}),
         **{name: getattr(video_args, name) for name in sampling},
         "prompt_sha256": hashlib.sha256(repr(PROMPT_STYLES[video_args.prompt_style]).encode()).hexdigest(),
         "video_backend": resolve_backend(video_args.video_backend),
@@ -168,14 +176,19 @@ def print_rates(rates: Sequence[PassRate], num_kept: int, args: DifficultyArgume
     Console().print(table)
 
 
+def _pass_file(args: DifficultyArguments, number: int) -> PredictionFile:
+    return PredictionFile(Path(args.output_dir) / "predictions" / f"pass_{number}.jsonl")
+
+
 def main(argv: list[str]) -> int:
     """Run the command; exit code 1 if too many items have no pass rate."""
     model_args, video_args, args = parse_config((ModelArguments, VideoArguments, DifficultyArguments), argv)
     check_model_path(model_args.model_name_or_path)
     samples = load_samples(args.items_file)
     check_all_texts(samples, load_special_tokens(model_args.model_name_or_path))
+    check_golds(samples, args.items_file)
     split = {"file": args.items_file, "sha256": file_sha256(args.items_file), "num_samples": len(samples)}
-    with run_lock(Path(args.output_dir), shared=False):
+    with run_lock(Path(args.output_dir)):
         open_output_dir(
             Path(args.output_dir),
             describe_settings(model_args, video_args, args),
@@ -188,13 +201,25 @@ def main(argv: list[str]) -> int:
         def get_backend() -> Backend:
             return make_backend(model_args, video_args, args)
 
+        files = [_pass_file(args, number) for number in range(args.num_generations)]
+        done = set.intersection(*({i for i, one in file.read().items() if one.error is None} for file in files))
+        todo = [sample for sample in samples if sample.id not in done]
+        check_media({"items": samples}, {"items": todo}, video_args, args.max_failed)
         graded = []
-        for number in range(args.num_generations):
-            file = PredictionFile(Path(args.output_dir) / "predictions" / f"pass_{number}.jsonl")
+        for number, file in enumerate(files):
             seed = args.seed * 10_000 + number
             name = f"{number + 1}/{args.num_generations}"
             graded.append(
-                evaluate_split(get_backend, samples, "real", file, batch_size=args.batch_size, seed=seed, name=name)
+                evaluate_split(
+                    get_backend,
+                    samples,
+                    "real",
+                    file,
+                    batch_size=args.batch_size,
+                    seed=seed,
+                    name=name,
+                    step_timeout_s=args.step_timeout_s,
+                )
             )
         rates = pass_rates(graded)
         num_kept = write_selection(rates, args)

@@ -9,16 +9,12 @@ however often it was interrupted and by however many processes it was done.
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import logging
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from video_thinker.errors import ConfigError, DataError
+from video_thinker.errors import DataError
 from video_thinker.evaluation.metrics import compute_metrics, grade
 from video_thinker.generation.controls import CONTROLS
 from video_thinker.runs.files import read_json, write_json
@@ -26,10 +22,6 @@ from video_thinker.runs.predictions import Graded, Prediction, PredictionFile
 from video_thinker.schema import VideoSample
 
 logger = logging.getLogger(__name__)
-
-LOCK_FILE = ".lock"
-LOCK_TIMEOUT_S = 10.0
-"""How long to wait for a folder: processes of a killed run need a moment to end."""
 
 
 def result_key(split: str, control: str) -> str:
@@ -143,51 +135,3 @@ def exit_code(metrics: Mapping[str, Mapping[str, Any]], max_failed: float) -> in
             max_failed,
         )
     return 1 if bad else 0
-
-
-@contextmanager
-def run_lock(output_dir: Path, *, shared: bool) -> Iterator[RunLock]:
-    """Hold a run folder's lock; it ends with the process, however that ends.
-
-    Raises:
-        ConfigError: another process holds it.
-    """
-    output_dir.mkdir(parents=True, exist_ok=True)
-    with (output_dir / LOCK_FILE).open("w") as file:
-        lock = RunLock(output_dir, file.fileno())
-        lock.take(shared=shared)
-        yield lock
-
-
-class RunLock:
-    """A lock on a run folder: shared by processes that add predictions, exclusive while they are merged."""
-
-    def __init__(self, output_dir: Path, descriptor: int) -> None:
-        """Take nothing yet."""
-        self.output_dir = output_dir
-        self._descriptor = descriptor
-
-    def take(self, *, shared: bool) -> None:
-        """Take the lock, or change its kind.
-
-        Raises:
-            ConfigError: another process holds it for longer than `LOCK_TIMEOUT_S`.
-        """
-        deadline = time.monotonic() + LOCK_TIMEOUT_S
-        while True:
-            try:
-                fcntl.flock(self._descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                if time.monotonic() > deadline:
-                    raise ConfigError(
-                        f"{self.output_dir}: another evaluation is writing there; wait until it has ended, or choose "
-                        "another output_dir."
-                    ) from error
-                time.sleep(0.05)
-            except OSError as error:
-                if error.errno not in (errno.ENOLCK, errno.ENOTSUP):
-                    raise
-                logger.warning("%s: this file system has no locks; start no second evaluation there", self.output_dir)
-                return
-            else:
-                return

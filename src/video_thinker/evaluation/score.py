@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from video_thinker.errors import ConfigError
-from video_thinker.evaluation.results import conclude, exit_code, read_result, run_lock, stored_keys
+from video_thinker.evaluation.results import conclude, exit_code, read_result, stored_keys
 from video_thinker.evaluation.tables import print_metrics
 from video_thinker.runs.files import read_json
+from video_thinker.runs.lock import run_lock
 from video_thinker.runs.reading import EvalRun, load_items, parse_items, split_of
 from video_thinker.schema import VideoSample
 
@@ -43,7 +44,7 @@ def score_run(folder: Path, items: Mapping[str, Path]) -> tuple[dict[str, dict[s
     manifest = read_json(folder / "manifest.json")
     if not keys or "splits" not in manifest:
         raise ConfigError(f"{folder}: holds no predictions with a manifest.json; give the output_dir of an evaluation.")
-    with run_lock(folder, shared=False):
+    with run_lock(folder):
         run = EvalRun(folder, folder.name, manifest, {}, {key: read_result(folder, key) for key in keys})
         samples = {
             name: loaded[: manifest["splits"][name]["num_samples"]] for name, loaded in load_items([run], items).items()

@@ -17,9 +17,10 @@ from typing import Any
 
 import torch
 from peft import PeftModel
-from transformers import GenerationConfig, ProcessorMixin
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, ProcessorMixin
 
 from video_thinker.data.encode import EncodedPrompt
+from video_thinker.errors import NonFiniteError
 from video_thinker.generation.engine import Sampled, Sampling
 from video_thinker.models import compat
 from video_thinker.models.loading import vision_token_ids
@@ -53,6 +54,43 @@ def find_unshared(options: Mapping[str, Any]) -> list[str]:
         for name, neutral in UNSHARED_OPTIONS.items()
         if options.get(name) is not None and options[name] not in neutral
     ]
+
+
+class FiniteScores(LogitsProcessor):
+    """Notes whether a model gives each row a token to choose; looks at the first token at once, at all at the end.
+
+    With NaN among its scores, `generate` would choose token 0 for ever, or fail far from the cause.
+    """
+
+    def __init__(self) -> None:
+        """Start without a token."""
+        self._bad: torch.Tensor | None = None
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+        """Look at the largest score of each row (B, V): NaN and infinities come through. Nothing is changed.
+
+        Raises:
+            NonFiniteError: the first token of a row has no finite score.
+        """
+        bad = ~torch.isfinite(scores.amax(dim=-1)).all()
+        if self._bad is None:
+            self._bad = bad
+            self.check()
+        self._bad = self._bad | bad
+        return scores
+
+    def check(self) -> None:
+        """Refuse completions that were chosen by scores that are not finite.
+
+        Raises:
+            NonFiniteError: there are some.
+        """
+        if self._bad is not None and bool(self._bad):
+            raise NonFiniteError(
+                "the model's scores for the next token are not finite (NaN or infinite), so no token can be chosen: "
+                "its weights are too large for its type, or its training has diverged. Take an earlier checkpoint, or "
+                "dtype bfloat16 or float32."
+            )
 
 
 class LocalEngine:
@@ -113,7 +151,11 @@ class LocalEngine:
             if shares_prompts:
                 index = torch.as_tensor(prompt_index, device=device)
                 inputs["custom_generate"] = functools.partial(sample_groups, row_prompts=index)
-            sequences = model.generate(**inputs, generation_config=config)
+            finite = FiniteScores()
+            sequences = model.generate(
+                **inputs, generation_config=config, logits_processor=LogitsProcessorList([finite])
+            )
+            finite.check()
         completions = sequences[:, inputs["input_ids"].shape[1] :].tolist()
         return [self.until_end(ids) for ids in completions]
 

@@ -25,7 +25,7 @@ from transformers.image_utils import OPENAI_CLIP_MEAN
 
 from video_thinker.config import ModelArguments, ServerArguments, VideoArguments
 from video_thinker.data.conversation import media_path
-from video_thinker.data.media import MediaLoader, open_frame_cache, video_sampling
+from video_thinker.data.media import MediaLoader, media_options, video_sampling
 from video_thinker.data.video import SampledVideo, probe_video
 from video_thinker.errors import ConfigError, ServerError, VideoThinkerError
 from video_thinker.generation.backend import Completion
@@ -36,7 +36,7 @@ from video_thinker.generation.images import data_url, image_part
 from video_thinker.generation.server import Answer, RequestFailedError, Server, clean_text
 from video_thinker.prompts import PROMPT_STYLES, frame_label, render_question, render_system
 from video_thinker.schema import VideoSample
-from video_thinker.trace import format_time
+from video_thinker.times import format_time
 
 REFUSED = (401, 403, 404)
 """Wrong key, wrong model name, wrong path: no other request would fare better."""
@@ -105,11 +105,7 @@ class OpenAIBackend:
         loader = MediaLoader(
             video_sampling(video_args),
             resize_factor=args.resize_factor,
-            media_root=video_args.media_root,
-            backend=video_args.video_backend,
-            cache_mib=video_args.media_cache_mib,
-            frame_cache=open_frame_cache(video_args),
-            timeout_s=video_args.media_timeout_s,
+            **media_options(video_args),
         )
         return cls(model_args.model_name_or_path, loader, args, settings, video_args.prompt_style, answered=answered)
 

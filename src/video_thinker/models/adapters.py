@@ -25,6 +25,7 @@ from transformers.utils import find_adapter_config_file
 from video_thinker.config import PeftArguments, check_choice
 from video_thinker.errors import ConfigError
 from video_thinker.models.parts import PARTS, REFERENCE_ADAPTER, belongs_to
+from video_thinker.models.weights import check_finite, not_finite
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -168,6 +169,7 @@ def load_adapter(base: PreTrainedModel, path: str, *, trainable: bool = False) -
 
     Raises:
         ConfigError: the adapter was made for another model: modules are missing or have other shapes.
+        CheckpointError: its weights are not finite.
     """
     where = f"{path}: the adapter does not fit its base {base.name_or_path!r} ({type(base).__name__})"
     fix = "give the base it was trained on as base_model_name_or_path in its adapter_config.json."
@@ -183,7 +185,9 @@ def load_adapter(base: PreTrainedModel, path: str, *, trainable: bool = False) -
             )
     except NoMatchingPeftModuleError as error:
         raise ConfigError(f"{where}: {str(error)[:200]}; {fix}") from error
-    saved = {name: tuple(weight.shape) for name, weight in load_peft_weights(path, device="cpu").items()}
+    weights = load_peft_weights(path, device="cpu")
+    check_finite(f"{path}: the adapter", not_finite(weights.items()))
+    saved = {name: tuple(weight.shape) for name, weight in weights.items()}
     there = {name: tuple(weight.shape) for name, weight in get_peft_model_state_dict(model).items()}
     wrong = [name for name in sorted(saved.keys() | there.keys()) if saved.get(name) != there.get(name)]
     if wrong:

@@ -33,6 +33,7 @@ OVERRIDDEN = {
         "_save_checkpoint": "the same",
         "_load_from_checkpoint": "names in a Qwen-VL checkpoint are not those of the model in memory",
         "_load_best_model": "the same",
+        "_get_grad_norm": "a step that is not finite ends the run before the optimizer moves the weights",
     },
 }
 """Class -> method -> why it is overridden."""
@@ -113,6 +114,14 @@ def read_buffered_rollout(trainer: Any) -> tuple[int, Any]:
 def set_buffered_rollout(trainer: Any, step: int, batches: Any) -> None:
     """Bring back what `read_buffered_rollout` read."""
     trainer._step, trainer._buffered_inputs = step, batches
+
+
+def correct_sampling(trainer: Any, corrects: bool) -> None:
+    """Have TRL weigh tokens by how much likelier the policy finds them than the engine that sampled them.
+
+    TRL does so for its own vLLM only, which is asked by `use_vllm`; the engine here is ours, so it is set afterwards.
+    """
+    trainer.use_vllm = corrects
 
 
 def metrics_of(trainer: Any) -> dict[str, list[float]]:

@@ -11,6 +11,7 @@ from video_thinker.runs.files import file_sha256
 
 MODEL_FILES = ("*.safetensors", "*.bin", "*.json", "*.jinja", "*.txt", "*.model")
 ADAPTER_CONFIG = "adapter_config.json"
+MIB = 2**20
 NOT_MODEL_FILES = ("trainer_state.json", "training_args.bin", "optimizer.bin", "scheduler.bin")
 
 
@@ -31,9 +32,8 @@ def model_fingerprint(path: str) -> str:
 def _fingerprint(path: str, config_name: str) -> str:
     folder = Path(path)
     if folder.is_dir():
-        files = {file for pattern in MODEL_FILES for file in folder.glob(pattern) if file.name not in NOT_MODEL_FILES}
         digest = hashlib.sha256()
-        for file in sorted(files):
+        for file in _model_files(folder):
             digest.update(f"{file.name} {file_sha256(file)}\n".encode())
         return digest.hexdigest()
     from transformers.utils.hub import cached_file, extract_commit_hash
@@ -43,3 +43,37 @@ def _fingerprint(path: str, config_name: str) -> str:
     except OSError as error:
         raise ConfigError(f"model_name_or_path={path!r}: {error}") from error
     return extract_commit_hash(config_file, None) or "unknown"
+
+
+def quick_fingerprint(path: str) -> str:
+    """Identify a checkpoint in a moment: names and sizes of its files, and their first and last MiB.
+
+    It covers an adapter's base, and finds another training's weights; it does not find a single changed weight.
+
+    Raises:
+        ConfigError: a hub name that is neither cached nor reachable.
+    """
+    base = adapter_base(path)
+    if base is not None:
+        return hashlib.sha256(f"{_quick(path, ADAPTER_CONFIG)} on {quick_fingerprint(base)}".encode()).hexdigest()
+    return _quick(path, "config.json")
+
+
+def _quick(path: str, config_name: str) -> str:
+    folder = Path(path)
+    if not folder.is_dir():
+        return _fingerprint(path, config_name)
+    digest = hashlib.sha256()
+    for file in _model_files(folder):
+        size = file.stat().st_size
+        digest.update(f"{file.name} {size}\n".encode())
+        with file.open("rb") as opened:
+            digest.update(opened.read(MIB))
+            opened.seek(max(0, size - MIB))
+            digest.update(opened.read(MIB))
+    return digest.hexdigest()
+
+
+def _model_files(folder: Path) -> list[Path]:
+    files = {file for pattern in MODEL_FILES for file in folder.glob(pattern) if file.name not in NOT_MODEL_FILES}
+    return sorted(files)

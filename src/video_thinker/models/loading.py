@@ -15,8 +15,10 @@ from video_thinker.data.encode import SampleEncoder, build_encoder
 from video_thinker.data.texts import SpecialTokens
 from video_thinker.errors import ConfigError
 from video_thinker.models.adapters import adapter_base, load_adapter
+from video_thinker.models.names import check_model_name
 from video_thinker.models.parts import PARTS, belongs_to, is_adapter_weight, num_parameters, parameter_table
 from video_thinker.models.positions import PositionRule, use_released_positions
+from video_thinker.models.weights import load_whole
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -29,7 +31,6 @@ logger = logging.getLogger(__name__)
 VISION_TOKENS = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>")
 ATTENTION_IMPLEMENTATIONS = ("auto", "sdpa", "eager", "flash_attention_2", "flash_attention_3", "flex_attention")
 PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
-LOCAL_FOLDERS = ("runs", "outputs", "data", "checkpoints")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
@@ -60,33 +61,28 @@ def resolve_attn_implementation(name: str) -> str:
 
 
 def check_model_path(path: str) -> str:
-    """Refuse a path that looks local and does not exist, before anything is loaded.
+    """Refuse a path or hub name where no model is, before anything is loaded.
 
     Returns:
         The full checkpoint: `path` itself, or the base of the adapter that lies there.
 
     Raises:
-        ConfigError: no `config.json` at a path that cannot be a hub name (`owner/name`), or in a folder that exists;
-            or no such base.
+        ConfigError: there is no checkpoint and no adapter, or not the base of the adapter.
     """
+    _check_name(path, f"model_name_or_path={path!r}: ")
     base = adapter_base(path)
-    if base is not None and not _may_be_checkpoint(base):
-        raise ConfigError(
-            f"model_name_or_path={path!r} is an adapter on base_model_name_or_path={base!r}, and no config.json is "
-            f"there; put its base there, or correct the path in {Path(path) / 'adapter_config.json'}."
-        )
-    if base is None and not _may_be_checkpoint(path):
-        raise ConfigError(
-            f"model_name_or_path={path!r}: no config.json there; give a checkpoint folder (has the stage before this "
-            "one been run?), an adapter folder, or a hub name such as Qwen/Qwen2.5-VL-7B-Instruct."
-        )
-    return path if base is None else base
+    if base is None:
+        return path
+    fix = f"; put its base there, or correct base_model_name_or_path in {Path(path) / 'adapter_config.json'}."
+    _check_name(base, f"model_name_or_path={path!r} is an adapter on base_model_name_or_path={base!r}: ", fix)
+    return base
 
 
-def _may_be_checkpoint(path: str) -> bool:
-    folder = Path(path)
-    looks_local = path.startswith((".", "/", "~")) or path.count("/") > 1 or path.split("/")[0] in LOCAL_FOLDERS
-    return (folder / "config.json").is_file() or not (looks_local or folder.exists())
+def _check_name(name: str, subject: str, fix: str = ".") -> None:
+    try:
+        check_model_name(name)
+    except ConfigError as error:
+        raise ConfigError(f"{subject}{str(error).removesuffix('.')}{fix}") from None
 
 
 def load_processor(path: str) -> ProcessorMixin:
@@ -178,6 +174,7 @@ def load_model(
     Raises:
         ConfigError: the path holds no checkpoint, an option is unknown or given twice, or the adapter does not fit its
             base.
+        CheckpointError: tensors are missing, unexpected, of other shapes or not finite.
     """
     base = check_model_path(path)
     own = {**model_init_kwargs(dtype, attn_implementation), "quantization_config": quantization_config}
@@ -188,7 +185,8 @@ def load_model(
             "attn_implementation, load_in_4bit), so that policy and reference agree; move them there."
         )
     try:
-        model = AutoModelForImageTextToText.from_pretrained(base, **own, **given)
+        where = f"model_name_or_path={path!r}" + ("" if base == path else f": its base {base!r}")
+        model = load_whole(AutoModelForImageTextToText, base, where, **own, **given)
     except OSError as error:
         raise _not_found(path, base, error) from error
     use_released_positions(model)

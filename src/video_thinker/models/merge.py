@@ -18,6 +18,7 @@ from transformers import AutoConfig
 from video_thinker.errors import ConfigError
 from video_thinker.models.adapters import adapter_base
 from video_thinker.models.loading import check_model_path, load_model, load_processor
+from video_thinker.models.weights import check_finite, not_finite, own_tensors
 from video_thinker.runs.files import building, remove_drafts
 
 logger = logging.getLogger(__name__)
@@ -41,11 +42,11 @@ def merge_adapter(adapter: str, out: str | Path) -> None:
     remove_drafts(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"OUT={str(out)!r} is there and not empty; nothing is overwritten: choose another folder.")
+    base = check_model_path(adapter)
     if adapter_base(adapter) is None:
         raise ConfigError(
             f"ADAPTER={adapter!r}: no adapter_config.json there; name the folder that LoRA training wrote."
         )
-    base = check_model_path(adapter)
     if getattr(AutoConfig.from_pretrained(base), "quantization_config", None) is not None:
         raise ConfigError(
             f"{adapter}: its base {base!r} is quantized, and merging would round the adapter away; give the full "
@@ -54,7 +55,8 @@ def merge_adapter(adapter: str, out: str | Path) -> None:
     processor = load_processor(adapter)
     model = load_model(adapter)
     assert isinstance(model, PeftModel), "an adapter lies there"
-    merged = model.merge_and_unload(safe_merge=True)
+    merged = model.merge_and_unload()
+    check_finite(f"{base} + {adapter}", not_finite(own_tensors(merged)))
     with building(out) as draft:
         merged.save_pretrained(draft)
         processor.save_pretrained(draft)

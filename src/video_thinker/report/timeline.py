@@ -24,7 +24,7 @@ from rich.cells import cell_len
 
 from video_thinker.runs.files import replacing
 from video_thinker.schema import Trace, TraceBlock
-from video_thinker.trace import TIME_TOLERANCE_S, format_time
+from video_thinker.times import TIME_TOLERANCE_S, format_time
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import platform
+import shlex
 import subprocess
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from video_thinker.redaction import redact_values
-from video_thinker.runs.files import write_text
+from video_thinker.redaction import is_secret_name, redact, redact_values
+from video_thinker.runs.files import file_sha256, write_text
 
 RUN_INFO = "run.yaml"
 PACKAGES = (
@@ -69,9 +75,66 @@ def run_config(*arguments: Any, **values: Any) -> dict[str, Any]:
     return read_back
 
 
+@dataclasses.dataclass(frozen=True)
+class Launch:
+    """The command line that this process was started with: command, its arguments, and the keys that were set."""
+
+    command: str
+    argv: tuple[str, ...]
+    keys: tuple[str, ...]
+
+
+_launch: Launch | None = None
+DATA_KEYS = ("train_file", "eval_file", "items_file")
+
+
+def note_launch(command: str, argv: Sequence[str], keys: Iterable[str]) -> None:
+    """Remember the command line for `run.yaml`; the command line calls this once it has checked the config."""
+    global _launch
+    _launch = Launch(command, tuple(argv), tuple(keys))
+
+
 def write_run_info(output_dir: str | Path, config: dict[str, Any]) -> Path:
-    """Write `run.yaml`: the settings of a run (`run_config`), package versions and git commit."""
+    """Write `run.yaml`: the settings of a run (`run_config`), those that were set first, and how it was started.
+
+    It is a config itself: `video-thinker COMMAND run.yaml` sets what was set. It holds no keys to servers: values whose
+    names say that they are secret are left out.
+    """
     path = Path(output_dir) / RUN_INFO
-    info = {"config": redact_values(config), "packages": package_versions(), "git_commit": git_commit()}
-    write_text(path, yaml.safe_dump(info, sort_keys=False, allow_unicode=True))
+    config = redact_values({name: value for name, value in config.items() if not is_secret_name(name)})
+    keys = [] if _launch is None else [key for key in _launch.keys if key in config]
+    write_text(path, "".join(_parts(config, keys)))
     return path
+
+
+def _parts(config: dict[str, Any], keys: Sequence[str]) -> Iterator[str]:
+    def dump(value: Any) -> str:
+        return yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
+
+    def indent(value: dict[str, Any]) -> str:
+        return textwrap.indent(dump(value), "  ") if value else ""
+
+    if _launch is not None:
+        yield f"# This file is a config: video-thinker {_launch.command} THIS_FILE sets what was set again.\n"
+        words = [
+            word.partition("=")[0] + "=…" if is_secret_name(word.partition("=")[0]) else redact(word)
+            for word in _launch.argv
+        ]
+        yield dump({"command": _launch.command, "command_line": shlex.join(["video-thinker", _launch.command, *words])})
+        yield dump({"set": list(keys)})
+    yield "config:\n"
+    yield "  # what was set\n" + indent({key: config[key] for key in keys}) if keys else ""
+    yield "  # defaults\n" if keys else ""
+    yield indent({key: value for key, value in config.items() if key not in keys})
+    hashes = {key: file_sha256(config[key]) for key in DATA_KEYS if config.get(key) and Path(config[key]).is_file()}
+    yield dump({"data_sha256": hashes, "date": datetime.now(UTC).isoformat(timespec="seconds"), "machine": _machine()})
+    yield dump({"packages": package_versions(), "git_commit": git_commit()})
+
+
+def _machine() -> dict[str, Any]:
+    return {
+        "host": platform.node(),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "cpus": os.cpu_count(),
+    }

@@ -18,6 +18,7 @@ from video_thinker.scoring.mentions import (
     CORRECTED,
     MAX_MENTIONS,
     RULED_OUT_BEFORE,
+    Mention,
     begins_item,
     is_called_right,
     joins,
@@ -35,19 +36,8 @@ from video_thinker.scoring.options import (
     prepare_options,
     whole_option,
 )
-from video_thinker.trace import parse_time
-
-_FEW_WORDS = 40  # of a text in which a long option's words may stand anywhere
-
-_LONG_OPTION_WORDS = 3
-
-_FEW_STATEMENT_WORDS = 8  # of a sentence that ends with a short option's text
-
-_NOT_PLAIN = re.compile(
-    r"[^\w\s'(-]|\d|\b(?:or|and|if|not|no|nor|never|without|maybe|may|might|could|whether|which|what|but|than|like|either"
-    r"|neither|both|all|any|none|only|sure|know|tell|vitamin|[a-z]+n't|don't|can't|cannot|i|you)\b|[不没无非或和吗]",
-    re.IGNORECASE,
-)
+from video_thinker.scoring.sentences import contained_option
+from video_thinker.times import parse_time
 
 _NOUN = r"(?:answers?|option|choice|selection|ans|result|conclusion|verdict)"
 
@@ -66,6 +56,8 @@ _STATED = re.compile(
     r"|\b(?:corresponds? to|correspond with|match|matches|aligns? with|consistent with|points? to|supports?"
     r"|indicates?|suggests?"
     r"|fits) (?:the )?(?:option|choice|answer) "
+    r"|\b(?:suggests?|indicates?|supports?|favou?rs?|points? to|corresponds? to) (?=\(?[A-Z]\)?[.!]?\s*\Z)"
+    r"|\bonly (?=(?:option )?\(?[A-Z]\)? (?:fits|matches|works|remains|is (?:correct|right|possible|plausible)))"
     r"|(?<![A-Za-z])(?:答案|选项|正解|選項)(?:应该|应当|应|應該)?(?:是|为|為|选|:)[ :是为]{0,3}"
     r"|(?<![不没勿可A-Za-z])(?:应|故|就|我|该)?(?:选择?|選擇?)(?:项|的是|了)?[ :是为]{0,3}",
     re.IGNORECASE,
@@ -119,6 +111,8 @@ _MAX_CLAIMS = 20
 
 _MAX_TIME_CHARS = 40
 
+_NEAR_CHARS = 12
+
 
 class _Nothing(Enum):
     """What a text names if it is not one option."""
@@ -154,7 +148,7 @@ def score_choice(answer: str, sample: VideoSample) -> Score:
 
 def _read(text: str, options: Options) -> _Reading:
     """Look at the places where a text may name its choice, the most telling first."""
-    if not text:
+    if not text or _contradicts_itself(text, options):
         return _Nothing.NONE
     if letter := whole_option(text, options):
         return letter
@@ -175,7 +169,7 @@ def _read(text: str, options: Options) -> _Reading:
         return reading
     found = (
         _last_line(text, options)
-        or _contained(text, options)
+        or contained_option(text, options)
         or _number_of_options(text, options)
         or _time_of_options(text, options)
     )
@@ -297,25 +291,16 @@ def _last_line(text: str, options: Options) -> str | None:
     return None
 
 
-def _contained(text: str, options: Options) -> str | None:
-    """Read the one option of at least three words whose text stands somewhere in a short text."""
-    if len(text) > MAX_OPTION_CHARS or len(text.split()) > _FEW_WORDS:
-        return None
-    mentions = ruled_in(text, list(mentions_in(text, options)))
-    letters = {letter for mention in mentions for letter in mention.letters}
-    if len(letters) != 1:
-        return None
-    num_words = len(options.texts[next(iter(letters))].split()) if letters <= options.texts.keys() else 0
-    has_text = any(mention.end - mention.start > 1 for mention in mentions)
-    ends = has_text and len(mentions) == 1 and not text[mentions[0].end :].strip(" .!。)\"'")
-    if num_words < _LONG_OPTION_WORDS and not (ends and _is_plain_statement(text[: mentions[0].start])):
-        return None
-    return next(iter(letters))
-
-
-def _is_plain_statement(text: str) -> bool:
-    """Say whether words before an option only say what is seen: "The person pours (oil)", "dark (blue)"."""
-    return len(text.split()) <= _FEW_STATEMENT_WORDS and _NOT_PLAIN.search(text) is None
+def _contradicts_itself(text: str, options: Options) -> bool:
+    """Say whether a text is a letter and another option's text: "A oil" where B is oil; "A dog" may be a dog."""
+    match = re.match(r"\(?([A-Z])\)?[.:)]? +(?=\w)", text)
+    if match is None or match.group(1) not in options.texts:
+        return False
+    rest = text[match.end() :]
+    if match.group() == "A " and not re.match(r"[aeiou]", rest, re.IGNORECASE):
+        return False
+    letters = letters_of_text(rest, options)
+    return bool(letters) and match.group(1) not in letters
 
 
 def _is_list_of_options(text: str, options: Options) -> bool:
@@ -345,6 +330,12 @@ def _time_of_options(text: str, options: Options) -> str | None:
         return None
     same = [letter for letter, time in times.items() if time == named]
     return same[0] if len(same) == 1 else None
+
+
+def _denies(named: Mention, ruled_out: Mention) -> bool:
+    """Say whether an option is named by its text and ruled out by its letter at once: "No, not B" where B is no."""
+    is_near = 0 <= ruled_out.start - named.end <= _NEAR_CHARS
+    return ruled_out.is_label and ruled_out.letters == named.letters and is_near
 
 
 def _claim(text: str, options: Options) -> _Reading:
@@ -380,4 +371,5 @@ def _claim(text: str, options: Options) -> _Reading:
             if not named & mention.letters:
                 return _Nothing.SEVERAL
             named &= mention.letters
-    return next(iter(named)) if len(named) == 1 else _Nothing.NONE
+    denied = not first.is_label and any(_denies(first, mention) for mention in all_mentions if mention not in mentions)
+    return next(iter(named)) if len(named) == 1 and not denied else _Nothing.NONE

@@ -75,6 +75,15 @@ _UNIT = re.compile(
 )
 
 
+_TIMES_WORDS = {"once": 1.0, "twice": 2.0, "thrice": 3.0}
+_TIMES_WORD = re.compile(r"(?<!at )(?<!not )(?<!than )(?<!least )(?<!most )\b(once|twice|thrice)\Z", re.IGNORECASE)
+_THERE_ARE_NONE = re.compile(
+    r"there (?:are|were) no (?!clue|answer|number|option|indication|detail)(?:[a-z]+ ){0,3}"
+    r"(?:[a-z]+s|people|men|women|children)(?: (?:in|on|at|shown|visible|present)\b[a-z ]{0,40})?",
+    re.IGNORECASE,
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Quantity:
     """One number that a text names.
@@ -108,6 +117,16 @@ def find_numbers(text: str) -> Iterator[FoundQuantity]:
         if found is not None:
             yield found
             taken = found.end
+
+
+def count_in_words(text: str) -> Quantity | None:
+    """Read a short sentence that counts without a number: "He does it twice", "There are no cubes"."""
+    if len(text) > 200 or next(find_numbers(text), None) is not None:
+        return None
+    if _THERE_ARE_NONE.fullmatch(text):
+        return Quantity(0.0)
+    word = _TIMES_WORD.search(text)
+    return None if word is None else Quantity(_TIMES_WORDS[word.group(1).casefold()])
 
 
 def _figure(text: str, start: int) -> FoundQuantity | None:

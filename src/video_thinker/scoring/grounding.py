@@ -8,7 +8,7 @@ from video_thinker.grounding import set_iou
 from video_thinker.schema import Score, VideoSample
 from video_thinker.scoring.clean import plain_lines
 from video_thinker.scoring.grades import UNANSWERED, UNSCORABLE, graded
-from video_thinker.trace import find_time_ranges
+from video_thinker.times import find_time_ranges
 
 
 def score_grounding(answer: str, sample: VideoSample) -> Score:

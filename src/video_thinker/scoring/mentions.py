@@ -108,7 +108,7 @@ _FOLLOWS_ARTICLE = re.compile(
 
 _FOLLOWS_TEXT = re.compile(
     rf"\s*(?:$|\n|[^\w\s]|(?:because|since|as|and|or|vs|versus|also|plus|then|nor|i think|i believe|i guess|rather"
-    rf"|instead|is|are|was|isn't|not|but)\b|[{CJK}]|\(?[A-Z][.):] )",
+    rf"|instead|is|are|was|isn't|not|but)\b|[{CJK}]|\(?[A-Z][.):][ {CJK}])",
     re.IGNORECASE,
 )
 

@@ -22,14 +22,15 @@ from video_thinker.scoring.figures import (
     FoundQuantity,
     Quantity,
     cjk_number,
+    count_in_words,
     find_numbers,
 )
 from video_thinker.scoring.grades import UNANSWERED, UNSCORABLE, graded
 
 _MAX_CHARS = 2000  # a longer text names a number only where it states it
 _HEDGE = (
-    r"(?:about|approximately|approx\.?|around|roughly|nearly|almost|exactly|only|just|circa|~|≈|≃|约|大约|大概"
-    r"|共|一共|总共|共有)"
+    r"(?:about|approximately|approx\.?|around|roughly|nearly|almost|exactly|only|just|circa|~|≈|≃|约|共|大[约概]|[一总]共"
+    r"|共有)"
 )
 # More or less than the number, or none of it; a part of a number; not the number.
 _NOT_THE_NUMBER = re.compile(
@@ -162,7 +163,7 @@ def read_quantity(text: str) -> Quantity | None:
             return found
     if len(text) <= _MAX_CHARS and (found := _only(text)) is not None:
         return found
-    return _stated(text)
+    return _stated(text) or count_in_words(text.rstrip(" .!"))
 
 
 def _is_list_gap(gap: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
 
@@ -18,6 +18,7 @@ from video_thinker.config import (
 )
 from video_thinker.datasets import SOURCES
 from video_thinker.errors import ConfigError
+from video_thinker.keys.rules import Count, CountOrZero, NotNegative, Positive, Seed, Share, between, one_of
 
 CURATION = ("validator", "structure", "off")
 DUPLICATE_SCOPES = ("video", "all")
@@ -88,35 +89,47 @@ class SynthesisArguments:
     validator: dict[str, Any] | str | None = field(
         default=None, metadata={"help": "Endpoint that must reach the gold answer from a trace."}
     )
-    curation: str = field(
+    curation: Annotated[str, one_of("validator", "structure", "off")] = field(
         default="validator", metadata={"help": "validator, structure (no model is asked) or off (as written)."}
     )
     validator_sees_video: bool = field(default=False, metadata={"help": "Show frames to the validator too."})
-    max_attempts: int = field(default=3, metadata={"help": "Times a question or a trace is written at most."})
-    max_unusable: int = field(default=3, metadata={"help": "Refused, cut off or malformed replies asked for again."})
-    min_options: int = field(default=4, metadata={"help": "Fewest options of a written question."})
-    max_options: int = field(default=6, metadata={"help": "Most options of a written question."})
-    questions_per_video: int = field(default=1, metadata={"help": "Questions written for a captioned video."})
+    max_attempts: Count = field(default=3, metadata={"help": "Times a question or a trace is written at most."})
+    max_unusable: CountOrZero = field(
+        default=3, metadata={"help": "Refused, cut off or malformed replies asked for again."}
+    )
+    min_options: Annotated[int, between(2, 6)] = field(
+        default=4, metadata={"help": "Fewest options of a written question."}
+    )
+    max_options: Annotated[int, between(2, 6)] = field(
+        default=6, metadata={"help": "Most options of a written question."}
+    )
+    questions_per_video: Count = field(default=1, metadata={"help": "Questions written for a captioned video."})
     letter_options: bool = field(default=True, metadata={"help": "Letter bare options and balance the answers."})
-    min_iou: float = field(default=0.5, metadata={"help": "Temporal IoU with which a trace must meet gold segments."})
-    min_video_frames: int = field(default=64, metadata={"help": "Videos with fewer frames are dropped and listed."})
-    frames_per_segment: int = field(default=4, metadata={"help": "Frames the captioner sees of a segment."})
-    frames_per_video: int = field(default=16, metadata={"help": "Frames the validator sees of a video."})
-    max_pixels: int = field(default=256 * 28 * 28, metadata={"help": "Most height x width of a frame that is sent."})
+    min_iou: Share = field(default=0.5, metadata={"help": "Temporal IoU with which a trace must meet gold segments."})
+    min_video_frames: CountOrZero = field(
+        default=64, metadata={"help": "Videos with fewer frames are dropped and listed."}
+    )
+    frames_per_segment: Count = field(default=4, metadata={"help": "Frames the captioner sees of a segment."})
+    frames_per_video: Count = field(default=16, metadata={"help": "Frames the validator sees of a video."})
+    max_pixels: Count = field(default=256 * 28 * 28, metadata={"help": "Most height x width of a frame that is sent."})
     video_backend: str = field(default="auto", metadata={"help": "auto, decord, torchcodec or pyav."})
-    media_timeout_s: float | None = field(
+    media_timeout_s: Positive | None = field(
         default=DEFAULT_MEDIA_TIMEOUT_S, metadata={"help": "Longest time to decode one video. null: no limit."}
     )
-    concurrency: int = field(default=16, metadata={"help": "Requests in flight at once."})
-    max_retries: int = field(default=8, metadata={"help": "Tries of a request that fails on the way (429, 5xx, …)."})
-    max_backoff_s: float = field(default=60.0, metadata={"help": "Longest wait between tries."})
-    max_unfinished: int = field(default=20, metadata={"help": "Samples without an answer before the run stops."})
-    max_tokens: int | None = field(default=None, metadata={"help": "Budget: tokens of all requests of output_dir."})
-    max_cost: float | None = field(default=None, metadata={"help": "Budget: money of all requests of output_dir."})
-    test_share: float = field(default=0.1, metadata={"help": "Share of items held out, by video."})
-    duplicate_threshold: float = field(default=0.9, metadata={"help": "Jaccard similarity of near-duplicates; 0: off."})
-    duplicate_scope: str = field(default="video", metadata={"help": "Compare items of the same video, or all."})
-    seed: int = field(default=0, metadata={"help": "Of letters, split and requests."})
+    concurrency: Count = field(default=16, metadata={"help": "Requests in flight at once."})
+    max_retries: Count = field(default=8, metadata={"help": "Tries of a request that fails on the way (429, 5xx, …)."})
+    max_backoff_s: NotNegative = field(default=60.0, metadata={"help": "Longest wait between tries."})
+    max_unfinished: CountOrZero = field(
+        default=20, metadata={"help": "Samples without an answer before the run stops."}
+    )
+    max_tokens: Count | None = field(default=None, metadata={"help": "Budget: tokens of all requests of output_dir."})
+    max_cost: Positive | None = field(default=None, metadata={"help": "Budget: money of all requests of output_dir."})
+    test_share: Share = field(default=0.1, metadata={"help": "Share of items held out, by video."})
+    duplicate_threshold: Share = field(default=0.9, metadata={"help": "Jaccard similarity of near-duplicates; 0: off."})
+    duplicate_scope: Annotated[str, one_of("video", "all")] = field(
+        default="video", metadata={"help": "Compare items of the same video, or all."}
+    )
+    seed: Seed = field(default=0, metadata={"help": "Of letters, split and requests."})
 
     def __post_init__(self) -> None:
         """Check what argparse cannot. Raises `ConfigError`."""

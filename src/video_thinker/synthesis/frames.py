@@ -17,7 +17,7 @@ from video_thinker.data.decoding.threads import map_files
 from video_thinker.errors import ConfigError, DecodeError
 from video_thinker.generation.images import JPEG_QUALITY, image_part
 from video_thinker.prompts import frame_label
-from video_thinker.trace import format_time
+from video_thinker.times import format_time
 
 VIDEO_SUFFIXES = (
     *(".mp4", ".m4v", ".mov", ".3gp", ".mkv", ".webm", ".avi", ".flv", ".wmv", ".asf"),

@@ -12,7 +12,7 @@ from video_thinker.scoring import extract_choice, option_letters
 from video_thinker.synthesis.asking import Conversation, json_parser
 from video_thinker.synthesis.frames import FrameSet
 from video_thinker.synthesis.prompts import ANSWER_FROM_NOTES
-from video_thinker.trace import format_time
+from video_thinker.times import format_time
 
 Span = Segment | TraceBlock
 

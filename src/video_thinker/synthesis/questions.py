@@ -21,7 +21,7 @@ from video_thinker.synthesis.frames import VideoFile
 from video_thinker.synthesis.letters import Letters, place_answer
 from video_thinker.synthesis.notes import answer_from_notes, note
 from video_thinker.synthesis.prompts import WRITE_QUESTION
-from video_thinker.trace import format_time
+from video_thinker.times import format_time
 
 STAGE = "question"
 

@@ -13,13 +13,12 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from video_thinker.config import parse_config
 from video_thinker.disk import open_store
-from video_thinker.errors import ConfigError
 from video_thinker.runs.files import check_folder, replacing
+from video_thinker.runs.lock import run_lock
 from video_thinker.runs.record import run_config, write_run_info
 from video_thinker.synthesis.arguments import Endpoint, SynthesisArguments
 from video_thinker.synthesis.card import Card, make_card, render_card, unbalanced_letters
@@ -44,16 +43,11 @@ def synthesize(args: SynthesisArguments) -> Card:
     folder = Path(args.output_dir)
     check_folder(folder)
     endpoints = args.endpoints()
-    try:
-        with FileLock(folder / ".lock", timeout=0):
-            write_run_info(folder, run_config(args))
-            plan = _plan(args, folder)
-            asyncio.run(_run(plan.tasks, args, endpoints, folder))
-            return _finish(args, plan.dropped, endpoints, folder)
-    except Timeout as error:
-        raise ConfigError(
-            f"{folder}: another process works on it; wait for it, or choose another output_dir."
-        ) from error
+    with run_lock(folder):
+        write_run_info(folder, run_config(args))
+        plan = _plan(args, folder)
+        asyncio.run(_run(plan.tasks, args, endpoints, folder))
+        return _finish(args, plan.dropped, endpoints, folder)
 
 
 def _plan(args: SynthesisArguments, folder: Path) -> Plan:

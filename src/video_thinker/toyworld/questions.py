@@ -21,8 +21,8 @@ import random
 from dataclasses import dataclass
 from typing import Any
 
+from video_thinker.times import format_time
 from video_thinker.toyworld.world import COLORS, QUESTION_COLORS, Clip, Span
-from video_thinker.trace import format_time
 
 Item = dict[str, Any]
 """A row of a data file."""

@@ -160,7 +160,7 @@ def read_seconds(path: Path) -> dict[str, float]:
     if not path.is_file():
         raise DataError(f"{path}: no such file; scripts/quickstart.sh notes the seconds of its stages there.")
     try:
-        return {str(name): float(value) for name, value in yaml.safe_load(path.read_text()).items()}
+        return {str(name): float(value) for name, value in yaml.safe_load(path.read_text(encoding="utf-8")).items()}
     except (yaml.YAMLError, AttributeError, TypeError, ValueError) as error:
         raise DataError(f"{path}: {error}; it must hold a line `stage: seconds` for each stage.") from error
 

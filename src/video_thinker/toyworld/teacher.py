@@ -19,9 +19,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from video_thinker.synthesis import curation, questions
+from video_thinker.times import parse_time, parse_time_range
 from video_thinker.toyworld.questions import OPPOSITE, PROBLEMS, Question, write_time, write_trace
 from video_thinker.toyworld.world import COLORS, QUESTION_COLORS, Clip, Span
-from video_thinker.trace import parse_time, parse_time_range
 
 ERRORS: dict[str, tuple[str, ...]] = {
     "question": ("wrong_answer", "one_segment", "repeated_option", "malformed"),

@@ -8,12 +8,14 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 from trl import GRPOConfig, SFTConfig
 
 from video_thinker.errors import ConfigError
+from video_thinker.generation.engine import EngineArguments
+from video_thinker.keys.rules import Count, CountOrZero, NotNegative, Positive, one_of
 
 REPORTER_MODULES = {"azure_ml": "azureml", "flyte": "flytekit", "neptune": "neptune"}
 """Modules of the reporters that are not called like their module."""
@@ -51,20 +53,30 @@ class RunArguments:
     telemetry: bool = field(
         default=True, metadata={"help": "Log speed, seconds per phase and memory (perf/, time/, data/, memory/)."}
     )
-    peak_tflops: float | None = field(
+    peak_tflops: Positive | None = field(
         default=None,
         metadata={"help": "The device's dense peak in TFLOP/s, for perf/mfu; by default looked up by the GPU's name."},
     )
-    canary_steps: int = field(default=100, metadata={"help": "Blind canary every so many steps; 0 turns it off."})
-    canary_min_gap: float = field(default=1e-6, metadata={"help": "Least log-prob gap in nats per token."})
-    resume: str = field(
+    canary_steps: CountOrZero = field(
+        default=100, metadata={"help": "Blind canary every so many steps; 0 turns it off."}
+    )
+    canary_min_gap: NotNegative = field(default=1e-6, metadata={"help": "Least log-prob gap in nats per token."})
+    resume: Annotated[str, one_of("auto", "never")] = field(
         default="auto",
         metadata={
             "help": "auto: continue from the last complete checkpoint in output_dir, if there is one; never: refuse an "
             "output_dir that holds checkpoints. `resume_from_checkpoint` names a folder instead."
         },
     )
-    step_timeout_s: float = field(
+    overwrite: bool = field(
+        default=False,
+        metadata={"help": "Delete the run that is in output_dir (checkpoints, result, log) and start over."},
+    )
+    logging_nan_inf_filter: bool = field(
+        default=False,
+        metadata={"help": "Without effect: a run stops at the first loss that is not finite, with step and samples."},
+    )
+    step_timeout_s: NotNegative = field(
         default=3600.0, metadata={"help": "Abort, saying where, when nothing moves for so many seconds; 0 is off."}
     )
 
@@ -94,7 +106,7 @@ class VideoSFTConfig(RunArguments, SFTConfig):
     """TRL's `SFTConfig` with the defaults video needs."""
 
     remove_unused_columns: bool = field(default=False)
-    max_length: int | None = field(
+    max_length: Count | None = field(
         default=8192, metadata={"help": "Longest prompt + trace in tokens; a longer one is an error, never cut."}
     )
 
@@ -106,9 +118,16 @@ class VideoSFTConfig(RunArguments, SFTConfig):
 
 
 @dataclass
-class RolloutArguments:
+class RolloutArguments(EngineArguments):
     """What a group's rollouts share, in what parts they are scored, and which groups are replaced."""
 
+    engine_max_gap: Positive | None = field(
+        default=None,
+        metadata={
+            "help": "Stop when the log-probabilities of engine and trainer differ by more nats per token, on the mean "
+            "of one prompt's completions; by default 0.001 in float32 and 0.05 in half precision."
+        },
+    )
     share_prefix: bool = field(
         default=True,
         metadata={
@@ -130,8 +149,8 @@ class RolloutArguments:
         default=None,
         metadata={"help": "Folder that keeps a frozen tower's features, so that a video is encoded once per run."},
     )
-    feature_cache_gib: float = field(default=50.0, metadata={"help": "Size limit of `feature_cache_dir`."})
-    max_tokens_per_forward: int | None = field(
+    feature_cache_gib: Positive = field(default=50.0, metadata={"help": "Size limit of `feature_cache_dir`."})
+    max_tokens_per_forward: Count | None = field(
         default=None,
         metadata={
             "help": "Token budget of a forward, padding included: a micro-batch of more tokens is scored, and in "
@@ -141,7 +160,7 @@ class RolloutArguments:
     length_order: bool = field(
         default=False, metadata={"help": "Score rows of like length together, so that little padding is computed."}
     )
-    dynamic_sampling_rounds: int = field(
+    dynamic_sampling_rounds: CountOrZero = field(
         default=0,
         metadata={
             "help": "Replace groups whose rewards are all equal by groups of other prompts, in at most so many further "
@@ -161,18 +180,23 @@ class VideoGRPOConfig(RunArguments, RolloutArguments, GRPOConfig):
     reward_params: dict[str, Any] | None = field(
         default=None, metadata={"help": "Parameters by reward: {length: {min_tokens: 32, max_tokens: 96}}."}
     )
-    max_prompt_length: int | None = field(
+    max_prompt_length: Count | None = field(
         default=8192, metadata={"help": "Longest prompt in tokens; a longer one is an error, never cut."}
     )
-    log_completions_steps: int = field(
+    log_completions_steps: CountOrZero = field(
         default=10, metadata={"help": "Write sampled completions to completions.jsonl every so many steps; 0 is off."}
     )
-    num_logged_completions: int = field(
+    num_logged_completions: Count = field(
         default=8, metadata={"help": "How many each time; a multiple of num_generations shows whole groups."}
     )
     disable_dropout: bool = field(
         default=True, metadata={"help": "Rollout, policy and reference are one model each only without LoRA's dropout."}
     )
+
+    @property
+    def generate_every(self) -> int:
+        """Micro-batches from one rollout to the next."""
+        return (self.steps_per_generation or 1) * self.num_iterations
 
     def __post_init__(self) -> None:
         """Check that whole groups fit the batch, in the terms of the config.
@@ -184,7 +208,7 @@ class VideoGRPOConfig(RunArguments, RolloutArguments, GRPOConfig):
             raise ConfigError(f"reward_weights={self.reward_weights}: each weight must be a finite number; fix it.")
         for engine in ("use_vllm", "use_transformers_continuous_batching"):
             if getattr(self, engine):
-                raise ConfigError(f"{engine}=true is not supported: TRL gives this engine no video; remove {engine}.")
+                raise ConfigError(f"{engine}=true is not supported: TRL gives it no video; take engine=vllm instead.")
         processes = launched_world_size()
         steps = self.steps_per_generation or self.gradient_accumulation_steps
         completions = self.per_device_train_batch_size * processes * steps

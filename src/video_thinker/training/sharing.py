@@ -6,10 +6,13 @@ import functools
 import logging
 from typing import Any
 
+from peft import PeftModel
 from trl.models import unwrap_model_for_generation
 
+from video_thinker.errors import ConfigError
 from video_thinker.generation.engine import Engine
 from video_thinker.generation.local import LocalEngine, find_unshared
+from video_thinker.generation.vllm import VLLMEngine
 from video_thinker.models.feature_cache import FeatureCache
 from video_thinker.models.layers import SHARE_PREFILL_LAYERS, unshared_causes
 from video_thinker.models.tower_calls import find_vision_model
@@ -34,7 +37,29 @@ def make_features(trainer: Any, *, shares_prompts: bool) -> FrozenFeatures:
 
 
 def make_engine(trainer: Any, features: FrozenFeatures, *, shares_prompts: bool) -> Engine:
-    """Make the engine that samples from the model that is trained."""
+    """Make the engine that samples from the model that is trained.
+
+    Raises:
+        ConfigError: vLLM is not installed, or the prompts' longest length is open.
+    """
+    args = trainer.args
+    if args.engine == "vllm":
+        if args.max_prompt_length is None and args.engine_max_tokens is None:
+            raise ConfigError(
+                "engine=vllm reserves memory for the longest prompt, and max_prompt_length is null: name a number of "
+                "tokens, or engine_max_tokens, which has the completion in it."
+            )
+        return VLLMEngine(
+            trainer.encoder.processor,
+            checkpoint_of(trainer.model),
+            max_tokens=args.engine_max_tokens or args.max_prompt_length + args.max_completion_length,
+            dtype=str(trainer.model.dtype).removeprefix("torch."),
+            temperature=args.temperature,
+            open_model=functools.partial(open_for_generation, trainer),
+            end_token_ids=trainer.eos_token_ids,
+            gpu_memory_share=args.engine_gpu_memory_share,
+            options={"load_format": "dummy", **(args.engine_options or {})},  # the weights come from the trainer
+        )
     return LocalEngine(
         trainer.encoder.processor,
         open_model=functools.partial(open_for_generation, trainer),
@@ -43,6 +68,12 @@ def make_engine(trainer: Any, features: FrozenFeatures, *, shares_prompts: bool)
         end_token_ids=trainer.eos_token_ids,
         pad_to_multiple_of=trainer.pad_to_multiple_of,
     )
+
+
+def checkpoint_of(model: Any) -> str:
+    """Name the folder or hub name that a model, or an adapter's base, was loaded from."""
+    base: Any = model.get_base_model() if isinstance(model, PeftModel) else model
+    return str(base.config.name_or_path)
 
 
 def make_scorer(trainer: Any, features: FrozenFeatures) -> Scorer:

@@ -12,30 +12,46 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from accelerate.utils import is_peft_model
+from datasets import Dataset
+from transformers import PreTrainedModel, TrainerCallback
 from trl import GRPOTrainer
 
 from video_thinker.data.collate import PromptCollator
 from video_thinker.data.encode import PIXEL_FIELDS, EncodedPrompt, SampleEncoder, blank_prompt
+from video_thinker.errors import DataError
 from video_thinker.generation.engine import Engine
 from video_thinker.models import compat
 from video_thinker.models.adapters import prepare_reference_adapter
 from video_thinker.models.flops import decoding_work
 from video_thinker.models.parts import REFERENCE_ADAPTER
+from video_thinker.rewards import reward_names
+from video_thinker.rewards.completions import RewardFunc
 from video_thinker.rewards.finite import finite_rewards
+from video_thinker.schema import VideoSample
 from video_thinker.training.arguments import VideoGRPOConfig
 from video_thinker.training.dynamic_sampling import Round, group_outcomes, summed_rewards, without_equal_groups
 from video_thinker.training.logging.completions import FILE_NAME, CompletionLog, Graded
+from video_thinker.training.logging.hints import Hints
 from video_thinker.training.logging.performance import Performance
 from video_thinker.training.loop.canary import BlindCanary, without_dropout
-from video_thinker.training.loop.checkpoints import Staging, leave_sigterm_to_parent, load_weights, read_state
+from video_thinker.training.loop.checkpoints import (
+    Staging,
+    last_complete_checkpoint,
+    leave_signals_to_parent,
+    load_weights,
+    read_state,
+)
+from video_thinker.training.loop.engine_gap import EngineGap
+from video_thinker.training.loop.finite import FiniteGuard
 from video_thinker.training.loop.watchdog import Watchdog
+from video_thinker.training.recipe import Recipe, grpo_parts, run_recipe
 from video_thinker.training.rollout import (
     Batch,
     Rollout,
@@ -73,6 +89,12 @@ class VideoGRPOTrainer(GRPOTrainer):
     """
 
     args: VideoGRPOConfig
+    model: PreTrainedModel
+    train_dataset: Dataset
+    num_generations: int
+    num_generations_eval: int
+    data_collator: PromptCollator  # type: ignore[assignment]  # it gives rows, as TRL's rollouts want them, no batch
+    recipe: Recipe[VideoGRPOConfig] | None = None
     _epochs_done = 0
 
     def __init__(
@@ -90,25 +112,87 @@ class VideoGRPOTrainer(GRPOTrainer):
         self._rollouts: dict[bool, Rollout] = {}  # of training and of evaluation
         self._at_hand: tuple[Sequence[EncodedPrompt], Sequence[int]] = ([], [])  # the prompts of the rows being scored
         self._known: Scored | None = None
-        kwargs["reward_funcs"] = finite_rewards(kwargs["reward_funcs"])
+        self._reward_errors: list[DataError] = []
+        kwargs["reward_funcs"] = finite_rewards(kwargs["reward_funcs"], self._reward_errors)
         super().__init__(args=args, processing_class=encoder.processor, **kwargs)
         self.performance = Performance(self.accelerator, enabled=args.telemetry, peak=args.peak_tflops)
         self.watchdog = Watchdog(args.step_timeout_s, args.process_index)
-        steps = math.ceil(args.steps_per_generation * args.num_iterations / args.gradient_accumulation_steps)
-        path = Path(args.output_dir) / FILE_NAME
+        steps = math.ceil(args.generate_every / args.gradient_accumulation_steps)
+        path = Path(str(args.output_dir)) / FILE_NAME
         self.completion_log = CompletionLog(path, args.log_completions_steps, args.num_logged_completions, steps)
-        for callback in (self.performance, self.watchdog, self.completion_log):
+        self.guard = FiniteGuard(self)
+        hints = Hints(path)
+        for callback in (self.performance, self.watchdog, self.guard, self.completion_log, hints):
             self.add_callback(callback)
         self.canary = BlindCanary(args.canary_steps, args.canary_min_gap, self.accelerator)
         self.sampling = sampling_settings(args)
         shared = shares_prompts(self)
-        self.features = make_features(self, shares_prompts=shared and engine is None)
+        local = engine is None and args.engine == "local"
+        self.features = make_features(self, shares_prompts=shared and local)
         self.engine = engine or make_engine(self, self.features, shares_prompts=shared)
+        self.engine_gap = EngineGap(args.engine_max_gap, self.model.dtype, self.accelerator)
+        self._sampled_with: tuple[int, Any] | None = None  # the step and the model whose weights the engine has
         self.scorer = scorer or make_scorer(self, self.features)
         if self.scorer.shares_prefix:
             prepare_packing(self)
-        if is_peft_model(self.model) and REFERENCE_ADAPTER in self.model.peft_config:
-            prepare_reference_adapter(self.model)
+        adapted: Any = self.model
+        if is_peft_model(adapted) and REFERENCE_ADAPTER in adapted.peft_config:
+            prepare_reference_adapter(adapted)
+
+    @classmethod
+    def from_config(
+        cls,
+        config: str | Path | Mapping[str, Any] | None = None,
+        *,
+        reward_funcs: Sequence[str | RewardFunc] | None = None,
+        train_dataset: Sequence[VideoSample] | None = None,
+        eval_dataset: Sequence[VideoSample] | None = None,
+        callbacks: Sequence[TrainerCallback] = (),
+        **settings: Any,
+    ) -> Self:
+        """Make a trainer as `video-thinker grpo` does: model, encoder, rewards, data, frozen parts, console.
+
+        Args:
+            config: A config file (`configs/grpo/…`), or its keys with their values.
+            reward_funcs: Names of rewards and functions of your own, in the order of `reward_weights`. A function has
+                TRL's signature: lists with one entry per completion, by keyword; one number or `None` for each.
+            train_dataset: Samples (`load_samples`), in the place of `train_file`.
+            eval_dataset: Samples to evaluate on during training, in the place of `eval_file`.
+            callbacks: Of Transformers, beside our own.
+            **settings: Keys of a config; they win over `config`.
+
+        Raises:
+            ConfigError: a key is misspelt, a value is wrong, a reward is unknown, or there is no such model.
+            DataError: a sample cannot be used, or no gold of a file can be graded.
+            DecodeError: a media file cannot be read (with `on_decode_error: raise`, at the step that needs it).
+        """
+        if reward_funcs is not None:
+            settings["reward_funcs"] = reward_names(reward_funcs)
+        recipe = Recipe.read(VideoGRPOConfig, config, settings, train_dataset, eval_dataset)
+        recipe.hold()
+        try:
+            return cls.from_recipe(recipe, reward_funcs, callbacks)
+        except BaseException:
+            recipe.release()
+            raise
+
+    @classmethod
+    def from_recipe(
+        cls,
+        recipe: Recipe[VideoGRPOConfig],
+        reward_funcs: Sequence[str | RewardFunc] | None = None,
+        callbacks: Sequence[TrainerCallback] = (),
+    ) -> Self:
+        """Load what a recipe names, and make a trainer of it; `reward_funcs` are those of the recipe by default."""
+        parts, samples = grpo_parts(recipe, reward_funcs)
+        trainer = cls(**parts, callbacks=list(callbacks))
+        trainer.recipe = recipe
+        recipe.prepare(trainer, [trainer.model, trainer.ref_model], samples)
+        return trainer
+
+    def run(self) -> int:
+        """Train to the end and write the result, as the command does; see `run_recipe`."""
+        return run_recipe(self, self.recipe)
 
     # --- one rollout: prompts, completions, rewards -----------------------------------------------------------------
 
@@ -144,6 +228,7 @@ class VideoGRPOTrainer(GRPOTrainer):
             batch: Batch = super()._generate_and_score_completions(rows)
         del self._rollout
         batch["prompt_index"] = torch.tensor(rollout.prompt_index, device=self.accelerator.device)
+        self.engine_gap.log(self, batch)
         return Round(batch, rollout, self._rewards)
 
     def _encode(self, row: dict[str, Any]) -> EncodedPrompt:
@@ -159,15 +244,23 @@ class VideoGRPOTrainer(GRPOTrainer):
         """Prompts as the encoder made them, one per row."""
         return [self._rollout.prompts[number].input_ids for number in self._rollout.prompt_index], None, {}
 
-    def _generate_single_turn(self, prompt_ids: list[list[int]], *args: Any, **kwargs: Any) -> tuple[list[Any], None]:
-        """Completions of the engine, one per row."""
+    def _generate_single_turn(
+        self, prompt_ids: list[list[int]], *args: Any, **kwargs: Any
+    ) -> tuple[list[list[int]], list[list[float]] | None]:
+        """Completions of the engine, one per row, and its log-probabilities, if it has its own."""
         with self.performance.phase("generation"):
-            self.engine.update_weights(self.model_wrapped)
-            sampled = self.engine.sample(self._rollout.prompts, self._rollout.prompt_index, self.sampling)
+            weights = self.state.global_step, self.model_wrapped
+            if self._sampled_with != weights:
+                self.engine.update_weights(self.model_wrapped)
+                self._sampled_with = weights
+            with self.guard.agreed():
+                sampled = self.engine.sample(self._rollout.prompts, self._rollout.prompt_index, self.sampling)
         completion_ids = [one.token_ids for one in sampled]
         lengths = [len(ids) for ids in prompt_ids], [len(ids) for ids in completion_ids]
         self.performance.meter.add(decoding_work(*lengths), training=False)
-        return completion_ids, None
+        log_probs = [one.log_probs for one in sampled if one.log_probs is not None]
+        compat.correct_sampling(self, bool(log_probs))
+        return completion_ids, log_probs or None
 
     def _calculate_rewards(
         self, inputs: list[dict[str, Any]], prompts: Any, completions: Any, completion_ids_list: Any
@@ -175,6 +268,9 @@ class VideoGRPOTrainer(GRPOTrainer):
         """TRL's rewards (B of all ranks, number of rewards), plus how they are spread within the groups."""
         with self.performance.phase("reward"):
             rewards: torch.Tensor = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
+        with self.guard.agreed():
+            if self._reward_errors:
+                raise self._reward_errors[0]
         self._graded = Graded(completions, completion_ids_list, rewards)
         accuracy = None
         if "accuracy_reward" in self.reward_func_names:
@@ -225,7 +321,12 @@ class VideoGRPOTrainer(GRPOTrainer):
             )
         plain = super()._get_per_token_logps_and_entropies
         with self.performance.phase("forward" if torch.is_grad_enabled() else "scoring"):
-            return self.scorer.score(model, rows, plain, batch_size or len(rows), **kwargs)
+            scored = self.scorer.score(model, rows, plain, batch_size or len(rows), **kwargs)
+        if self.model.training:
+            who = "the policy" if torch.is_grad_enabled() else "the old policy or the reference"
+            mask = attention_mask[:, -logits_to_keep:]
+            self.guard.note_log_probs(scored[0], mask, self.watchdog.sample_ids, who)
+        return scored
 
     def _compute_loss(self, model: Any, inputs: Batch) -> torch.Tensor:
         """Compute TRL's loss of a micro-batch, in the parts of a token budget. The blind canary looks here."""
@@ -238,12 +339,12 @@ class VideoGRPOTrainer(GRPOTrainer):
             rows = self._rows(inputs)
             parts = self.scorer.plan(rows, len(rows))
             if len(parts) == 1 or not torch.is_grad_enabled():
-                return super()._compute_loss(model, inputs)  # type: ignore[no-any-return]  # TRL is not typed
+                return super()._compute_loss(model, inputs)  # type: ignore[no-any-return,no-untyped-call]  # TRL has no types
             return self._loss_in_parts(model, inputs, rows, parts)
 
     def _loss_in_parts(self, model: Any, inputs: Batch, rows: Rows, parts: list[list[int]]) -> torch.Tensor:
         plain = super()._get_per_token_logps_and_entropies
-        trl_loss = super()._compute_loss
+        trl_loss: Callable[[Any, Batch], torch.Tensor] = super()._compute_loss
 
         def score_part(part: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
             with self.performance.phase("forward"):
@@ -254,7 +355,7 @@ class VideoGRPOTrainer(GRPOTrainer):
         def loss_of(logps: torch.Tensor, entropies: torch.Tensor) -> torch.Tensor:
             self._known = (logps, entropies, None)
             try:
-                loss: torch.Tensor = trl_loss(model, inputs)
+                loss = trl_loss(model, inputs)
             finally:
                 self._known = None
             return loss
@@ -270,6 +371,18 @@ class VideoGRPOTrainer(GRPOTrainer):
             functools.partial(gradients_of_last_part, self.accelerator, model),
             lambda: metrics_unchanged(compat.metrics_of(self)),
         )
+
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Do TRL's step of a micro-batch, and note its loss."""
+        loss: torch.Tensor = super().training_step(*args, **kwargs)  # type: ignore[no-untyped-call]  # TRL: no types
+        self.guard.note_loss(loss)
+        return loss
+
+    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
+        """Before the optimizer moves the weights, look whether all of the step is finite."""
+        norm = super()._get_grad_norm(model, grad_norm=grad_norm)  # type: ignore[no-untyped-call]  # TRL: no types
+        self.guard.check_step(norm)
+        return norm
 
     def _backward_part(self, loss: torch.Tensor) -> None:
         deepspeed = self.is_deepspeed_enabled
@@ -314,10 +427,13 @@ class VideoGRPOTrainer(GRPOTrainer):
 
     # --- the run: data, start, checkpoints --------------------------------------------------------------------------
 
-    def train(self, resume_from_checkpoint: str | None = None, **kwargs: Any) -> Any:
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
         """Train as TRL does; a checkpoint also brings back rollouts in use and the sampler's place."""
         check_settings(self)
-        if resume_from_checkpoint:
+        if resume_from_checkpoint is True:
+            found = last_complete_checkpoint(Path(str(self.args.output_dir)))
+            resume_from_checkpoint = True if found is None else str(found)  # without one, Transformers says so
+        if isinstance(resume_from_checkpoint, str):
             checkpoint = Path(resume_from_checkpoint)
             self._epochs_done = int(read_state(checkpoint).epoch or 0)
             step, batches, rollout = load_rollout(checkpoint, self.args.process_index, self.args.device)
@@ -325,47 +441,46 @@ class VideoGRPOTrainer(GRPOTrainer):
             if rollout is not None:
                 self._rollouts[True] = rollout
         with self.performance.watching(self):
-            return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+            return super().train(resume_from_checkpoint, *args, **kwargs)
 
     def get_train_dataloader(self) -> Any:
-        """TRL's; its workers encode the prompts ahead, and leave SIGTERM to their parent."""
-        repeats = self.args.steps_per_generation * self.num_iterations
+        """TRL's; its workers encode the prompts ahead, and leave signals to their parent."""
+        repeats = self.args.generate_every
         if self.args.dataloader_persistent_workers:
             repeats = 1  # such workers do not learn when an epoch begins, so each batch is encoded
         self.data_collator = PromptCollator(self.encoder, self.args.max_prompt_length, repeats)
         self.data_collator.num_skipped = compat.read_buffered_rollout(self)[0]
         self.add_callback(self.data_collator)
-        return leave_sigterm_to_parent(super().get_train_dataloader())
+        return leave_signals_to_parent(super().get_train_dataloader())  # type: ignore[no-untyped-call]  # TRL has no types
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
         """TRL's; its workers encode the prompts ahead."""
         self.data_collator = PromptCollator(self.encoder, self.args.max_prompt_length)
-        return leave_sigterm_to_parent(super().get_eval_dataloader(eval_dataset))
+        return leave_signals_to_parent(super().get_eval_dataloader(eval_dataset))
 
     def _get_train_sampler(self, dataset: Any = None) -> Any:
         """TRL's, which draws each epoch's order from one generator: the epochs that are over are drawn again."""
-        sampler = super()._get_train_sampler(dataset)
+        sampler: Any = super()._get_train_sampler(dataset)
         if self.shuffle_dataset:
             for _ in range(self._epochs_done):
                 torch.randperm(sampler.num_samples, generator=sampler.generator)
         return sampler
 
     def _get_output_dir(self, trial: Any) -> str:
-        return self.staging.folder or super()._get_output_dir(trial)  # type: ignore[no-any-return]  # TRL is not typed
+        return self.staging.folder or super()._get_output_dir(trial)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Write `checkpoint-N` aside, with the rollouts that are still to be used, and move it into place."""
         with self.staging.checkpoint(self, Path(self._get_output_dir(trial))) as staged:
-            super()._save_checkpoint(model, trial)
+            super()._save_checkpoint(model, trial)  # type: ignore[no-untyped-call]  # TRL has no types
             if self.args.save_only_model:
                 return
-            generate_every = self.args.steps_per_generation * self.num_iterations
             save_rollout(
                 staged,
                 self.args.process_index,
                 *compat.read_buffered_rollout(self),
                 self._rollouts.get(True),
-                generate_every,
+                self.args.generate_every,
             )
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
@@ -378,4 +493,4 @@ class VideoGRPOTrainer(GRPOTrainer):
         if self.is_deepspeed_enabled or is_peft_model(self.model):
             super()._load_best_model()
         else:
-            load_weights(self.model, self.state.best_model_checkpoint)
+            load_weights(self.model, str(self.state.best_model_checkpoint))

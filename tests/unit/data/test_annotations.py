@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from video_thinker.data.annotations import check_rows, iter_rows, load_samples, parse_row, to_row
+from video_thinker.data.annotations import check_rows, load_samples, parse_row, to_row
+from video_thinker.data.raw_files import iter_rows
 from video_thinker.errors import DataError
 from video_thinker.schema import Media, Segment, VideoSample
 from video_thinker.scoring import score_completion

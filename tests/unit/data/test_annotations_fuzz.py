@@ -8,9 +8,9 @@ from collections import Counter
 
 import pytest
 
-from video_thinker.data.annotations import brief, check_rows, load_samples, to_row
+from video_thinker.data.annotations import check_rows, load_samples, to_row
 from video_thinker.data.checks import check_sample
-from video_thinker.data.texts import SpecialTokens, text_problems
+from video_thinker.data.texts import SpecialTokens, brief, text_problems
 from video_thinker.errors import DataError
 
 NUM_MUTATIONS = 1000

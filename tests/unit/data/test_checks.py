@@ -3,7 +3,16 @@ from __future__ import annotations
 import pytest
 
 from video_thinker.data.annotations import parse_row
-from video_thinker.data.checks import check_sample, repeats_options
+from video_thinker.data.checks import (
+    MOST_KINDS,
+    Finding,
+    check_sample,
+    finding_of,
+    refuse,
+    repeats_options,
+    summarize,
+)
+from video_thinker.errors import DataError
 
 
 def row(**changes):
@@ -137,3 +146,37 @@ def test_findings_say_where_the_sample_and_the_fix():
         "the problem holds '<|im_end|>', a special token (sample 'v1'); the tokenizer would make it a token of the "
         "chat format, not words; take it out or write it in other words"
     )
+
+
+def found(line: int, kind: str) -> Finding:
+    return Finding(f"f.jsonl:{line}", "error", f"row {line} is wrong", kind)
+
+
+def test_a_refusal_says_the_first_and_counts_the_others_by_kind():
+    findings = [*(found(line, "no trace") for line in range(1, 10)), found(4, "too long")]
+    text = summarize(findings)
+    assert text.splitlines() == [
+        "f.jsonl:1: row 1 is wrong 8 more rows cannot be used; `video-thinker validate` lists all of them.",
+        "  no trace: 9 rows (f.jsonl:1, f.jsonl:2, f.jsonl:3, …)",
+        "  too long: 1 row (f.jsonl:4)",
+    ]
+    assert summarize(findings[:1]) == "f.jsonl:1: row 1 is wrong"
+
+
+def test_a_refusal_of_many_kinds_is_capped():
+    text = summarize([found(line, f"kind {line}") for line in range(100)])
+    assert len(text.splitlines()) == 2 + MOST_KINDS and "and 92 other kinds: 92 rows" in text
+
+
+def test_warnings_refuse_nothing():
+    refuse([Finding("f.jsonl:1", "warning", "odd", "odd")])
+    with pytest.raises(DataError, match="^f.jsonl:3: row 3 is wrong$"):
+        refuse([found(3, "bad")])
+
+
+def test_errors_of_one_rule_are_one_kind():
+    rule = "is after end_s=3; a segment starts first; fix it."
+    errors = [DataError(f"f.jsonl:{n}: segment 1: start_s={n} {rule}") for n in (1, 2)]
+    assert finding_of(errors[0]).kind == finding_of(errors[1]).kind == "a row cannot be read: a segment starts first"
+    missing = DataError("f.jsonl:1: `process` is missing or empty (sample 'q'); SFT rows need a trace: add one.")
+    assert finding_of(missing).kind == "`process` is missing or empty"

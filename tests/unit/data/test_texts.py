@@ -4,9 +4,9 @@ from dataclasses import dataclass, replace
 
 import pytest
 
+from video_thinker.data.checks import check_all_texts
 from video_thinker.data.texts import (
     SpecialTokens,
-    check_all_texts,
     check_texts,
     control_character,
     is_blank,

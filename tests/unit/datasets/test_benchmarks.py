@@ -8,7 +8,8 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from video_thinker.data.annotations import iter_rows, parse_row, to_row
+from video_thinker.data.annotations import parse_row, to_row
+from video_thinker.data.raw_files import iter_rows
 from video_thinker.datasets import BENCHMARKS
 from video_thinker.datasets.conversion import convert_file
 from video_thinker.errors import DataError

@@ -141,6 +141,14 @@ def test_star_options_are_bare_and_the_answer_is_one_of_them(tmp_path):
     assert (sample.category, sample.segments) == ("Sequence", (Segment(11.1, 19.6),))
 
 
+def test_an_empty_option_is_none_without_its_letter(tmp_path):
+    question = {**SCALELONG[0]["vid"][0], "options": {"A": "two", "B": "", "C": "five"}, "answer": "C"}
+    *_, sample = read(tmp_path, "scalelong", [{"vid": [question]}])
+    assert (sample.options, sample.answer) == (("two", "five"), "five")
+    *_, error = read(tmp_path, "scalelong", [{"vid": [{**question, "answer": "B"}]}])
+    assert isinstance(error, DataError) and "option B, which is empty" in str(error)
+
+
 def test_scalelong_has_several_segments(tmp_path):
     (sample,) = read(tmp_path, "scalelong", SCALELONG)
     assert sample.id == "vid-0" and sorted(sample.options) == ["five", "four", "three", "two"]

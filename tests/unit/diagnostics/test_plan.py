@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from rich.console import Console
 from transformers import AutoConfig
 
 from video_thinker.cli import main as cli
 from video_thinker.diagnostics.activations import LiveBytes
 from video_thinker.diagnostics.memory import GIB, predict
-from video_thinker.diagnostics.plan import needed, possible_changes
+from video_thinker.diagnostics.plan import Change, needed, possible_changes, render_advice
 from video_thinker.diagnostics.planned_run import Policy, Run, Zero
 from video_thinker.diagnostics.resolve import Request, find_stage, read_values, read_zero, resolve
 from video_thinker.diagnostics.shapes import (
@@ -325,6 +326,13 @@ def test_changes_fit_the_config():
     assert "gradient_checkpointing" not in keys  # it is on
     keys = [key for change in possible_changes("grpo", values, 8, has_adapter=True) for key in change]
     assert "use_peft" not in keys and "freeze" not in keys
+
+
+@pytest.mark.parametrize("keys", [{"beta": 0.0}, {"max_frames": 8}])
+def test_a_run_without_kl_is_advised_with_a_warning(capsys, keys):
+    change = Change(keys, GIB)
+    render_advice([change], Change({}, 2 * GIB), 2 * GIB, Console(width=200))
+    assert ("drift into gibberish" in capsys.readouterr().out) == ("beta" in keys)
 
 
 def test_shallow_models_differ_in_depth_only(tiny_model_dir):

@@ -10,7 +10,7 @@ from video_thinker.data.annotations import load_samples
 from video_thinker.errors import ConfigError, DataError
 from video_thinker.evaluation import score
 from video_thinker.evaluation.metrics import grade
-from video_thinker.evaluation.results import conclude, merge_result, prediction_file, read_result, run_lock, stored_keys
+from video_thinker.evaluation.results import conclude, merge_result, prediction_file, read_result, stored_keys
 from video_thinker.runs.files import file_sha256, read_json, write_json
 from video_thinker.runs.predictions import Prediction
 
@@ -99,22 +99,6 @@ def test_only_complete_results_get_figures(samples, folder, caplog):
     assert (figures["id"]["accuracy"], figures["id"]["num_scored"], figures["id"]["num_failed"]) == (1.0, 3, 1)
     counts = read_json(folder / "manifest.json")["results"]["id"]
     assert counts == {"num_samples": 4, "num_scored": 3, "num_failed": 1}
-
-
-@pytest.mark.parametrize(("held", "wanted", "free"), [(True, True, True), (True, False, False), (False, True, False)])
-def test_a_folder_that_is_being_written_is_refused(tmp_path, monkeypatch, held, wanted, free):
-    monkeypatch.setattr("video_thinker.evaluation.results.LOCK_TIMEOUT_S", 0.0)
-    with run_lock(tmp_path, shared=held):
-        if free:
-            with run_lock(tmp_path, shared=wanted):
-                pass
-        else:
-            with pytest.raises(ConfigError, match="another evaluation is writing"), run_lock(tmp_path, shared=wanted):
-                pass
-    with run_lock(tmp_path, shared=False) as lock:
-        lock.take(shared=True)
-        with run_lock(tmp_path, shared=True):
-            pass
 
 
 # The command

@@ -167,13 +167,15 @@ def test_experts_are_not_guessed(model):
 @pytest.mark.parametrize(
     ("name", "peak"),
     [
-        ("NVIDIA H100 80GB HBM3", 989.4),
-        ("NVIDIA H100 PCIe", 756.5),
-        ("NVIDIA H200", 989.4),
+        ("NVIDIA H100 80GB HBM3", 989.0),
+        ("NVIDIA H100 PCIe", 756.0),
+        ("NVIDIA H200", 989.0),
+        ("NVIDIA GH200 480GB", 989.4),
         ("NVIDIA A100-SXM4-80GB", 312.0),
-        ("NVIDIA L40S", 362.1),
+        ("NVIDIA L40S", 362.0),
+        ("NVIDIA L40", 181.1),
         ("NVIDIA GeForce RTX 4090", 165.2),
-        ("NVIDIA A10G", None),
+        ("NVIDIA A10G", 125.0),
         ("NVIDIA GeForce GTX 1080", None),
     ],
 )

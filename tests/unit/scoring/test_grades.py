@@ -1,15 +1,16 @@
-"""The table of `grades_table.py`, and what must hold for whatever a model writes."""
+"""The tables of grades, and what must hold for whatever a model writes."""
 
 from __future__ import annotations
 
 import pytest
 
-from tests.unit.scoring.grades_table import CHOICES, VALUES
+from tests.unit.scoring import grades_table, grades_written
 from video_thinker.schema import VideoSample
 from video_thinker.scoring import score_completion
 
-CHOICE_ROWS = [(text, options, letter) for options, rows in CHOICES for text, letter in rows]
-VALUE_ROWS = [(kind, *row) for kind, rows in VALUES.items() for row in rows]
+TABLES = (grades_table, grades_written)
+CHOICE_ROWS = [(text, options, letter) for table in TABLES for options, rows in table.CHOICES for text, letter in rows]
+VALUE_ROWS = [(kind, *row) for table in TABLES for kind, rows in table.VALUES.items() for row in rows]
 
 
 def sample(kind, answer, options=()):

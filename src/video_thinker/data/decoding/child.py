@@ -47,8 +47,8 @@ def end_with_parent() -> None:
 def die_first() -> None:
     """Tell the kernel to end this process before its parent where memory runs out."""
     score = Path("/proc/self/oom_score_adj")
-    if score.exists() and int(score.read_text()) < OOM_SCORE:
-        score.write_text(str(OOM_SCORE))
+    if score.exists() and int(score.read_text(encoding="utf-8")) < OOM_SCORE:
+        score.write_text(str(OOM_SCORE), encoding="utf-8")
 
 
 def resolve(factory: str) -> Callable[..., Any]:

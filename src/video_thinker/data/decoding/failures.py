@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from pathlib import Path
 
 from video_thinker.errors import DecodeError
@@ -27,11 +28,15 @@ def cannot_decode(path: Path, sample_id: str, cause: str) -> DecodeError:
 
 def check_file(path: Path, sample_id: str) -> None:
     """Raise `DecodeError` for a path where no file lies, or an empty one."""
-    if not path.exists():
-        raise DecodeError(f"{path}: no such file ({named(sample_id)}check media_root and the row's path).")
-    if path.is_dir():
+    try:
+        status = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        raise DecodeError(f"{path}: no such file ({named(sample_id)}check media_root and the row's path).") from None
+    except OSError as error:  # not for this user, a loop of links, too long a name, a network disk that went away
+        raise DecodeError(f"{path}: cannot be opened ({named(sample_id)}{error.strerror or error}).") from None
+    if stat.S_ISDIR(status.st_mode):
         raise DecodeError(f"{path}: is a folder, not a file ({named(sample_id)}check the row's path).")
-    if path.is_file() and path.stat().st_size == 0:
+    if stat.S_ISREG(status.st_mode) and status.st_size == 0:
         raise DecodeError(f"{path}: the file is empty ({named(sample_id)}0 bytes).")
 
 

@@ -38,7 +38,8 @@ START_TIMEOUT_S = 120.0
 END_TIMEOUT_S = 5.0
 """A child that sits in the kernel, as on a dead network disk, dies late; nobody waits for that."""
 
-_CHILD = (
+_CHILD = (  # Ctrl-C and SLURM signal the whole job: the step in work still needs its frames, and the lifeline ends us
+    "import signal; [signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)]; "
     "import sys; sys.path[:] = {path!r}; from video_thinker.data.decoding.child import main; main({socket}, {slot})"
 )
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
@@ -360,6 +361,14 @@ def _ready_child(request: MediaRequest) -> _Child:
         child, fresh = _CHILDREN.start(), True
 
 
+_IN_WORK: dict[int, str] = {}
+
+
+def files_in_work() -> list[str]:
+    """Name the files that this process waits for, with their samples and decoders; for the message about a hang."""
+    return list(_IN_WORK.copy().values())
+
+
 def end_decoding() -> None:
     """End all decoding that this process waits for in any thread, with an error there."""
     _CHILDREN.kill_busy()
@@ -375,9 +384,13 @@ def open_reader(request: MediaRequest) -> Iterator[RemoteReader]:
         ConfigError: the child or the decoder's package cannot be loaded, or the reader raises it.
     """
     check_file(request.path, request.sample_id)
-    reader = RemoteReader(_ready_child(request), request)
+    _IN_WORK[id(request)] = f"{request.path} {request.describe()}"
     try:
-        reader.open()
-        yield reader
+        reader = RemoteReader(_ready_child(request), request)
+        try:
+            reader.open()
+            yield reader
+        finally:
+            reader.release()
     finally:
-        reader.release()
+        _IN_WORK.pop(id(request), None)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from video_thinker.data.readers import decode_errors, open_reader
+from video_thinker.errors import TimesChangedError
 
 
 @dataclass
@@ -35,6 +36,14 @@ class ServedVideo:
         self.facts = VideoFacts(*(getattr(self._reader, field.name) for field in fields(VideoFacts)))
 
     def frames_at(self, times_s: Sequence[float]) -> Iterator[tuple[float, np.ndarray]]:
-        """Decode the frames at ascending times, one at a time."""
+        """Decode the frames at ascending times out of `facts.times_s`, one at a time.
+
+        Raises:
+            TimesChangedError: one of these times is none of a frame, as decoding has shown.
+        """
         with decode_errors(self._path, self._sample_id, self.facts.codec):
-            yield from self._reader.frames_at(times_s)
+            for found in self._reader.frames_at(times_s):
+                times_are_new = self._reader.times_s is not self.facts.times_s
+                if times_are_new and not np.isin(times_s, self._reader.times_s).all():
+                    raise TimesChangedError(f"{self._path}: its frames are at other times than its packets say.")
+                yield found

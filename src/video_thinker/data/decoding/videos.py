@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -13,6 +14,11 @@ from video_thinker.config import DEFAULT_MEDIA_TIMEOUT_S
 from video_thinker.data.decoding.process import MediaRequest, RemoteReader, open_reader
 from video_thinker.data.decoding.served import VideoFacts
 from video_thinker.data.readers import MODULES, resolve_backend
+from video_thinker.errors import TimesChangedError
+
+R = TypeVar("R")
+
+MOST_OPENINGS = 3
 
 READER = "video_thinker.data.decoding.served:ServedVideo"
 PACKAGES = {**MODULES, "torchcodec": "torchcodec.decoders"}
@@ -66,3 +72,33 @@ def open_video(
     with open_reader(request) as remote:
         remote.codec = remote.facts.codec
         yield RemoteVideo(**vars(remote.facts), remote=remote)
+
+
+def read_video(
+    path: Path,
+    read: Callable[[RemoteVideo], R],
+    *,
+    backend: str = "auto",
+    sample_id: str = "",
+    whole: bool = True,
+    timeout_s: float | None = DEFAULT_MEDIA_TIMEOUT_S,
+) -> R:
+    """Open a video, read of it, and close it; again where its frames turn out to be at other times than it said.
+
+    Args:
+        path: The file.
+        read: Chooses frames by the video's times, and decodes them.
+        backend: See `open_video`, also for the rest and for what is raised.
+        sample_id: See there.
+        whole: See there.
+        timeout_s: See there.
+    """
+    opening = 1
+    while True:
+        try:
+            with open_video(path, backend=backend, sample_id=sample_id, whole=whole, timeout_s=timeout_s) as reader:
+                return read(reader)
+        except TimesChangedError:  # the process that decodes remembers the right ones
+            if opening == MOST_OPENINGS:
+                raise
+            opening += 1

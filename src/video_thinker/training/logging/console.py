@@ -7,6 +7,8 @@ from typing import Any
 from transformers import Trainer, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
+from video_thinker.training.logging.log_file import file_only
+
 SHOWN = {
     "loss": "loss {:.3g}",
     "eval_loss": "eval loss {:.3g}",
@@ -28,13 +30,32 @@ SHOWN = {
 with right and wrong answers, `wait` that of the time spent waiting for data."""
 
 
+LAST_REWARD = "rewards/format_reward/mean"
+"""After it come the rewards that have no place of their own."""
+
+
 def format_logs(logs: dict[str, Any], step: int, max_steps: int) -> str:
     """Write the shown metrics of one log entry: "step 5/200  loss 1.23  token accuracy 71%  0.52 s/step".
 
+    Rewards that are not in `SHOWN` (a user's own) come after those that are: "brevity 0.71".
+
     TRL logs `None` for a reward that no completion of the step could be given; it is left out.
     """
-    shown = [text.format(float(logs[key])) for key, text in SHOWN.items() if logs.get(key) is not None]
+    shown = []
+    for key, text in SHOWN.items():
+        if logs.get(key) is not None:
+            shown.append(text.format(float(logs[key])))
+        if key == LAST_REWARD:
+            shown += [_format_reward(key, value) for key, value in logs.items() if _is_other_reward(key, value)]
     return "  ".join([f"step {step}/{max_steps}", *shown])
+
+
+def _is_other_reward(key: str, value: Any) -> bool:
+    return key.startswith("rewards/") and key.endswith("/mean") and key not in SHOWN and value is not None
+
+
+def _format_reward(key: str, mean: float) -> str:
+    return f"{key.removeprefix('rewards/').removesuffix('/mean').removesuffix('_reward')} {mean:.2f}"
 
 
 class ConsoleCallback(ProgressCallback):
@@ -50,7 +71,9 @@ class ConsoleCallback(ProgressCallback):
     ) -> None:
         """Write one line above the bar, on the first process only."""
         if state.is_world_process_zero and self.training_bar is not None and logs and SHOWN.keys() & logs.keys():
-            self.training_bar.write(format_logs(logs, state.global_step, state.max_steps))
+            line = format_logs(logs, state.global_step, state.max_steps)
+            self.training_bar.write(line)
+            file_only.info("%s", line)
 
 
 def use_console(trainer: Trainer) -> None:

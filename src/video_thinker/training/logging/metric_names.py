@@ -52,6 +52,9 @@ METRICS: tuple[Metric, ...] = (
     Metric("memory/host_rss_gib", "both", "GiB", "Memory of the process now, of the rank where it is largest."),
     Metric("canary/log_prob_gap", "both", "nats/token", "How much log-probabilities change when the pixels are "
            "blanked. 0 means that the model does not see the video; the run then stops (`canary_min_gap`)."),
+    Metric("engine/logp_gap_mean", "grpo", "nats/token", "Difference between the engine's log-probabilities of its own "
+           "tokens and the trainer's, before any update. Only with an engine of its own forward (`engine: vllm`)."),
+    Metric("engine/logp_gap_max", "grpo", "nats", "The largest of these differences; see `engine_max_gap`."),
     Metric("groups/mixed", "grpo", "share", "Groups with right and with wrong answers. Only these teach the answer."),
     Metric("groups/all_correct", "grpo", "share", "Groups in which every answer is right."),
     Metric("groups/all_wrong", "grpo", "share", "Groups in which every answer is wrong."),
@@ -97,10 +100,10 @@ METRICS: tuple[Metric, ...] = (
     Metric("tools/call_frequency", "grpo", "calls", "Tool calls per completion. Only with tools.", "trl"),
     Metric("tools/failure_frequency", "grpo", "share", "Tool calls that failed. Only with tools.", "trl"),
     Metric("sampling/sampling_logp_difference/mean", "grpo", "nats", "Difference between the engine's "
-           "log-probabilities and the trainer's. Only with `use_vllm`.", "trl"),
+           "log-probabilities and the trainer's. Only with `engine: vllm`.", "trl"),
     Metric("sampling/sampling_logp_difference/max", "grpo", "nats", "The largest of these differences.", "trl"),
     Metric("sampling/importance_sampling_ratio/min", "grpo", "ratio", "Correction for this difference: its least "
-           "value. Only with `use_vllm`.", "trl"),
+           "value. Only with `engine: vllm`.", "trl"),
     Metric("sampling/importance_sampling_ratio/mean", "grpo", "ratio", "Its mean.", "trl"),
     Metric("sampling/importance_sampling_ratio/max", "grpo", "ratio", "Its largest value.", "trl"),
     # Transformers

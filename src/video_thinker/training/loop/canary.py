@@ -8,13 +8,14 @@ ones. A gap of zero means that the run is blind, and stops it.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 from accelerate import Accelerator
 
-from video_thinker.errors import BlindModelError
+from video_thinker.errors import BlindModelError, NonFiniteError
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +66,7 @@ class BlindCanary:
 
         Raises:
             BlindModelError: it does not exceed `min_gap`.
+            NonFiniteError: it is no number.
         """
         difference = ((logps - blank_logps).abs().float() * mask).sum()
         totals = torch.stack([difference, mask.sum().float()]) * float(has_pixels)
@@ -76,6 +78,12 @@ class BlindCanary:
         if self.accelerator.is_main_process:
             logger.info(
                 "blind canary at step %d: log-prob gap with and without the pixels %.3g nats per token", step, gap
+            )
+        if not math.isfinite(gap):
+            raise NonFiniteError(
+                f"step {step}: log-probabilities are not finite, with the video or with blank frames (their mean "
+                f"difference is {gap}): the model has diverged. Start again from an earlier checkpoint, with a lower "
+                "learning_rate."
             )
         if not gap > self.min_gap:
             raise BlindModelError(

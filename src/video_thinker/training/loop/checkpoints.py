@@ -21,7 +21,8 @@ from transformers import Trainer
 from transformers.trainer_callback import TrainerState
 from transformers.trainer_utils import rotate_checkpoints
 
-from video_thinker.errors import CheckpointError
+from video_thinker.errors import CheckpointError, NonFiniteError
+from video_thinker.models.weights import load_whole, name_some, not_finite_anywhere
 
 logger = logging.getLogger(__name__)
 
@@ -42,10 +43,21 @@ RUN_STATE = (
 """What a checkpoint holds beyond a model: left out when its model becomes the run's result."""
 
 
+RESULT_FILES = (
+    "model*.safetensors",
+    "model.safetensors.index.json",
+    "adapter_*",
+    "config.json",
+    "generation_config.json",
+    "training_args.bin",
+)
+"""Patterns of the files that make a folder a model, besides its processor."""
+
+
 def write_manifest(folder: Path) -> None:
     """List every file below `folder` with its size in bytes."""
     sizes = {str(path.relative_to(folder)): path.stat().st_size for path in sorted(folder.rglob("*")) if path.is_file()}
-    (folder / MANIFEST).write_text(json.dumps(sizes, indent=1) + "\n")
+    (folder / MANIFEST).write_text(json.dumps(sizes, indent=1) + "\n", encoding="utf-8")
 
 
 def find_damage(checkpoint: Path) -> str | None:
@@ -54,7 +66,7 @@ def find_damage(checkpoint: Path) -> str | None:
     if not manifest.is_file():
         return f"no {MANIFEST}, so it was never finished"
     try:
-        sizes: dict[str, int] = json.loads(manifest.read_text())
+        sizes: dict[str, int] = json.loads(manifest.read_text(encoding="utf-8"))
     except json.JSONDecodeError:
         return f"{MANIFEST} is cut short"
     for name, size in sizes.items():
@@ -89,6 +101,29 @@ def last_complete_checkpoint(output_dir: Path) -> Path | None:
     return None
 
 
+def last_good_checkpoint(output_dir: Path) -> Path | None:
+    """Find the latest complete checkpoint, for a message."""
+    return next((checkpoint for checkpoint in list_checkpoints(output_dir) if find_damage(checkpoint) is None), None)
+
+
+def check_weights_to_save(trainer: Trainer) -> None:
+    """Refuse to save weights that are not finite; to be called by all ranks.
+
+    Raises:
+        NonFiniteError: naming them, and the last good checkpoint, which stays.
+    """
+    output_dir = Path(str(trainer.args.output_dir))
+    assert trainer.model is not None, "it has trained one"
+    if names := not_finite_anywhere(trainer.model):
+        last = last_good_checkpoint(output_dir)
+        kept = f"the last good checkpoint is {last}" if last else "there is no earlier checkpoint"
+        raise NonFiniteError(
+            f"step {trainer.state.global_step}: {len(names)} weight tensors are not finite (NaN or infinite): "
+            f"{name_some(names)}. They are not saved; {kept}. Start again in another output_dir, with a lower "
+            f"learning_rate (now {trainer.args.learning_rate:g})."
+        )
+
+
 def read_state(folder: Path) -> TrainerState:
     """Read `trainer_state.json`."""
     state: TrainerState = TrainerState.load_from_json(str(folder / STATE))
@@ -112,9 +147,10 @@ def move_files(source: Path, target: Path) -> None:
     source.rmdir()
 
 
-def _ignore_sigterm(worker_init_fn: Callable[[int], None] | None, worker_id: int) -> None:
-    """SLURM signals every process; a data worker that died of it would take the step with it that saves the run."""
+def _ignore_signals(worker_init_fn: Callable[[int], None] | None, worker_id: int) -> None:
+    """SLURM and Ctrl-C signal every process; a worker that died of it would take the step that saves the run along."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     if worker_init_fn is not None:
         worker_init_fn(worker_id)
 
@@ -137,8 +173,10 @@ class Staging:
 
         Raises:
             CheckpointError: it could not be written. Earlier checkpoints are untouched.
+            NonFiniteError: the weights are not finite. Nothing is written, and earlier checkpoints are untouched.
         """
         args, state = trainer.args, trainer.state
+        check_weights_to_save(trainer)
         name = f"checkpoint-{state.global_step}"
         staged, final = output_dir / STAGING / name, output_dir / name
         if args.should_save:
@@ -170,7 +208,7 @@ def _explain(error: Exception, staged: Path, output_dir: Path, remove: bool) -> 
     if remove:
         shutil.rmtree(staged, ignore_errors=True)
     free_gib = shutil.disk_usage(output_dir).free / 2**30
-    last = next((c for c in list_checkpoints(output_dir) if find_damage(c) is None), None)
+    last = last_good_checkpoint(output_dir)
     kept = f"the last complete one is {last}" if last else "there is no earlier one"
     return CheckpointError(
         f"{staged.name} could not be written to {output_dir} ({type(error).__name__}: {error}; {free_gib:.2f} GiB "
@@ -185,12 +223,13 @@ def load_weights(model: Any, checkpoint: str) -> None:
     Transformers' own way compares the names in the file, which are those of the hub's checkpoints, with those of the
     model in memory; for Qwen-VL no name is equal, and it goes on, with a warning, from the weights it started with.
     """
-    saved = type(model).from_pretrained(checkpoint, dtype=model.dtype)
+    saved = load_whole(type(model), checkpoint, checkpoint, dtype=model.dtype)
     model.load_state_dict(saved.state_dict())
 
 
 def save_result(trainer: Trainer) -> None:
     """Write the trained model into `output_dir`, every file complete before it appears, the state at the end."""
+    check_weights_to_save(trainer)
     output_dir = Path(str(trainer.args.output_dir))
     target = output_dir / STAGING / "final"
     trainer.save_model(str(target))
@@ -201,8 +240,8 @@ def save_result(trainer: Trainer) -> None:
     trainer.save_state()
 
 
-def leave_sigterm_to_parent(loader: Any) -> Any:
-    """Let the workers of accelerate's data loader ignore SIGTERM; their parent ends them."""
+def leave_signals_to_parent(loader: Any) -> Any:
+    """Let the workers of accelerate's data loader ignore SIGTERM and Ctrl-C; their parent ends them."""
     inner = loader.base_dataloader
-    inner.worker_init_fn = functools.partial(_ignore_sigterm, inner.worker_init_fn)
+    inner.worker_init_fn = functools.partial(_ignore_signals, inner.worker_init_fn)
     return loader

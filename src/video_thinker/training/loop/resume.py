@@ -1,62 +1,44 @@
-"""Running a training to its end, also in several sittings: continue, stop on SIGTERM, finish."""
+"""Running a training to its end, also in several sittings: one run in a folder, continue, stop on a signal, finish."""
 
 from __future__ import annotations
 
 import logging
-import signal
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
-import torch
 import yaml
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import Trainer
+from trl import GRPOConfig
 
-from video_thinker.config import check_choice
+from video_thinker.config import DataArguments, ModelArguments, check_choice
+from video_thinker.data.annotations import load_samples
 from video_thinker.errors import CheckpointError, ConfigError
-from video_thinker.runs.record import RUN_INFO, write_run_info
+from video_thinker.models.fingerprint import quick_fingerprint
+from video_thinker.runs.lock import run_lock
+from video_thinker.runs.record import RUN_INFO, run_config, write_run_info
+from video_thinker.schema import VideoSample
+from video_thinker.training.logging.log_file import LOG_FILE, log_file
 from video_thinker.training.logging.reporters import guard_reporters
 from video_thinker.training.loop.checkpoints import (
+    RESULT_FILES,
+    STAGING,
     STATE,
     adopt_model,
     checkpoint_step,
     find_damage,
     last_complete_checkpoint,
+    last_good_checkpoint,
     list_checkpoints,
     read_state,
     save_result,
 )
+from video_thinker.training.loop.same_run import FREE, HONOURED, SAMPLES_FILE, check_same_samples, check_same_settings
+from video_thinker.training.loop.stopping import StopCallback
 
 logger = logging.getLogger(__name__)
-
-EXIT_SIGTERM = 128 + signal.SIGTERM
-
-FIXED = (
-    "model_name_or_path",
-    "train_file",
-    "seed",
-    "data_seed",
-    "world_size",
-    "per_device_train_batch_size",
-    "gradient_accumulation_steps",
-    "num_generations",
-    "num_iterations",
-    "steps_per_generation",
-    "use_peft",
-    "lora_r",
-    "lora_alpha",
-    "lora_parts",
-    "lora_target_modules",
-    "lora_modules_to_save",
-    "load_in_4bit",
-    "freeze",
-    "share_vision",
-    "share_prefill",
-    "on_decode_error",
-)
-"""Settings that decide what a step sees or what a checkpoint's tensors are: no run continues with other values."""
-
-FREE = ("output_dir", "logging_dir", "resume", "resume_from_checkpoint", "report_to", "run_name", "local_rank")
 
 
 def find_resume_checkpoint(args: Any, config: dict[str, Any]) -> Path | None:
@@ -71,7 +53,7 @@ def find_resume_checkpoint(args: Any, config: dict[str, Any]) -> Path | None:
 
     Raises:
         ConfigError: `resume` is unknown, or forbids what is there, or the earlier sitting differs in a setting that
-            cannot change.
+            cannot change, or the folder holds a finished run.
         CheckpointError: `resume_from_checkpoint` names something incomplete.
     """
     check_choice("resume", args.resume, ("auto", "never"))
@@ -83,14 +65,63 @@ def find_resume_checkpoint(args: Any, config: dict[str, Any]) -> Path | None:
         if list_checkpoints(output_dir):
             raise ConfigError(
                 f"resume=never, but {output_dir} holds {list_checkpoints(output_dir)[0].name}; starting over would "
-                "replace it: choose another output_dir, or delete the checkpoints there."
+                "replace it: choose another output_dir, or overwrite=true to delete that run and start over."
             )
+        _refuse_to_overwrite(output_dir)
         return None
     checkpoint = last_complete_checkpoint(output_dir)
     if checkpoint is not None:
         _compare_with_earlier(output_dir, checkpoint, config)
         logger.info("resume: auto -> continuing from %s", checkpoint)
+    elif not _holds_result_of(args, config):
+        _refuse_to_overwrite(output_dir)
     return checkpoint
+
+
+def _refuse_to_overwrite(output_dir: Path) -> None:
+    """Refuse to train into a folder with a result and nothing to continue from."""
+    if (output_dir / STATE).is_file():
+        raise ConfigError(
+            f"{output_dir} holds a finished run of {read_state(output_dir).global_step} steps, another one than is "
+            "asked for, and no checkpoint to continue from; nothing is overwritten: choose another output_dir, or "
+            "overwrite=true to delete that run and start over."
+        )
+
+
+def describe_run(model_args: ModelArguments, peft_args: Any, data_args: Any, args: Any) -> dict[str, Any]:
+    """Give all settings of a run, with what identifies its model, as they are compared and recorded."""
+    fingerprint = quick_fingerprint(model_args.model_name_or_path)
+    return run_config(model_args, peft_args, data_args, args, world_size=args.world_size, model_fingerprint=fingerprint)
+
+
+def is_done(checkpoint: Path | None, args: Any, config: dict[str, Any]) -> bool:
+    """Tell whether the run that is asked for has ended already: a checkpoint or the folder holds its last step."""
+    if checkpoint is not None:
+        return is_finished(checkpoint, args)
+    return _holds_result_of(args, config)
+
+
+def _holds_result_of(args: Any, config: dict[str, Any]) -> bool:
+    """Tell whether the folder holds the result of just this run, made without checkpoints (`save_strategy: no`)."""
+    output_dir = Path(args.output_dir)
+    if not all((output_dir / name).is_file() for name in (STATE, RUN_INFO)) or last_good_checkpoint(output_dir):
+        return False
+    earlier: dict[str, Any] = yaml.safe_load((output_dir / RUN_INFO).read_text(encoding="utf-8"))["config"]
+    changed = [key for key in config if key not in FREE | HONOURED and config[key] != earlier.get(key)]
+    return not changed and args.resume == "auto" and is_finished(output_dir, args)
+
+
+def clear_folder(args: Any) -> None:
+    """With `overwrite`, delete what an earlier run left in its folder: checkpoints, result and record."""
+    output_dir = Path(args.output_dir)
+    if not args.overwrite or not output_dir.is_dir():
+        return
+    names = ("checkpoint-*", STAGING, *RESULT_FILES, STATE, RUN_INFO, SAMPLES_FILE, "completions.jsonl", LOG_FILE)
+    found = sorted(path for name in names for path in output_dir.glob(name))
+    for path in found:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    if found:
+        logger.warning("overwrite: true -> deleted the run in %s; leave the key out to continue this one", output_dir)
 
 
 def _say_what_cannot_be_continued(args: Any) -> None:
@@ -126,59 +157,8 @@ def _compare_with_earlier(output_dir: Path, checkpoint: Path, config: dict[str, 
     if not path.is_file():
         logger.warning("%s is missing: the settings of the earlier sitting are not compared with these", path)
         return
-    earlier: dict[str, Any] = yaml.safe_load(path.read_text())["config"]
-    changed = {
-        key: (earlier[key], value)
-        for key, value in config.items()
-        if key in earlier and key not in FREE and earlier[key] != value
-    }
-    for key, (old, new) in changed.items():
-        if key in FIXED:
-            raise ConfigError(
-                f"{checkpoint} was made with {key}={old!r}, this run has {key}={new!r}; it decides what a "
-                f"step sees, so the run cannot continue with it: keep {key}, or choose another output_dir."
-            )
-        logger.warning("continuing with %s=%r; up to %s it was %r", key, new, checkpoint.name, old)
-
-
-class PreemptionCallback(TrainerCallback):
-    """On SIGTERM (SLURM's pre-emption, a container's stop): end the step, save a checkpoint, stop.
-
-    The processes agree at the end of every step, since the signal may reach them in different steps.
-    """
-
-    def __init__(self) -> None:
-        """Start without a signal."""
-        self.requested = False
-        self.stopped = False
-
-    def _handle(self, signum: int, frame: FrameType | None) -> None:
-        # The signal may come twice, from SLURM and from the launcher.
-        if not self.requested:
-            logger.warning("SIGTERM: the step in progress is finished and saved")
-        self.requested = True
-
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Listen."""
-        signal.signal(signal.SIGTERM, self._handle)
-
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Save and stop if any process was told to."""
-        requested = torch.tensor(float(self.requested), device=args.device)
-        if args.world_size > 1:
-            torch.distributed.all_reduce(requested, op=torch.distributed.ReduceOp.MAX)
-        if requested.item() and state.global_step < state.max_steps:
-            self.stopped = True
-            control.should_save = True
-            control.should_training_stop = True
-
-    def on_train_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Give the signal back."""
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    earlier: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))["config"]
+    check_same_settings(checkpoint, earlier, config)
 
 
 def is_finished(checkpoint: Path, args: Any) -> bool:
@@ -189,34 +169,77 @@ def is_finished(checkpoint: Path, args: Any) -> bool:
     return bool(state.epoch is not None and state.epoch >= args.num_train_epochs)
 
 
-def finish(checkpoint: Path, args: Any) -> int:
-    """Give a run that had only its result left to write that result."""
+def finish(
+    checkpoint: Path | None, args: Any, data_args: DataArguments, samples: Sequence[VideoSample] | None = None
+) -> int:
+    """Give a run that had only its result left to write that result.
+
+    Raises:
+        DataError: the run was trained on other data than are asked for.
+    """
     output_dir = Path(args.output_dir)
+    if data_args.on_decode_error == "raise":
+        samples = load_samples(data_args.train_file) if samples is None else samples
+        check_same_samples(args, checkpoint or output_dir, samples, data_args)
     result = output_dir / STATE
-    if result.is_file() and read_state(output_dir).global_step == checkpoint_step(checkpoint):
+    if checkpoint is None or result.is_file() and read_state(output_dir).global_step == checkpoint_step(checkpoint):
         logger.info("%s: the run is finished; nothing is left to do", output_dir)
     elif args.should_save:
         adopt_model(checkpoint, output_dir)
-        (output_dir / STATE).write_text((checkpoint / STATE).read_text())
+        (output_dir / STATE).write_text((checkpoint / STATE).read_text(encoding="utf-8"), encoding="utf-8")
         logger.info("%s: the model of %s is the result", output_dir, checkpoint.name)
+    say_what_is_next(args)
     return 0
+
+
+def say_what_is_next(args: Any) -> None:
+    """Name the result, and the command that comes after this stage."""
+    out = args.output_dir
+    after = f"video-thinker eval CONFIG model_name_or_path={out}"
+    if isinstance(args, GRPOConfig):
+        after += f", then video-thinker report {out} EVAL_DIR --out FILE"
+    else:
+        after = f"video-thinker grpo CONFIG model_name_or_path={out}, or {after}"
+    if args.should_save:
+        logger.info("the result is in %s; next: %s", out, after)
+
+
+@contextmanager
+def one_run(args: Any) -> Iterator[None]:
+    """Hold the lock of a run's folder, on the first process, and keep its log there.
+
+    Raises:
+        ConfigError: another run is working in the folder.
+    """
+    is_first = args.process_index == 0
+    with run_lock(Path(args.output_dir)) if is_first else nullcontext():
+        with args.main_process_first(local=False, desc="clearing the folder"):
+            if is_first:
+                clear_folder(args)
+        with log_file(Path(args.output_dir) / LOG_FILE) if is_first else nullcontext():
+            yield
 
 
 def run_training(trainer: Trainer, checkpoint: Path | None, config: dict[str, Any]) -> int:
     """Train from the beginning or from a checkpoint, and write the result.
 
     Returns:
-        0, or 143 (128 + SIGTERM) if it was told to stop and has saved a checkpoint to continue from.
+        0; or 130 (Ctrl-C) or 143 (SIGTERM) if it was told to stop and has saved a checkpoint to continue from.
     """
     args = trainer.args
     if args.should_save:
         write_run_info(str(args.output_dir), config)
-    preemption = PreemptionCallback()
-    trainer.add_callback(preemption)
+    stop = StopCallback(launched=args.world_size > 1)
+    trainer.add_callback(stop)
     guard_reporters(trainer)
-    trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-    if preemption.stopped:
-        logger.warning("stopped at step %d; the same command continues", trainer.state.global_step)
-        return EXIT_SIGTERM
+    try:
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    finally:
+        stop.give_back()
+    if stop.stopped:
+        step = trainer.state.global_step
+        logger.warning("saved %s/checkpoint-%d; the same command continues", args.output_dir, step)
+        return 128 + stop.stopped
     save_result(trainer)
+    say_what_is_next(args)
     return 0

@@ -1,0 +1,33 @@
+"""Which dataclasses hold the keys of which command; named here, so that they are known without importing them."""
+
+from __future__ import annotations
+
+_MODEL, _PEFT = "video_thinker.config.ModelArguments", "video_thinker.config.PeftArguments"
+_VIDEO, _DATA = "video_thinker.config.VideoArguments", "video_thinker.config.DataArguments"
+
+CONFIG_CLASSES: dict[str, tuple[str, ...]] = {
+    "sft": (_MODEL, _PEFT, _DATA, "video_thinker.training.arguments.VideoSFTConfig"),
+    "grpo": (_MODEL, _PEFT, _DATA, "video_thinker.training.arguments.VideoGRPOConfig"),
+    "eval": (_MODEL, _VIDEO, "video_thinker.evaluation.run.EvalArguments"),
+    "difficulty": (_MODEL, _VIDEO, "video_thinker.evaluation.difficulty.DifficultyArguments"),
+    "synthesize": ("video_thinker.synthesis.arguments.SynthesisArguments",),
+}
+"""Command that reads a config -> the classes of its keys, as the command hands them to `parse_config`."""
+
+EXAMPLES = {
+    "sft": "video-thinker sft configs/sft/toy.yaml train_file=my/train.jsonl media_root=my/videos output_dir=runs/sft",
+    "grpo": "video-thinker grpo configs/grpo/toy.yaml model_name_or_path=runs/sft train_file=my/train.jsonl",
+    "eval": "video-thinker eval configs/eval/toy.yaml model_name_or_path=runs/grpo 'splits={test: my/test.jsonl}'",
+    "difficulty": "video-thinker difficulty configs/difficulty/toy.yaml items_file=my/train.jsonl",
+    "synthesize": "video-thinker synthesize configs/synthesis/toy.yaml output_dir=runs/synthesis max_cost=5",
+}
+
+FILES = ("train_file", "eval_file", "items_file")
+"""Keys that name a file which must be there before a command starts."""
+FOLDERS = ("media_root", "resume_from_checkpoint")
+"""Keys that name a folder which must be there."""
+
+
+def commands_with(keys: list[str], known: dict[str, set[str]]) -> list[str]:
+    """Name the commands that have all of some keys."""
+    return [command for command, names in known.items() if set(keys) <= names]
