@@ -21,9 +21,9 @@ import torch
 from safetensors import SafetensorError
 
 from video_thinker.config import DEFAULT_MEDIA_TIMEOUT_S
-from video_thinker.data.store import STORE_ERRORS
 from video_thinker.data.store import UNREADABLE as STORE_UNREADABLE
 from video_thinker.data.video import SampledVideo, VideoSampling, load_video
+from video_thinker.disk import STORE_ERRORS
 from video_thinker.errors import ConfigError
 
 logger = logging.getLogger(__name__)
