@@ -144,8 +144,8 @@ class FiniteGuard(TrainerCallback):
         args, step = self._trainer.args, self._trainer.state.global_step + 1
         return (
             f"step {step}: {'; '.join(said)}. Samples of this step: {name_some(list(ids)) or 'unknown'}. The run stops "
-            f"here; nothing of this step is saved, and {self._kept()}. Look at these samples (`video-thinker validate`), lower "
-            f"learning_rate (now {args.learning_rate:g}) or max_grad_norm (now {args.max_grad_norm:g}; 0 clips "
+            f"here; nothing of this step is saved, and {self._kept()}. Look at these samples (`video-thinker validate`), "
+            f"lower learning_rate (now {args.learning_rate:g}) or max_grad_norm (now {args.max_grad_norm:g}; 0 clips "
             "nothing), or raise warmup_steps; with float16, take bfloat16 or float32."
         )
 
