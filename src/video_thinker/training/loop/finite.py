@@ -142,11 +142,14 @@ class FiniteGuard(TrainerCallback):
 
     def _message(self, said: Sequence[str], ids: Sequence[str]) -> str:
         args, step = self._trainer.args, self._trainer.state.global_step + 1
+        samples = name_some(list(ids)) or "unknown"
+        now = (
+            f"lower learning_rate (now {args.learning_rate:g}) or max_grad_norm (now {args.max_grad_norm:g}; 0 is off)"
+        )
         return (
-            f"step {step}: {'; '.join(said)}. Samples of this step: {name_some(list(ids)) or 'unknown'}. The run stops "
-            f"here; nothing of this step is saved, and {self._kept()}. Look at these samples (`video-thinker validate`), "
-            f"lower learning_rate (now {args.learning_rate:g}) or max_grad_norm (now {args.max_grad_norm:g}; 0 clips "
-            "nothing), or raise warmup_steps; with float16, take bfloat16 or float32."
+            f"step {step}: {'; '.join(said)}. Samples of this step: {samples}. The run stops here; nothing of this "
+            f"step is saved, and {self._kept()}. Look at these samples (`video-thinker validate`), {now}, or raise "
+            "warmup_steps; with float16, take bfloat16 or float32."
         )
 
     def of_any_rank(self, value: bool) -> bool:
