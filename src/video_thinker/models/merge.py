@@ -19,10 +19,11 @@ from video_thinker.errors import ConfigError
 from video_thinker.models.adapters import adapter_base
 from video_thinker.models.loading import check_model_path, load_model, load_processor
 from video_thinker.models.weights import check_finite, not_finite, own_tensors
+from video_thinker.runs.card import Saved, write_card
+from video_thinker.runs.files import read_json
+from video_thinker.runs.record import STATE, find_run_file
 
 logger = logging.getLogger(__name__)
-
-RUN_FILE = "run.yaml"
 
 
 def merge_adapter(adapter: str, out: str | Path) -> None:
@@ -56,8 +57,11 @@ def merge_adapter(adapter: str, out: str | Path) -> None:
     check_finite(f"{base} + {adapter}", not_finite(own_tensors(merged)))
     merged.save_pretrained(out)
     processor.save_pretrained(out)
-    if (Path(adapter) / RUN_FILE).is_file():
-        shutil.copy2(Path(adapter) / RUN_FILE, out / RUN_FILE)
+    run_file = find_run_file(adapter)
+    if run_file:
+        shutil.copy2(run_file, out / run_file.name)
+    run_folder = run_file.parent if run_file else Path(adapter)
+    write_card(Saved(out, str(out), run_folder, read_json(Path(adapter) / STATE), merged_from=adapter))
     logger.info("%s + %s -> %s (%s)", base, adapter, out, str(merged.dtype).removeprefix("torch."))
 
 

@@ -20,6 +20,8 @@ import yaml
 from video_thinker.runs.files import file_sha256, write_text
 
 RUN_INFO = "run.yaml"
+SAMPLES_FILE = "samples.jsonl"
+STATE = "trainer_state.json"
 _SECRET = re.compile(r"(?<!eos)(?<!pad)_token$|api_?key$|secret|password", re.IGNORECASE)
 PACKAGES = (
     "torch",
@@ -106,6 +108,13 @@ def write_run_info(output_dir: str | Path, config: dict[str, Any]) -> Path:
     keys = [] if _launch is None else [key for key in _launch.keys if key in config]
     write_text(path, "".join(_parts(config, keys)))
     return path
+
+
+def find_run_file(model: str) -> Path | None:
+    """Find the `run.yaml` a training run wrote for a checkpoint: beside it, or above a `checkpoint-*` folder."""
+    folder = Path(model)
+    folders = [folder, folder.parent] if folder.name.startswith("checkpoint-") else [folder]
+    return next((path / RUN_INFO for path in folders if (path / RUN_INFO).is_file()), None)
 
 
 def _parts(config: dict[str, Any], keys: Sequence[str]) -> Iterator[str]:
