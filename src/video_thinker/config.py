@@ -301,7 +301,7 @@ def _other_command(given: Mapping[str, Given]) -> str:
     """Say whose config a file is that has keys of another command."""
     keys = {command: set(known_keys(classes)) for command, classes in CONFIG_CLASSES.items()}
     found = commands_with(list(given), keys)
-    return f"all keys here are those of a {found[0]} config: start it with `video-thinker {found[0]}`." if found else ""
+    return f"all keys here are those of `{found[0]}`: start it with `video-thinker {found[0]}`." if found else ""
 
 
 def _read_items(known: Mapping[str, Checked], items: Sequence[str]) -> dict[str, Given]:
@@ -309,7 +309,7 @@ def _read_items(known: Mapping[str, Checked], items: Sequence[str]) -> dict[str,
     for item in items:
         key, equals, text = item.removeprefix("--").partition("=")
         if not equals:
-            raise ConfigError(f"{COMMAND_LINE}: {item[:80]!r}: write key=value.")
+            raise ConfigError(f"{COMMAND_LINE}: {item[:80]!r}: write key=value, e.g. fps=2.0.")
         check_known({key: Given(None, None, COMMAND_LINE)}, list(known))
         values[key] = read_value(key, text)
         if not text.strip():

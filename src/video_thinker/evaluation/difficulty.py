@@ -36,7 +36,7 @@ from video_thinker.errors import ConfigError, DataError
 from video_thinker.evaluation.preflight import check_media
 from video_thinker.evaluation.run import evaluate_split
 from video_thinker.generation.backend import Backend, make_backend
-from video_thinker.generation.engine import Sampling
+from video_thinker.generation.engine import EngineArguments, Sampling
 from video_thinker.keys.rules import Count, NotNegative, Seed, Share, above_to
 from video_thinker.models.fingerprint import model_fingerprint
 from video_thinker.models.loading import check_model_path, load_special_tokens
@@ -52,7 +52,7 @@ PASS_SCORE = 1.0
 
 
 @dataclass
-class DifficultyArguments:
+class DifficultyArguments(EngineArguments):
     """Which items are sampled how often, and which pass rates are kept."""
 
     items_file: str = field(metadata={"help": "Items to choose from, JSON or JSONL."})
@@ -154,6 +154,7 @@ def describe_settings(
         "model_sha256": model_fingerprint(model_args.model_name_or_path),
         "dtype": model_args.dtype,
         "attn_implementation": model_args.attn_implementation,
+        **({"engine": args.engine} if args.engine != "local" else {}),
         **{name: getattr(video_args, name) for name in sampling},
         "prompt_sha256": hashlib.sha256(repr(PROMPT_STYLES[video_args.prompt_style]).encode()).hexdigest(),
         "video_backend": resolve_backend(video_args.video_backend),

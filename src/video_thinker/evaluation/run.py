@@ -60,7 +60,7 @@ from video_thinker.evaluation.schedule import Chain, deal, plan_chains
 from video_thinker.evaluation.tables import print_metrics
 from video_thinker.generation.backend import Backend, make_backend
 from video_thinker.generation.controls import CONTROLS, apply_control
-from video_thinker.generation.engine import Sampling
+from video_thinker.generation.engine import EngineArguments, Sampling
 from video_thinker.keys.rules import Count, CountOrZero, NotNegative, Seed, Share, above_to
 from video_thinker.models.fingerprint import model_fingerprint
 from video_thinker.models.loading import check_model_path, load_special_tokens, resolve_attn_implementation
@@ -75,7 +75,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass
-class EvalArguments(ServerArguments):
+class EvalArguments(EngineArguments, ServerArguments):
     """Which splits are evaluated, and how completions are drawn."""
 
     output_dir: str = field(metadata={"help": "Folder for predictions, metrics.json and manifest.json."})
@@ -113,6 +113,8 @@ class EvalArguments(ServerArguments):
     def __post_init__(self) -> None:
         """Check what argparse cannot. Raises `ConfigError`."""
         super().__post_init__()
+        if self.backend == "openai" and self.engine != "local":
+            raise ConfigError(f"engine={self.engine} samples in this process, backend=openai asks a server: drop one.")
         self.splits = parse_splits(self.splits)
         self.video = [self.video] if isinstance(self.video, str) else list(dict.fromkeys(self.video))
         for control in self.video:
@@ -172,6 +174,7 @@ def describe_settings(model_args: ModelArguments, video_args: VideoArguments, ar
         "model_sha256": model_fingerprint(model_args.model_name_or_path),
         "dtype": model_args.dtype,
         "attn_implementation": resolve_attn_implementation(model_args.attn_implementation),
+        **({"engine": args.engine} if args.engine != "local" else {}),
         **settings,
     }
 
