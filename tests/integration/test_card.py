@@ -73,7 +73,8 @@ def test_the_card_of_an_adapter(adapter: Path, base: Path, items_file: Path, cap
     assert not [hole for hole in HOLES if hole in card]
     for words in (str(base), str(items_file), "LoRA of rank 4", "trace_concise", "4 per second", "3136 pixels"):
         assert words in card, words
-    assert "hf_planted" not in card
+    for file in adapter.rglob("*"):
+        assert not file.is_file() or b"hf_planted" not in file.read_bytes() or file.name == "config.yaml", file
     assert "| 6 |" in card and "adapter in language model" in card and "2 steps" in card and "`loss`" in card
     runs_as_it_is(card, capsys)
 

@@ -16,7 +16,6 @@ from typing import Any
 from video_thinker.errors import ConfigError
 from video_thinker.evaluation.scored import Result, score_runs
 from video_thinker.evaluation.tables import percent, with_interval
-from video_thinker.models.fingerprint import model_fingerprint
 from video_thinker.runs.card import CARD, RESULTS_BEGIN, Saved, put_results, write_card
 from video_thinker.runs.card_texts import code, describe_frames, describe_pixels
 from video_thinker.runs.files import read_json
@@ -72,6 +71,8 @@ def write_results(model: Path, evaluations: Sequence[Path], items: Mapping[str, 
 
 
 def _read_results(model: Path, evaluations: Sequence[Path], items: Mapping[str, Path]) -> list[Result]:
+    from video_thinker.models.fingerprint import model_fingerprint  # imports torch, which --help does not need
+
     runs, others = read_runs(evaluations)
     if others:
         raise ConfigError(

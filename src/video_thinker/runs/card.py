@@ -186,7 +186,9 @@ def _facts(config: Mapping[str, Any], base: str, saved: Saved, adapter: Mapping[
         facts.append(("base of the adapter", code(base)))
     if step := saved.state.get("global_step"):
         epoch = saved.state.get("epoch")
-        facts.append(("trained for", f"{step} {'step' if step == 1 else 'steps'}" + (f", {epoch:.3g} epochs" if epoch else "")))
+        facts.append(
+            ("trained for", f"{step} {'step' if step == 1 else 'steps'}" + (f", {epoch:.3g} epochs" if epoch else ""))
+        )
     return facts
 
 
@@ -212,7 +214,11 @@ def _ask_command(path: str, config: Mapping[str, Any], samples: Sequence[Mapping
 
 def _data(info: Mapping[str, Any], samples: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     config, hashes = info.get("config", {}), info.get("data_sha256", {})
-    rows = []
+    rows: list[dict[str, Any]] = []
+    if samples and not config.get("train_file"):
+        rows.append(
+            {"path": "rows given in Python", "use": "training", "num_samples": len(samples), "sha256": "no file"}
+        )
     for key, use in (("train_file", "training"), ("eval_file", "evaluation during training")):
         if config.get(key):
             count = len(samples) if key == "train_file" and samples else "not counted"
