@@ -8,7 +8,6 @@ config is wrong.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import warnings
 from dataclasses import asdict, dataclass
@@ -23,6 +22,7 @@ from video_thinker.diagnostics.memory import GIB, Prediction, predict
 from video_thinker.diagnostics.planned_run import Zero
 from video_thinker.diagnostics.resolve import Lengths, Request, read_values, resolve
 from video_thinker.errors import ConfigError
+from video_thinker.runs.files import write_json
 
 ZERO_FILES = ("zero2", "zero3", "zero3_offload")
 
@@ -263,7 +263,7 @@ def main(argv: list[str] | None = None) -> int:
         render_advice(single, together, limit, console)
     if args.json:
         numbers = to_json(prediction, limit, stage, single, together)
-        Path(args.json).write_text(json.dumps(numbers, indent=2) + "\n", encoding="utf-8")
+        write_json(Path(args.json), numbers)
     return 0 if fits else 1
 
 

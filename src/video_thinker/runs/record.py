@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import platform
-import re
 import shlex
 import subprocess
 import textwrap
@@ -17,12 +16,12 @@ from typing import Any
 
 import yaml
 
+from video_thinker.redaction import is_secret_name, redact, redact_values
 from video_thinker.runs.files import file_sha256, write_text
 
 RUN_INFO = "run.yaml"
 SAMPLES_FILE = "samples.jsonl"
 STATE = "trainer_state.json"
-_SECRET = re.compile(r"(?<!eos)(?<!pad)(?:^|_)token$|api_?key$|secret|password|authorization", re.IGNORECASE)
 PACKAGES = (
     "torch",
     "transformers",
@@ -100,7 +99,7 @@ def note_launch(command: str, argv: Sequence[str], keys: Iterable[str]) -> None:
 def without_secrets(value: Any) -> Any:
     """Leave out of a mapping, and of those in it, what its name says is secret: tokens, keys of servers, passwords."""
     if isinstance(value, dict):
-        return {name: without_secrets(one) for name, one in value.items() if not _SECRET.search(str(name))}
+        return {name: without_secrets(one) for name, one in value.items() if not is_secret_name(str(name))}
     return [without_secrets(one) for one in value] if isinstance(value, list) else value
 
 
@@ -113,8 +112,8 @@ def hide_secrets(argv: Iterable[str]) -> list[str]:
             value = yaml.safe_load(text) if equals and text[:1] in "{[" else None
         except yaml.YAMLError:
             value = None
-        is_secret = bool(equals) and (_SECRET.search(name) or without_secrets(value) != value)
-        words.append(f"{name}=…" if is_secret else word)
+        is_secret = bool(equals) and (is_secret_name(name) or without_secrets(value) != value)
+        words.append(f"{name}=…" if is_secret else redact(word))
     return words
 
 
@@ -125,7 +124,7 @@ def write_run_info(output_dir: str | Path, config: dict[str, Any]) -> Path:
     names say that they are secret are left out.
     """
     path = Path(output_dir) / RUN_INFO
-    config = without_secrets(config)
+    config = redact_values(without_secrets(config))
     keys = [] if _launch is None else [key for key in _launch.keys if key in config]
     write_text(path, "".join(_parts(config, keys)))
     return path

@@ -21,6 +21,7 @@ from video_thinker.runs.lock import run_lock
 from video_thinker.runs.record import RUN_INFO, SAMPLES_FILE, STATE, run_config, write_run_info
 from video_thinker.schema import VideoSample
 from video_thinker.training.logging.log_file import LOG_FILE, log_file
+from video_thinker.training.logging.reporters import guard_reporters
 from video_thinker.training.loop.checkpoints import (
     RESULT_FILES,
     STAGING,
@@ -229,6 +230,7 @@ def run_training(trainer: Trainer, checkpoint: Path | None, config: dict[str, An
         write_run_info(str(args.output_dir), config)
     stop = StopCallback(launched=args.world_size > 1)
     trainer.add_callback(stop)
+    guard_reporters(trainer)
     try:
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     finally:
