@@ -40,7 +40,7 @@ COMMANDS = {
     "merge": ("video_thinker.models.merge", "ADAPTER OUT: merge a LoRA adapter into its base, a plain checkpoint"),
     "plan": (
         "video_thinker.diagnostics.plan",
-        "CONFIG --gpus N --gpu-memory GIB: will it fit, and what to change if not",
+        "CONFIG --gpus N [--gpu-memory GIB]: will it fit GPUs and host, and what to change if not",
     ),
     "doctor": (
         "video_thinker.diagnostics.doctor",
