@@ -85,7 +85,7 @@ def stop_server(server: subprocess.Popen) -> None:
     """End the launcher and its programs."""
     server.stdin.close()
     server.wait(30)
-    shutil.rmtree(Path(os.environ.pop(ADDRESS)).parent)
+    del os.environ[ADDRESS]
 
 
 class Popen:
@@ -416,6 +416,7 @@ def finish() -> None:
 def main(descriptor: int) -> None:
     program = serve(socket.socket(fileno=descriptor))
     if program is None:
+        shutil.rmtree(Path(os.environ[ADDRESS]).parent, ignore_errors=True)
         os._exit(0)
     code: object = 0
     try:

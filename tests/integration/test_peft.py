@@ -29,7 +29,7 @@ from video_thinker.models.loading import load_encoder, load_model, load_processo
 from video_thinker.models.merge import main as merge
 from video_thinker.models.parts import count_parameters, is_adapter_weight
 from video_thinker.report import ask
-from video_thinker.training import grpo, sft
+from video_thinker.training import grpo, recipe, sft
 
 pytestmark = pytest.mark.integration
 
@@ -42,7 +42,7 @@ def train(stage, config: dict, *, before: Callable[[Trainer], None] | None = Non
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     trainers = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stage, "use_console", lambda t: trainers.append(t) or (before and before(t)))
+        patch.setattr(recipe, "use_console", lambda t: trainers.append(t) or (before and before(t)))
         assert stage.main([str(folder / "config.yaml")]) == 0
     return trainers[0]
 
@@ -84,7 +84,7 @@ def sft_dir(sft_trainer: Trainer) -> Path:
 
 @pytest.fixture
 def grpo_config(config: dict, tmp_path: Path, monkeypatch) -> dict:
-    monkeypatch.setattr(grpo, "load_reward_funcs", lambda *_: [even_length_reward])
+    monkeypatch.setattr("video_thinker.training.recipe.resolve_reward_funcs", lambda *_: [even_length_reward])
     return {
         **config,
         "output_dir": str(tmp_path / "grpo"),
@@ -421,7 +421,9 @@ def test_settings_that_cannot_train_are_refused(config, tmp_path, overrides, mes
 def test_qlora_without_gpu_is_refused_before_the_model_is_loaded(config, tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: object() if name == "bitsandbytes" else None)
     monkeypatch.setattr("torch.accelerator.is_available", lambda: False)
-    monkeypatch.setattr(sft, "load_model", lambda *_, **__: pytest.fail("the model was loaded"))
+    monkeypatch.setattr(
+        "video_thinker.training.recipe.load_model", lambda *_, **__: pytest.fail("the model was loaded")
+    )
     with pytest.raises(ConfigError, match="needs a GPU, and none is visible"):
         train(sft, config, output_dir=str(tmp_path / "out"), use_peft=True, load_in_4bit=True)
 

@@ -248,7 +248,7 @@ def test_golds_that_cannot_be_graded_are_counted_before_grpo_and_refused_if_all_
     def stop(*args, **kwargs):
         raise ReachedModelError
 
-    monkeypatch.setattr(grpo, "load_model", stop)
+    monkeypatch.setattr("video_thinker.training.recipe.load_model", stop)
     rows = [json.loads(line) for line in Path(items_file).read_text().splitlines()]
     rows[0]["solution"] = "zebra"
     some = write_items(tmp_path / "some.jsonl", rows)

@@ -39,7 +39,7 @@ def run(tiny_model_dir, media_root, tmp_path, monkeypatch, capsys):
     def no_model(*args, **kwargs):
         raise AssertionError("a model was loaded")
 
-    for stage in ("training.sft", "training.grpo", "generation.backend"):
+    for stage in ("training.recipe", "generation.backend"):
         monkeypatch.setattr(f"video_thinker.{stage}.load_model", no_model)
 
     def run_command(command: str, rows: list[dict], *overrides: str) -> tuple[int, str]:

@@ -8,7 +8,6 @@ code 0: fits; 1: does not; 2: the config is wrong.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import sys
 import warnings
@@ -29,7 +28,7 @@ from video_thinker.diagnostics.memory import GIB, Phase, Prediction, VLLMUse, pr
 from video_thinker.diagnostics.planned_run import Zero
 from video_thinker.diagnostics.resolve import Lengths, Request, read_values, resolve
 from video_thinker.errors import ConfigError
-from video_thinker.runs.files import write_text
+from video_thinker.runs.files import write_json
 
 WITHOUT_KL = (
     "beta: 0.0 saves the reference model, but then nothing keeps the thoughts in words: rewards of the outcome let "
@@ -256,7 +255,7 @@ def main(argv: list[str] | None = None) -> int:
         render_advice(single, together, limits, command, console)
     if args.json:
         numbers = to_json(prediction, limits, stage, single, together, command)
-        write_text(Path(args.json), json.dumps(numbers, indent=2) + "\n")
+        write_json(Path(args.json), numbers)
     return 0 if now.fits(limits) else 1
 
 

@@ -12,6 +12,7 @@ import functools
 import hashlib
 import itertools
 import logging
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,14 +22,22 @@ import torch
 import yaml
 from tqdm import tqdm
 
-from video_thinker.config import ModelArguments, ServerArguments, VideoArguments, check_choice, parse_config
+from video_thinker.config import (
+    ModelArguments,
+    ServerArguments,
+    VideoArguments,
+    check_choice,
+    combine_settings,
+    make_arguments,
+    parse_config,
+)
 from video_thinker.data.annotations import load_samples
 from video_thinker.data.checks import check_all_texts
 from video_thinker.data.decoding.process import files_in_work
 from video_thinker.data.golds import check_golds
 from video_thinker.data.readers import resolve_backend
 from video_thinker.data.texts import SpecialTokens
-from video_thinker.errors import ConfigError, DecodeError
+from video_thinker.errors import ConfigError, DecodeError, VideoThinkerError
 from video_thinker.evaluation.metrics import grade
 from video_thinker.evaluation.preflight import check_media
 from video_thinker.evaluation.processes import (
@@ -51,7 +60,7 @@ from video_thinker.evaluation.schedule import Chain, deal, plan_chains
 from video_thinker.evaluation.tables import print_metrics
 from video_thinker.generation.backend import Backend, make_backend
 from video_thinker.generation.controls import CONTROLS, apply_control
-from video_thinker.generation.engine import Sampling
+from video_thinker.generation.engine import EngineArguments, Sampling
 from video_thinker.keys.rules import Count, CountOrZero, NotNegative, Seed, Share, above_to
 from video_thinker.models.fingerprint import model_fingerprint
 from video_thinker.models.loading import check_model_path, load_special_tokens, resolve_attn_implementation
@@ -66,7 +75,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass
-class EvalArguments(ServerArguments):
+class EvalArguments(EngineArguments, ServerArguments):
     """Which splits are evaluated, and how completions are drawn."""
 
     output_dir: str = field(metadata={"help": "Folder for predictions, metrics.json and manifest.json."})
@@ -104,6 +113,8 @@ class EvalArguments(ServerArguments):
     def __post_init__(self) -> None:
         """Check what argparse cannot. Raises `ConfigError`."""
         super().__post_init__()
+        if self.backend == "openai" and self.engine != "local":
+            raise ConfigError(f"engine={self.engine} samples in this process, backend=openai asks a server: drop one.")
         self.splits = parse_splits(self.splits)
         self.video = [self.video] if isinstance(self.video, str) else list(dict.fromkeys(self.video))
         for control in self.video:
@@ -163,6 +174,7 @@ def describe_settings(model_args: ModelArguments, video_args: VideoArguments, ar
         "model_sha256": model_fingerprint(model_args.model_name_or_path),
         "dtype": model_args.dtype,
         "attn_implementation": resolve_attn_implementation(model_args.attn_implementation),
+        **({"engine": args.engine} if args.engine != "local" else {}),
         **settings,
     }
 
@@ -255,12 +267,22 @@ class Answers:
     def complete(
         self, backend: Backend, batch: Sequence[VideoSample], *, seed: int, watchdog: Watchdog = UNWATCHED
     ) -> int:
-        """Answer, grade and store what is missing of a batch; give the number of new rows."""
+        """Answer, grade and store what is missing of a batch; give the number of new rows.
+
+        Raises:
+            VideoThinkerError: the backend can answer nothing more. What it had answered is stored; what failed since
+                is not, and is asked for by the next run.
+        """
         wanted, by_id = self.missing(batch), {sample.id: sample for sample in batch}
         predictions = predict_batch(backend, batch, self.control, seed=seed, wanted=wanted, watchdog=watchdog)
         new = [grade(p, by_id[p.problem_id]) for p in predictions if p.problem_id in wanted]
+        stopped: VideoThinkerError | None = getattr(backend, "stopped", None)  # one that cannot stop need not have it
+        if stopped is not None:
+            new = [graded for graded in new if graded.prediction.error is None]
         self.file.append([graded for graded in new if self.done.get(graded.prediction.problem_id) != graded])
         self.done |= {graded.prediction.problem_id: graded for graded in new}
+        if stopped is not None:
+            raise stopped
         return len(new)
 
     @property
@@ -326,14 +348,63 @@ def evaluate_split(
 def main(argv: list[str]) -> int:
     """Run an evaluation; exit code 1 if too many items failed, or a process did."""
     model_args, video_args, args = parse_config((ModelArguments, VideoArguments, EvalArguments), argv)
+    metrics, code = run_evaluation(model_args, video_args, args, argv)
+    if args.process is not None:
+        return 0
+    print_metrics(metrics, title=model_args.model_name_or_path)
+    return max(code, exit_code(metrics, args.max_failed))
+
+
+def evaluate(config: str | Path | Mapping[str, Any] | None = None, **settings: Any) -> dict[str, dict[str, Any]]:
+    """Evaluate a model on splits of samples, as `video-thinker eval` does; also takes an interrupted run up again.
+
+    Args:
+        config: A config file (`configs/eval/…`), or its keys with their values.
+        **settings: Keys of a config; they win over `config`. `model_name_or_path`, `splits` (name -> file) and
+            `output_dir` are needed: `evaluate(model_name_or_path="runs/grpo", splits={"id": "id.jsonl"}, …)`.
+
+    Returns:
+        Figures by result, as in `metrics.json`: `{"id": {"accuracy": 0.72, "ci95": [0.68, 0.76], …}, "id.blank": …}`;
+        `metrics.compute_metrics` says what they are. A result without a prediction for each sample is not in it.
+
+    Raises:
+        ConfigError: a key is misspelt, a value is wrong, there is no such model, or the folder holds another
+            evaluation.
+        DataError: a row of a split is malformed, or no gold of a split can be graded.
+    """
+    types = (ModelArguments, VideoArguments, EvalArguments)
+    values, where = combine_settings(types, config, settings)
+    model_args, video_args, args = make_arguments(types, values, where)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "config.yaml"  # what further processes read, if there are any
+        path.write_text(yaml.safe_dump(values), encoding="utf-8")
+        return run_evaluation(model_args, video_args, args, [str(path)])[0]
+
+
+def run_evaluation(
+    model_args: ModelArguments, video_args: VideoArguments, args: EvalArguments, argv: Sequence[str]
+) -> tuple[dict[str, dict[str, Any]], int]:
+    """Answer what has no answer yet, and score all of it.
+
+    Args:
+        model_args: Which model.
+        video_args: Sampling and prompt.
+        args: Splits, and how completions are drawn.
+        argv: The same settings as a command line, for further processes.
+
+    Returns:
+        Result key -> figures of the complete results (none for the share of one process), and an exit code: 1 if a
+        result is not complete, or that of a process that failed.
+    """
+    files = parse_splits(args.splits)
     if args.backend == "local":
         check_model_path(model_args.model_name_or_path)
-    splits = {name: load_samples(path)[: args.num_samples] for name, path in args.splits.items()}
+    splits = {name: load_samples(path)[: args.num_samples] for name, path in files.items()}
     # A server keeps its tokenizer to itself.
     tokens = load_special_tokens(model_args.model_name_or_path) if args.backend == "local" else SpecialTokens()
     check_all_texts(itertools.chain.from_iterable(splits.values()), tokens)
     for name, samples in splits.items():
-        check_golds(samples, args.splits[name])
+        check_golds(samples, files[name])
     settings = describe_settings(model_args, video_args, args)
     results = {result_key(split, control): samples for split, samples in splits.items() for control in args.video}
     output_dir = Path(args.output_dir)
@@ -346,7 +417,7 @@ def main(argv: list[str]) -> int:
             output_dir,
             settings,
             {
-                name: {"file": args.splits[name], "sha256": file_sha256(args.splits[name]), "num_samples": len(samples)}
+                name: {"file": files[name], "sha256": file_sha256(files[name]), "num_samples": len(samples)}
                 for name, samples in splits.items()
             },
             {key: value for key, value in config.items() if key not in ("process", "overwrite")},
@@ -357,7 +428,7 @@ def main(argv: list[str]) -> int:
         if args.process is not None:
             _check_media(splits, video_args, args)
             answer_share(get_backend, splits, args)
-            return 0
+            return {}, 0
         for key, samples in results.items():  # also parts that a killed run has left
             merge_result(output_dir, key, samples)
         _check_media(splits, video_args, args)
@@ -370,8 +441,7 @@ def main(argv: list[str]) -> int:
             code = start_processes(argv, results, output_dir, num_processes)
             lock.take(shared=False)
         metrics = conclude(output_dir, results)
-    print_metrics(metrics, title=model_args.model_name_or_path)
-    return max(code, int(len(metrics) < len(results)), exit_code(metrics, args.max_failed))
+    return metrics, max(code, int(len(metrics) < len(results)))
 
 
 def _check_media(splits: Mapping[str, Sequence[VideoSample]], video_args: VideoArguments, args: EvalArguments) -> None:

@@ -43,7 +43,7 @@ def at_least(least: float) -> Rule:
 
 def between(least: float, most: float) -> Rule:
     """A number from `least` to `most`, both included."""
-    return Rule(lambda value: least <= value <= most, f"from {least:g} to {most:g}")
+    return Rule(lambda value: least <= value <= most, f"from {least} to {most}")
 
 
 def below(least: float, limit: float) -> Rule:

@@ -13,6 +13,7 @@ import dataclasses
 import re
 import string
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +23,21 @@ from rich.padding import Padding
 from rich.panel import Panel
 from rich.text import Text
 
-from video_thinker.config import SAMPLING_KEYS, ModelArguments, VideoArguments, add_video_flags, check_choice
+from video_thinker.config import (
+    SAMPLING_KEYS,
+    ModelArguments,
+    VideoArguments,
+    add_video_flags,
+    check_choice,
+    combine_settings,
+)
 from video_thinker.data.decoding.failures import check_file
 from video_thinker.data.encode import SampleEncoder
 from video_thinker.data.texts import check_texts
 from video_thinker.data.video import SampledVideo, load_video
 from video_thinker.errors import ConfigError
 from video_thinker.generation.backend import Completion, LocalBackend
-from video_thinker.generation.controls import load_prompt
+from video_thinker.generation.controls import Prompt, load_prompt
 from video_thinker.generation.engine import Sampling
 from video_thinker.models.loading import load_encoder
 from video_thinker.prompts import PROMPT_STYLES
@@ -96,16 +104,25 @@ def resolve_video_arguments(args: argparse.Namespace) -> tuple[VideoArguments, s
     Returns:
         The arguments, and a sentence that says where they come from.
     """
-    run_file = find_run_file(args.model)
-    trained = read_run_sampling(run_file) if run_file else {}
     flags = {name: value for name, value in vars(args).items() if name in SAMPLING_FIELDS}
+    return resolve_sampling(args.model, flags, video_backend=args.video_backend, media_timeout_s=args.media_timeout_s)
+
+
+def resolve_sampling(model: str, flags: dict[str, Any], **reading: Any) -> tuple[VideoArguments, str]:
+    """Combine defaults, the sampling of the model's training run, and `flags`, which win; `reading` is added.
+
+    Returns:
+        The arguments, and a sentence that says where they come from.
+    """
+    run_file = find_run_file(model)
+    trained = read_run_sampling(run_file) if run_file else {}
     if "fps" in flags and "num_frames" not in flags:
         trained.pop("num_frames", None)  # a number of frames wins over fps, so a flag must be able to undo it
     merged = {**trained, **flags}
     origin = f"as in {run_file}" if run_file else "the project's defaults"
     if flags:
         origin += ", but " + ", ".join(f"{name}={value}" for name, value in flags.items())
-    video_args = VideoArguments(video_backend=args.video_backend, media_timeout_s=args.media_timeout_s, **merged)
+    video_args = VideoArguments(**reading, **merged)
     check_choice("prompt_style", video_args.prompt_style, tuple(PROMPT_STYLES))
     return video_args, origin
 
@@ -127,14 +144,19 @@ def letter_options(options: Sequence[str]) -> tuple[str, ...]:
 
 def build_sample(args: argparse.Namespace) -> VideoSample:
     """Make the sample a person asks about; it has no gold answer."""
-    options = tuple(args.options) if args.no_letters else letter_options(args.options)
+    return make_sample(args.video, args.question, args.options, letters=not args.no_letters)
+
+
+def make_sample(video: Path, question: str, options: Sequence[str], *, letters: bool) -> VideoSample:
+    """Make a sample of one video and a question, without a gold answer; `letters`: options get letters."""
+    given = letter_options(options) if letters else tuple(options)
     return VideoSample(
-        id=args.video.name,
-        problem=args.question,
-        problem_type="multiple choice" if options else "free-form",
+        id=video.name,
+        problem=question,
+        problem_type="multiple choice" if given else "free-form",
         answer="",
-        options=options,
-        media=(Media("video", str(args.video.absolute())),),
+        options=given,
+        media=(Media("video", str(video.absolute())),),
     )
 
 
@@ -145,6 +167,86 @@ def readable_answer(answer: str | None, options: Sequence[str]) -> str:
     letters = option_letters(options)
     choice = extract_choice(answer, options) if options_are_lettered(options) else None
     return f"{choice}. {letters[choice]}" if choice in letters else answer
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a model said about one video.
+
+    Attributes:
+        text: The completion, as it is.
+        trace: The completion as moments and an answer; `None` if it names no moment and gives no answer.
+        answer: The answer for a person, an option with its text ("B. blue"); `None` without one.
+        finished: False if the completion was cut off at `max_new_tokens`.
+        duration_s: Length of the video in seconds.
+        frame_times_s: When the frames that the model saw were taken, in seconds from the first frame.
+    """
+
+    text: str
+    trace: Trace | None
+    answer: str | None
+    finished: bool
+    duration_s: float
+    frame_times_s: tuple[float, ...]
+
+
+def ask(
+    video: str | Path,
+    question: str,
+    *,
+    model: str,
+    options: Sequence[str] = (),
+    letters: bool = True,
+    max_new_tokens: int = 1024,
+    temperature: float = 0.0,
+    top_p: float = 1.0,
+    seed: int = 0,
+    dtype: str = "auto",
+    attn_implementation: str = "auto",
+    **sampling: Any,
+) -> Answer:
+    """Ask a model about one video, as `video-thinker ask` does, without printing anything.
+
+    Args:
+        video: The file.
+        question: In words.
+        model: Checkpoint or adapter, a folder or hub name. It is loaded for each call; `evaluate` asks many questions.
+        options: Answers to choose from; none for a free answer.
+        letters: Give options letters unless they have them.
+        max_new_tokens: Longest completion in tokens.
+        temperature: 0 is greedy.
+        top_p: Nucleus sampling; used if `temperature` is above 0.
+        seed: Of the sampling.
+        dtype: Type of the weights; "auto" is that of the checkpoint.
+        attn_implementation: As in a config.
+        **sampling: Keys of `VideoArguments` (`fps`, `max_frames`, `prompt_style`, …); the others are those the model
+            was trained with, if its folder has a `run.yaml`, else the project's defaults.
+
+    Raises:
+        ConfigError: there is no such model, or a value is wrong.
+        DecodeError: the video cannot be read.
+        DataError: the question or an option holds a special token.
+    """
+    combine_settings((VideoArguments,), None, sampling)
+    flags = {name: value for name, value in sampling.items() if name in SAMPLING_FIELDS}
+    reading = {name: value for name, value in sampling.items() if name not in SAMPLING_FIELDS}
+    check_file(Path(video), "")
+    video_args, _ = resolve_sampling(model, flags, **reading)
+    sample = make_sample(Path(video), question, options, letters=letters)
+    encoder, prompt = load_question(sample, model, video_args)
+    model_args = ModelArguments(model, dtype=dtype, attn_implementation=attn_implementation)
+    backend = LocalBackend.load(model_args, encoder, Sampling(max_new_tokens, temperature, top_p))
+    completion = backend.generate([prompt], seed=seed)[0]
+    trace, seen = parse_trace(completion.text), prompt.videos[0]
+    answer = readable_answer(trace.answer, sample.options) if trace and trace.answer else None
+    return Answer(completion.text, trace, answer, completion.finished, seen.duration_s, tuple(seen.timestamps_s))
+
+
+def load_question(sample: VideoSample, model: str, video_args: VideoArguments) -> tuple[SampleEncoder, Prompt]:
+    """Check a sample and decode its video, before the model is loaded: an unreadable file shows in a second."""
+    encoder = load_encoder(model, video_args)
+    check_texts(sample, encoder.special_tokens)
+    return encoder, load_prompt(sample, encoder)
 
 
 def trace_view(trace: Trace | None, completion: Completion, sample: VideoSample, video: SampledVideo) -> Group:
@@ -201,9 +303,7 @@ def main(argv: list[str]) -> int:
     sample = build_sample(args)
     model_args = ModelArguments(args.model, dtype=args.dtype, attn_implementation=args.attn_implementation)
     settings = Sampling(args.max_new_tokens, args.temperature, args.top_p)
-    encoder = load_encoder(args.model, video_args)
-    check_texts(sample, encoder.special_tokens)
-    prompt = load_prompt(sample, encoder)  # before the model is loaded: an unreadable file shows in a second
+    encoder, prompt = load_question(sample, args.model, video_args)
     video = prompt.videos[0]
     console = Console(highlight=False)
     console.print(Text(describe_video(sample, video), style="dim"), soft_wrap=True)

@@ -25,6 +25,43 @@ REWARD_FUNCS: dict[str, RewardFunc] = {
     "length": length_reward,
 }
 
+GOLD_REWARDS = {"accuracy", "length"}
+"""Rewards that grade against the gold answer."""
+
+
+def reward_names(rewards: Sequence[str | RewardFunc]) -> list[str]:
+    """Name rewards as TRL logs them, except that one of `REWARD_FUNCS` has its short name.
+
+    Raises:
+        ConfigError: something is neither a name nor a function.
+    """
+    names = []
+    for reward in rewards:
+        if not isinstance(reward, str) and not callable(reward):
+            raise ConfigError(f"reward_funcs: {reward!r} is neither the name of a reward nor a function; fix it.")
+        name = reward if isinstance(reward, str) else getattr(reward, "__name__", type(reward).__name__)
+        names.append(next((short for short, known in REWARD_FUNCS.items() if known is reward), name))
+    return names
+
+
+def resolve_reward_funcs(
+    rewards: Sequence[str | RewardFunc], parameters: Mapping[str, Mapping[str, Any]] | None = None
+) -> list[RewardFunc]:
+    """Return reward functions in their order: those given by name, as in `load_reward_funcs`, and those given as such.
+
+    Raises:
+        ConfigError: as in `load_reward_funcs`, or two rewards have one name, under which TRL would log both.
+    """
+    names = reward_names(rewards)
+    if len(set(names)) < len(names):
+        raise ConfigError(f"reward_funcs: {names} has a name twice; rename one function, or use reward_weights.")
+    known = [name for name in names if name in REWARD_FUNCS or name in rewards]
+    loaded = dict(zip(known, load_reward_funcs(known, parameters), strict=True))
+    return [
+        loaded[name] if isinstance(reward, str) else loaded.get(name, reward)
+        for name, reward in zip(names, rewards, strict=True)
+    ]
+
 
 def load_reward_funcs(
     names: Sequence[str], parameters: Mapping[str, Mapping[str, Any]] | None = None

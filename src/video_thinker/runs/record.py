@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import platform
-import re
 import shlex
 import subprocess
 import textwrap
@@ -17,10 +16,10 @@ from typing import Any
 
 import yaml
 
+from video_thinker.redaction import is_secret_name, redact, redact_values
 from video_thinker.runs.files import file_sha256, write_text
 
 RUN_INFO = "run.yaml"
-_SECRET = re.compile(r"(?<!eos)(?<!pad)_token$|api_?key$|secret|password", re.IGNORECASE)
 PACKAGES = (
     "torch",
     "transformers",
@@ -102,7 +101,7 @@ def write_run_info(output_dir: str | Path, config: dict[str, Any]) -> Path:
     names say that they are secret are left out.
     """
     path = Path(output_dir) / RUN_INFO
-    config = {name: value for name, value in config.items() if not _SECRET.search(name)}
+    config = redact_values({name: value for name, value in config.items() if not is_secret_name(name)})
     keys = [] if _launch is None else [key for key in _launch.keys if key in config]
     write_text(path, "".join(_parts(config, keys)))
     return path
@@ -118,7 +117,8 @@ def _parts(config: dict[str, Any], keys: Sequence[str]) -> Iterator[str]:
     if _launch is not None:
         yield f"# This file is a config: video-thinker {_launch.command} THIS_FILE sets what was set again.\n"
         words = [
-            word.partition("=")[0] + "=…" if _SECRET.search(word.partition("=")[0]) else word for word in _launch.argv
+            word.partition("=")[0] + "=…" if is_secret_name(word.partition("=")[0]) else redact(word)
+            for word in _launch.argv
         ]
         yield dump({"command": _launch.command, "command_line": shlex.join(["video-thinker", _launch.command, *words])})
         yield dump({"set": list(keys)})

@@ -64,7 +64,7 @@ def get_stemmer() -> PorterStemmer:
     """Make nltk's Porter stemmer, with a memory: stemming would be most of the time of scoring captions."""
     from nltk.stem.porter import PorterStemmer
 
-    class RememberingStemmer(PorterStemmer):  # type: ignore[misc]
+    class RememberingStemmer(PorterStemmer):  # type: ignore[misc]  # nltk has no types
         stem = lru_cache(maxsize=100_000)(PorterStemmer.stem)
 
     return RememberingStemmer()
@@ -78,7 +78,7 @@ def get_rouge_scorer() -> RougeScorer:
 
     stemmer = get_stemmer()
 
-    class WordTokenizer(Tokenizer):  # type: ignore[misc]
+    class WordTokenizer(Tokenizer):  # type: ignore[misc]  # rouge-score has no types
         """rouge-score's own tokens for ASCII text (words over 3 letters are stemmed), and other scripts' words too."""
 
         def tokenize(self, text: str) -> list[str]:

@@ -14,6 +14,7 @@ from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 from trl import GRPOConfig, SFTConfig
 
 from video_thinker.errors import ConfigError
+from video_thinker.generation.engine import EngineArguments
 from video_thinker.keys.rules import Count, CountOrZero, NotNegative, Positive, one_of
 
 REPORTER_MODULES = {"azure_ml": "azureml", "flyte": "flytekit", "neptune": "neptune"}
@@ -116,39 +117,17 @@ class VideoSFTConfig(RunArguments, SFTConfig):
         super().__post_init__()
 
 
-ENGINES = ("local", "vllm")
-
-
 @dataclass
-class EngineArguments:
-    """What samples the completions."""
+class RolloutArguments(EngineArguments):
+    """What a group's rollouts share, in what parts they are scored, and which groups are replaced."""
 
-    engine: str = field(
-        default="local",
-        metadata={
-            "help": "What samples completions: local (Transformers, exact, needs nothing) or vllm, in this process "
-            "(docs/engines.md)."
-        },
-    )
-    engine_max_gap: float | None = field(
+    engine_max_gap: Positive | None = field(
         default=None,
         metadata={
             "help": "Stop when the log-probabilities of engine and trainer differ by more nats per token, on the mean "
             "of one prompt's completions; by default 0.001 in float32 and 0.05 in half precision."
         },
     )
-    engine_gpu_memory_share: float = field(
-        default=0.3, metadata={"help": "Share of a GPU's memory that engine=vllm may take."}
-    )
-    engine_options: dict[str, Any] | None = field(
-        default=None, metadata={"help": "More arguments of vllm.LLM: {tensor_parallel_size: 2}."}
-    )
-
-
-@dataclass
-class RolloutArguments(EngineArguments):
-    """What a group's rollouts share, in what parts they are scored, and which groups are replaced."""
-
     share_prefix: bool = field(
         default=True,
         metadata={
@@ -214,6 +193,11 @@ class VideoGRPOConfig(RunArguments, RolloutArguments, GRPOConfig):
         default=True, metadata={"help": "Rollout, policy and reference are one model each only without LoRA's dropout."}
     )
 
+    @property
+    def generate_every(self) -> int:
+        """Micro-batches from one rollout to the next."""
+        return (self.steps_per_generation or 1) * self.num_iterations
+
     def __post_init__(self) -> None:
         """Check that whole groups fit the batch, in the terms of the config.
 
@@ -222,8 +206,6 @@ class VideoGRPOConfig(RunArguments, RolloutArguments, GRPOConfig):
         """
         if not all(math.isfinite(weight) for weight in self.reward_weights or ()):
             raise ConfigError(f"reward_weights={self.reward_weights}: each weight must be a finite number; fix it.")
-        if self.engine not in ENGINES:
-            raise ConfigError(f"engine={self.engine!r} is unknown; choose one of {', '.join(ENGINES)}.")
         for engine in ("use_vllm", "use_transformers_continuous_batching"):
             if getattr(self, engine):
                 raise ConfigError(f"{engine}=true is not supported: TRL gives it no video; take engine=vllm instead.")

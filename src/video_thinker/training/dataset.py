@@ -49,9 +49,16 @@ def build_dataset(samples: Sequence[VideoSample], encoder: SampleEncoder) -> dat
 
 
 def load_readable_samples(
-    path: str, encoder: SampleEncoder, args: DataArguments, output_dir: str | Path, rules: RowRules | None = None
+    path: str,
+    encoder: SampleEncoder,
+    args: DataArguments,
+    output_dir: str | Path,
+    rules: RowRules | None = None,
+    given: Sequence[VideoSample] | None = None,
 ) -> list[VideoSample]:
-    """Read the items of a run, and check all rows and the heads of all media files, before a model is loaded.
+    """Read the items of a run, or take those `given`, and check all rows and the heads of all media files.
+
+    All that is done before a model is loaded.
 
     With `on_decode_error: raise` (the default) a file whose head cannot be read refuses the run, and one that fails
     later ends it. With `skip`, all files are decoded once beforehand; items that fail are dropped, counted, and listed
@@ -65,7 +72,7 @@ def load_readable_samples(
     """
     check_choice("on_decode_error", args.on_decode_error, ("raise", "skip"))
     rules = rules or RowRules()
-    samples = load_samples(path)
+    samples = load_samples(path) if given is None else list(given)
     findings = list(error_findings(samples, lambda sample: rules.check(sample, encoder)))
     users = media_users(samples, encoder.media_root)
     states = check_headers(users, encoder.sampling, encoder.resize_factor, encoder.timeout_s)

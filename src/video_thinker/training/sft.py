@@ -3,39 +3,30 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from accelerate.utils import is_peft_model
+from transformers import TrainerCallback
 from trl import SFTTrainer
 
 from video_thinker.config import DataArguments, ModelArguments, PeftArguments, parse_config
 from video_thinker.data.collate import SFTCollator
 from video_thinker.data.encode import PIXEL_FIELDS, blank_media
 from video_thinker.data.row_rules import RowRules
-from video_thinker.errors import ConfigError
-from video_thinker.models.adapters import check_peft_arguments, lora_config, quantization_config
-from video_thinker.models.loading import check_model_path, load_encoder, load_model, prepare_training
-from video_thinker.models.tower_calls import equalize_tower_calls
+from video_thinker.models.adapters import lora_config
+from video_thinker.schema import VideoSample
 from video_thinker.training.arguments import VideoSFTConfig
-from video_thinker.training.dataset import build_dataset, load_readable_samples
-from video_thinker.training.logging.console import use_console
+from video_thinker.training.dataset import build_dataset
 from video_thinker.training.logging.performance import Performance
 from video_thinker.training.loop.canary import BlindCanary, without_dropout
 from video_thinker.training.loop.checkpoints import Staging, leave_signals_to_parent, load_weights
 from video_thinker.training.loop.finite import FiniteGuard
 from video_thinker.training.loop.process_group import join_process_group
-from video_thinker.training.loop.resume import (
-    describe_run,
-    find_resume_checkpoint,
-    finish,
-    is_done,
-    one_run,
-    run_training,
-)
-from video_thinker.training.loop.same_run import check_same_samples
 from video_thinker.training.loop.watchdog import Watchdog
+from video_thinker.training.recipe import Recipe, run_recipe
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +35,7 @@ class VideoSFTTrainer(SFTTrainer):
     """TRL's `SFTTrainer` with the blind canary in its loss, and checkpoints that appear when they are complete."""
 
     args: VideoSFTConfig
+    recipe: Recipe[VideoSFTConfig] | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Build TRL's trainer, then what watches it."""
@@ -55,6 +47,63 @@ class VideoSFTTrainer(SFTTrainer):
         for callback in (self.performance, self.watchdog, self.guard):
             self.add_callback(callback)
         self.canary = BlindCanary(self.args.canary_steps, self.args.canary_min_gap, self.accelerator)
+
+    @classmethod
+    def from_config(
+        cls,
+        config: str | Path | Mapping[str, Any] | None = None,
+        *,
+        train_dataset: Sequence[VideoSample] | None = None,
+        eval_dataset: Sequence[VideoSample] | None = None,
+        callbacks: Sequence[TrainerCallback] = (),
+        **settings: Any,
+    ) -> Self:
+        """Make a trainer as `video-thinker sft` does: model, encoder, data, frozen parts, console.
+
+        Args:
+            config: A config file (`configs/sft/…`), or its keys with their values.
+            train_dataset: Samples with traces (`load_samples`), in the place of `train_file`.
+            eval_dataset: Samples to evaluate on during training, in the place of `eval_file`.
+            callbacks: Of Transformers, beside our own.
+            **settings: Keys of a config; they win over `config`.
+
+        Raises:
+            ConfigError: a key is misspelt, a value is wrong, or there is no such model.
+            DataError: a sample cannot be used: it has no trace, or is longer than `max_length`.
+            DecodeError: a media file cannot be read (with `on_decode_error: raise`, at the step that needs it).
+        """
+        recipe = Recipe.read(VideoSFTConfig, config, settings, train_dataset, eval_dataset)
+        recipe.hold()
+        try:
+            return cls.from_recipe(recipe, callbacks)
+        except BaseException:
+            recipe.release()
+            raise
+
+    @classmethod
+    def from_recipe(cls, recipe: Recipe[VideoSFTConfig], callbacks: Sequence[TrainerCallback] = ()) -> Self:
+        """Load what a recipe names, and make a trainer of it."""
+        encoder = recipe.load_encoder()
+        rules = RowRules(has_trace=True, max_tokens=recipe.args.max_length)
+        train_samples, eval_samples = recipe.load_samples(encoder, rules)
+        model = recipe.load_model()
+        trainer = cls(
+            model=model,
+            args=recipe.args,
+            train_dataset=build_dataset(train_samples, encoder),
+            eval_dataset=build_dataset(eval_samples, encoder) if eval_samples else None,
+            data_collator=SFTCollator(encoder, recipe.args.max_length),
+            processing_class=encoder.processor,
+            peft_config=lora_config(model, recipe.peft_args),
+            callbacks=list(callbacks),
+        )
+        trainer.recipe = recipe
+        recipe.prepare(trainer, [model], [*train_samples, *(eval_samples or [])])
+        return trainer
+
+    def run(self) -> int:
+        """Train to the end and write the result, as the command does; see `run_recipe`."""
+        return run_recipe(self, self.recipe)
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """Train as TRL does, measured."""
@@ -73,7 +122,7 @@ class VideoSFTTrainer(SFTTrainer):
         with self.performance.paused():
             self._watch_canary(model, inputs)
         # TRL has no types here.
-        return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)  # type: ignore[no-untyped-call]
+        return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)  # type: ignore[no-untyped-call]  # TRL: no types
 
     def _watch_canary(self, model: Any, inputs: dict[str, Any]) -> None:
         has_pixels = not PIXEL_FIELDS.isdisjoint(inputs)
@@ -94,7 +143,7 @@ class VideoSFTTrainer(SFTTrainer):
 
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
         """Before the optimizer moves the weights, look whether all of the step is finite."""
-        norm = super()._get_grad_norm(model, grad_norm=grad_norm)  # type: ignore[no-untyped-call]
+        norm = super()._get_grad_norm(model, grad_norm=grad_norm)  # type: ignore[no-untyped-call]  # TRL: no types
         self.guard.check_step(norm)
         return norm
 
@@ -126,51 +175,6 @@ class VideoSFTTrainer(SFTTrainer):
 def main(argv: list[str]) -> int:
     """Run the SFT stage."""
     join_process_group()
-    model_args, peft_args, data_args, args = parse_config(
-        (ModelArguments, PeftArguments, DataArguments, VideoSFTConfig), argv
-    )
-    if not data_args.train_file:
-        raise ConfigError("train_file is missing: name the JSON or JSONL file with the traces to learn.")
-    check_model_path(model_args.model_name_or_path)
-    check_peft_arguments(model_args.model_name_or_path, peft_args)
-    with one_run(args):
-        return train(model_args, peft_args, data_args, args)
-
-
-def train(model_args: ModelArguments, peft_args: PeftArguments, data_args: DataArguments, args: Any) -> int:
-    """Load, build, train, save; in a folder that is ours."""
-    config = describe_run(model_args, peft_args, data_args, args)
-    checkpoint = find_resume_checkpoint(args, config)
-    if is_done(checkpoint, args, config):
-        return finish(checkpoint, args, data_args)
-    encoder = load_encoder(model_args.model_name_or_path, data_args)
-    rules = RowRules(has_trace=True, max_tokens=args.max_length)
-    train_samples = load_readable_samples(data_args.train_file, encoder, data_args, args.output_dir, rules)
-    eval_samples = (
-        load_readable_samples(data_args.eval_file, encoder, data_args, args.output_dir, rules)
-        if data_args.eval_file
-        else None
-    )
-    check_same_samples(args, checkpoint, train_samples, data_args)
-    model = load_model(
-        model_args.model_name_or_path,
-        dtype=model_args.dtype,
-        attn_implementation=model_args.attn_implementation,
-        quantization_config=quantization_config(peft_args),
-        trainable=True,
-        init_kwargs=args.model_init_kwargs,
-    )
-    trainer = VideoSFTTrainer(
-        model=model,
-        args=args,
-        train_dataset=build_dataset(train_samples, encoder),
-        eval_dataset=build_dataset(eval_samples, encoder) if eval_samples else None,
-        data_collator=SFTCollator(encoder, args.max_length),
-        processing_class=encoder.processor,
-        peft_config=lora_config(model, peft_args),
-    )
-    prepare_training(trainer, model_args.freeze)
-    use_console(trainer)
-    if args.world_size > 1:
-        equalize_tower_calls([model], [*train_samples, *(eval_samples or [])])
-    return run_training(trainer, checkpoint, config)
+    recipe = Recipe(*parse_config((ModelArguments, PeftArguments, DataArguments, VideoSFTConfig), argv))
+    with recipe.held():
+        return recipe.finish() if recipe.is_finished else VideoSFTTrainer.from_recipe(recipe).run()

@@ -12,13 +12,15 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from accelerate.utils import is_peft_model
+from datasets import Dataset
+from transformers import PreTrainedModel, TrainerCallback
 from trl import GRPOTrainer
 
 from video_thinker.data.collate import PromptCollator
@@ -29,17 +31,27 @@ from video_thinker.models import compat
 from video_thinker.models.adapters import prepare_reference_adapter
 from video_thinker.models.flops import decoding_work
 from video_thinker.models.parts import REFERENCE_ADAPTER
+from video_thinker.rewards import reward_names
+from video_thinker.rewards.completions import RewardFunc
 from video_thinker.rewards.finite import finite_rewards
+from video_thinker.schema import VideoSample
 from video_thinker.training.arguments import VideoGRPOConfig
 from video_thinker.training.dynamic_sampling import Round, group_outcomes, summed_rewards, without_equal_groups
 from video_thinker.training.logging.completions import FILE_NAME, CompletionLog, Graded
 from video_thinker.training.logging.hints import Hints
 from video_thinker.training.logging.performance import Performance
 from video_thinker.training.loop.canary import BlindCanary, without_dropout
-from video_thinker.training.loop.checkpoints import Staging, leave_signals_to_parent, load_weights, read_state
+from video_thinker.training.loop.checkpoints import (
+    Staging,
+    last_complete_checkpoint,
+    leave_signals_to_parent,
+    load_weights,
+    read_state,
+)
 from video_thinker.training.loop.engine_gap import EngineGap
 from video_thinker.training.loop.finite import FiniteGuard
 from video_thinker.training.loop.watchdog import Watchdog
+from video_thinker.training.recipe import Recipe, grpo_parts, run_recipe
 from video_thinker.training.rollout import (
     Batch,
     Rollout,
@@ -77,6 +89,12 @@ class VideoGRPOTrainer(GRPOTrainer):
     """
 
     args: VideoGRPOConfig
+    model: PreTrainedModel
+    train_dataset: Dataset
+    num_generations: int
+    num_generations_eval: int
+    data_collator: PromptCollator  # type: ignore[assignment]  # it gives rows, as TRL's rollouts want them, no batch
+    recipe: Recipe[VideoGRPOConfig] | None = None
     _epochs_done = 0
 
     def __init__(
@@ -99,8 +117,8 @@ class VideoGRPOTrainer(GRPOTrainer):
         super().__init__(args=args, processing_class=encoder.processor, **kwargs)
         self.performance = Performance(self.accelerator, enabled=args.telemetry, peak=args.peak_tflops)
         self.watchdog = Watchdog(args.step_timeout_s, args.process_index)
-        steps = math.ceil(args.steps_per_generation * args.num_iterations / args.gradient_accumulation_steps)
-        path = Path(args.output_dir) / FILE_NAME
+        steps = math.ceil(args.generate_every / args.gradient_accumulation_steps)
+        path = Path(str(args.output_dir)) / FILE_NAME
         self.completion_log = CompletionLog(path, args.log_completions_steps, args.num_logged_completions, steps)
         self.guard = FiniteGuard(self)
         hints = Hints(path)
@@ -117,8 +135,64 @@ class VideoGRPOTrainer(GRPOTrainer):
         self.scorer = scorer or make_scorer(self, self.features)
         if self.scorer.shares_prefix:
             prepare_packing(self)
-        if is_peft_model(self.model) and REFERENCE_ADAPTER in self.model.peft_config:
-            prepare_reference_adapter(self.model)
+        adapted: Any = self.model
+        if is_peft_model(adapted) and REFERENCE_ADAPTER in adapted.peft_config:
+            prepare_reference_adapter(adapted)
+
+    @classmethod
+    def from_config(
+        cls,
+        config: str | Path | Mapping[str, Any] | None = None,
+        *,
+        reward_funcs: Sequence[str | RewardFunc] | None = None,
+        train_dataset: Sequence[VideoSample] | None = None,
+        eval_dataset: Sequence[VideoSample] | None = None,
+        callbacks: Sequence[TrainerCallback] = (),
+        **settings: Any,
+    ) -> Self:
+        """Make a trainer as `video-thinker grpo` does: model, encoder, rewards, data, frozen parts, console.
+
+        Args:
+            config: A config file (`configs/grpo/…`), or its keys with their values.
+            reward_funcs: Names of rewards and functions of your own, in the order of `reward_weights`. A function has
+                TRL's signature: lists with one entry per completion, by keyword; one number or `None` for each.
+            train_dataset: Samples (`load_samples`), in the place of `train_file`.
+            eval_dataset: Samples to evaluate on during training, in the place of `eval_file`.
+            callbacks: Of Transformers, beside our own.
+            **settings: Keys of a config; they win over `config`.
+
+        Raises:
+            ConfigError: a key is misspelt, a value is wrong, a reward is unknown, or there is no such model.
+            DataError: a sample cannot be used, or no gold of a file can be graded.
+            DecodeError: a media file cannot be read (with `on_decode_error: raise`, at the step that needs it).
+        """
+        if reward_funcs is not None:
+            settings["reward_funcs"] = reward_names(reward_funcs)
+        recipe = Recipe.read(VideoGRPOConfig, config, settings, train_dataset, eval_dataset)
+        recipe.hold()
+        try:
+            return cls.from_recipe(recipe, reward_funcs, callbacks)
+        except BaseException:
+            recipe.release()
+            raise
+
+    @classmethod
+    def from_recipe(
+        cls,
+        recipe: Recipe[VideoGRPOConfig],
+        reward_funcs: Sequence[str | RewardFunc] | None = None,
+        callbacks: Sequence[TrainerCallback] = (),
+    ) -> Self:
+        """Load what a recipe names, and make a trainer of it; `reward_funcs` are those of the recipe by default."""
+        parts, samples = grpo_parts(recipe, reward_funcs)
+        trainer = cls(**parts, callbacks=list(callbacks))
+        trainer.recipe = recipe
+        recipe.prepare(trainer, [trainer.model, trainer.ref_model], samples)
+        return trainer
+
+    def run(self) -> int:
+        """Train to the end and write the result, as the command does; see `run_recipe`."""
+        return run_recipe(self, self.recipe)
 
     # --- one rollout: prompts, completions, rewards -----------------------------------------------------------------
 
@@ -265,12 +339,12 @@ class VideoGRPOTrainer(GRPOTrainer):
             rows = self._rows(inputs)
             parts = self.scorer.plan(rows, len(rows))
             if len(parts) == 1 or not torch.is_grad_enabled():
-                return super()._compute_loss(model, inputs)  # type: ignore[no-any-return]  # TRL is not typed
+                return super()._compute_loss(model, inputs)  # type: ignore[no-any-return,no-untyped-call]  # TRL has no types
             return self._loss_in_parts(model, inputs, rows, parts)
 
     def _loss_in_parts(self, model: Any, inputs: Batch, rows: Rows, parts: list[list[int]]) -> torch.Tensor:
         plain = super()._get_per_token_logps_and_entropies
-        trl_loss = super()._compute_loss
+        trl_loss: Callable[[Any, Batch], torch.Tensor] = super()._compute_loss
 
         def score_part(part: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
             with self.performance.phase("forward"):
@@ -281,7 +355,7 @@ class VideoGRPOTrainer(GRPOTrainer):
         def loss_of(logps: torch.Tensor, entropies: torch.Tensor) -> torch.Tensor:
             self._known = (logps, entropies, None)
             try:
-                loss: torch.Tensor = trl_loss(model, inputs)
+                loss = trl_loss(model, inputs)
             finally:
                 self._known = None
             return loss
@@ -300,13 +374,13 @@ class VideoGRPOTrainer(GRPOTrainer):
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Do TRL's step of a micro-batch, and note its loss."""
-        loss: torch.Tensor = super().training_step(*args, **kwargs)
+        loss: torch.Tensor = super().training_step(*args, **kwargs)  # type: ignore[no-untyped-call]  # TRL: no types
         self.guard.note_loss(loss)
         return loss
 
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
         """Before the optimizer moves the weights, look whether all of the step is finite."""
-        norm = super()._get_grad_norm(model, grad_norm=grad_norm)
+        norm = super()._get_grad_norm(model, grad_norm=grad_norm)  # type: ignore[no-untyped-call]  # TRL: no types
         self.guard.check_step(norm)
         return norm
 
@@ -353,10 +427,13 @@ class VideoGRPOTrainer(GRPOTrainer):
 
     # --- the run: data, start, checkpoints --------------------------------------------------------------------------
 
-    def train(self, resume_from_checkpoint: str | None = None, **kwargs: Any) -> Any:
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
         """Train as TRL does; a checkpoint also brings back rollouts in use and the sampler's place."""
         check_settings(self)
-        if resume_from_checkpoint:
+        if resume_from_checkpoint is True:
+            found = last_complete_checkpoint(Path(str(self.args.output_dir)))
+            resume_from_checkpoint = True if found is None else str(found)  # without one, Transformers says so
+        if isinstance(resume_from_checkpoint, str):
             checkpoint = Path(resume_from_checkpoint)
             self._epochs_done = int(read_state(checkpoint).epoch or 0)
             step, batches, rollout = load_rollout(checkpoint, self.args.process_index, self.args.device)
@@ -364,17 +441,17 @@ class VideoGRPOTrainer(GRPOTrainer):
             if rollout is not None:
                 self._rollouts[True] = rollout
         with self.performance.watching(self):
-            return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+            return super().train(resume_from_checkpoint, *args, **kwargs)
 
     def get_train_dataloader(self) -> Any:
         """TRL's; its workers encode the prompts ahead, and leave signals to their parent."""
-        repeats = self.args.steps_per_generation * self.num_iterations
+        repeats = self.args.generate_every
         if self.args.dataloader_persistent_workers:
             repeats = 1  # such workers do not learn when an epoch begins, so each batch is encoded
         self.data_collator = PromptCollator(self.encoder, self.args.max_prompt_length, repeats)
         self.data_collator.num_skipped = compat.read_buffered_rollout(self)[0]
         self.add_callback(self.data_collator)
-        return leave_signals_to_parent(super().get_train_dataloader())
+        return leave_signals_to_parent(super().get_train_dataloader())  # type: ignore[no-untyped-call]  # TRL has no types
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
         """TRL's; its workers encode the prompts ahead."""
@@ -383,28 +460,27 @@ class VideoGRPOTrainer(GRPOTrainer):
 
     def _get_train_sampler(self, dataset: Any = None) -> Any:
         """TRL's, which draws each epoch's order from one generator: the epochs that are over are drawn again."""
-        sampler = super()._get_train_sampler(dataset)
+        sampler: Any = super()._get_train_sampler(dataset)
         if self.shuffle_dataset:
             for _ in range(self._epochs_done):
                 torch.randperm(sampler.num_samples, generator=sampler.generator)
         return sampler
 
     def _get_output_dir(self, trial: Any) -> str:
-        return self.staging.folder or super()._get_output_dir(trial)  # type: ignore[no-any-return]  # TRL is not typed
+        return self.staging.folder or super()._get_output_dir(trial)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Write `checkpoint-N` aside, with the rollouts that are still to be used, and move it into place."""
         with self.staging.checkpoint(self, Path(self._get_output_dir(trial))) as staged:
-            super()._save_checkpoint(model, trial)
+            super()._save_checkpoint(model, trial)  # type: ignore[no-untyped-call]  # TRL has no types
             if self.args.save_only_model:
                 return
-            generate_every = self.args.steps_per_generation * self.num_iterations
             save_rollout(
                 staged,
                 self.args.process_index,
                 *compat.read_buffered_rollout(self),
                 self._rollouts.get(True),
-                generate_every,
+                self.args.generate_every,
             )
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
@@ -417,4 +493,4 @@ class VideoGRPOTrainer(GRPOTrainer):
         if self.is_deepspeed_enabled or is_peft_model(self.model):
             super()._load_best_model()
         else:
-            load_weights(self.model, self.state.best_model_checkpoint)
+            load_weights(self.model, str(self.state.best_model_checkpoint))

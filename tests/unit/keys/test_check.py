@@ -168,7 +168,10 @@ def test_a_value_that_may_be_secret_is_never_shown(tmp_path):
 
 
 def test_a_config_of_another_command_is_named(tmp_path):
-    with pytest.raises(ConfigError, match=r"config\.yaml:1: unknown key 'num_generations'; .* of a grpo config"):
+    with pytest.raises(
+        ConfigError,
+        match=r"config\.yaml:1: unknown key 'num_generations'; .* those of `grpo`: start it with `video-thinker grpo`",
+    ):
         read(tmp_path, text="num_generations: 4\nbeta: 0.1\n", kinds=SFT)
 
 

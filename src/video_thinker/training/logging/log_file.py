@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from video_thinker.errors import VideoThinkerError
+from video_thinker.redaction import RedactingFormatter
 
 LOG_FILE = "train.log"
 
@@ -37,7 +38,7 @@ class _QuietHandler(logging.FileHandler):
 def log_file(path: Path) -> Iterator[None]:
     """Write what is logged meanwhile to a file, too, after what is there; also the error that ends the run."""
     handler = _QuietHandler(path, encoding="utf-8", errors="replace")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(RedactingFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     loggers = [logging.getLogger(name) for name in SOURCES]
     for one in loggers:
         if one.name == "root" or not one.propagate:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,9 @@ from video_thinker.errors import CheckpointError, ConfigError
 from video_thinker.models.fingerprint import quick_fingerprint
 from video_thinker.runs.lock import run_lock
 from video_thinker.runs.record import RUN_INFO, run_config, write_run_info
+from video_thinker.schema import VideoSample
 from video_thinker.training.logging.log_file import LOG_FILE, log_file
+from video_thinker.training.logging.reporters import guard_reporters
 from video_thinker.training.loop.checkpoints import (
     RESULT_FILES,
     STAGING,
@@ -167,7 +169,9 @@ def is_finished(checkpoint: Path, args: Any) -> bool:
     return bool(state.epoch is not None and state.epoch >= args.num_train_epochs)
 
 
-def finish(checkpoint: Path | None, args: Any, data_args: DataArguments) -> int:
+def finish(
+    checkpoint: Path | None, args: Any, data_args: DataArguments, samples: Sequence[VideoSample] | None = None
+) -> int:
     """Give a run that had only its result left to write that result.
 
     Raises:
@@ -175,7 +179,8 @@ def finish(checkpoint: Path | None, args: Any, data_args: DataArguments) -> int:
     """
     output_dir = Path(args.output_dir)
     if data_args.on_decode_error == "raise":
-        check_same_samples(args, checkpoint or output_dir, load_samples(str(data_args.train_file)), data_args)
+        samples = load_samples(data_args.train_file) if samples is None else samples
+        check_same_samples(args, checkpoint or output_dir, samples, data_args)
     result = output_dir / STATE
     if checkpoint is None or result.is_file() and read_state(output_dir).global_step == checkpoint_step(checkpoint):
         logger.info("%s: the run is finished; nothing is left to do", output_dir)
@@ -226,6 +231,7 @@ def run_training(trainer: Trainer, checkpoint: Path | None, config: dict[str, An
         write_run_info(str(args.output_dir), config)
     stop = StopCallback(launched=args.world_size > 1)
     trainer.add_callback(stop)
+    guard_reporters(trainer)
     try:
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     finally:

@@ -184,7 +184,7 @@ def check_same_samples(
     """
     if args.process_index != 0:
         return
-    train_file = data_args.train_file
+    train_file = data_args.train_file or "train_dataset"
     path = Path(args.output_dir) / SAMPLES_FILE
     rows = describe_samples(samples, data_args.media_root)
     if checkpoint is None:
