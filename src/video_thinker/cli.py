@@ -46,7 +46,7 @@ COMMANDS = {
     ),
     "plan": (
         "video_thinker.diagnostics.plan",
-        "CONFIG --gpus N --gpu-memory GIB: will it fit, and what to change if not",
+        "CONFIG --gpus N [--gpu-memory GIB]: will it fit GPUs and host, and what to change if not",
     ),
     "doctor": (
         "video_thinker.diagnostics.doctor",
