@@ -40,9 +40,13 @@ COMMANDS = {
         "FILE [--step N] [--sample ID] [--wrong]: read what GRPO sampled",
     ),
     "merge": ("video_thinker.models.merge", "ADAPTER OUT: merge a LoRA adapter into its base, a plain checkpoint"),
+    "card": (
+        "video_thinker.report.card",
+        "MODEL EVAL_DIR …: put results of evaluations into the model card that training wrote",
+    ),
     "plan": (
         "video_thinker.diagnostics.plan",
-        "CONFIG --gpus N --gpu-memory GIB: will it fit, and what to change if not",
+        "CONFIG --gpus N [--gpu-memory GIB]: will it fit GPUs and host, and what to change if not",
     ),
     "doctor": (
         "video_thinker.diagnostics.doctor",
@@ -60,7 +64,7 @@ COMMANDS = {
 
 
 TOPICS = {
-    "train": ("sft", "grpo", "difficulty", "merge", "plan"),
+    "train": ("sft", "grpo", "difficulty", "merge", "card", "plan"),
     "data": ("validate", "prepare", "synthesize"),
     "look": ("eval", "score", "compare", "ask", "report", "completions", "doctor"),
     "toy world": ("toy build", "toy base", "toy teacher", "toy summary"),

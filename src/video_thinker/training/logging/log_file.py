@@ -11,6 +11,7 @@ from pathlib import Path
 
 from video_thinker.errors import VideoThinkerError
 from video_thinker.redaction import RedactingFormatter
+from video_thinker.runs.record import hide_secrets
 
 LOG_FILE = "train.log"
 
@@ -44,7 +45,7 @@ def log_file(path: Path) -> Iterator[None]:
         if one.name == "root" or not one.propagate:
             one.addHandler(handler)
     try:
-        file_only.info("%s", shlex.join(sys.argv))
+        file_only.info("%s", shlex.join(hide_secrets(sys.argv)))
         yield
     except VideoThinkerError as error:
         file_only.error("%s: %s", type(error).__name__, error)
