@@ -41,7 +41,7 @@ from video_thinker.keys.rules import Count, NotNegative, Seed, Share, above_to
 from video_thinker.models.fingerprint import model_fingerprint
 from video_thinker.models.loading import check_model_path, load_special_tokens
 from video_thinker.prompts import PROMPT_STYLES
-from video_thinker.runs.files import file_sha256
+from video_thinker.runs.files import file_sha256, write_text
 from video_thinker.runs.lock import run_lock
 from video_thinker.runs.predictions import Graded, PredictionFile, open_output_dir
 
@@ -132,9 +132,7 @@ def write_selection(rates: Sequence[PassRate], args: DifficultyArguments) -> int
         if in_band(rate, args):
             kept.append({**item, "pass_rate": rate.pass_rate})
     for name, rows in (("pass_rates.jsonl", lines), ("items.jsonl", kept)):
-        draft = folder / f"{name}.tmp"
-        draft.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
-        draft.replace(folder / name)
+        write_text(folder / name, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     return len(kept)
 
 

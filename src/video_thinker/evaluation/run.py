@@ -37,7 +37,7 @@ from video_thinker.data.decoding.process import files_in_work
 from video_thinker.data.golds import check_golds
 from video_thinker.data.readers import resolve_backend
 from video_thinker.data.texts import SpecialTokens
-from video_thinker.errors import ConfigError, DecodeError
+from video_thinker.errors import ConfigError, DecodeError, VideoThinkerError
 from video_thinker.evaluation.metrics import grade
 from video_thinker.evaluation.preflight import check_media
 from video_thinker.evaluation.processes import (
@@ -267,12 +267,22 @@ class Answers:
     def complete(
         self, backend: Backend, batch: Sequence[VideoSample], *, seed: int, watchdog: Watchdog = UNWATCHED
     ) -> int:
-        """Answer, grade and store what is missing of a batch; give the number of new rows."""
+        """Answer, grade and store what is missing of a batch; give the number of new rows.
+
+        Raises:
+            VideoThinkerError: the backend can answer nothing more. What it had answered is stored; what failed since
+                is not, and is asked for by the next run.
+        """
         wanted, by_id = self.missing(batch), {sample.id: sample for sample in batch}
         predictions = predict_batch(backend, batch, self.control, seed=seed, wanted=wanted, watchdog=watchdog)
         new = [grade(p, by_id[p.problem_id]) for p in predictions if p.problem_id in wanted]
+        stopped: VideoThinkerError | None = getattr(backend, "stopped", None)  # one that cannot stop need not have it
+        if stopped is not None:
+            new = [graded for graded in new if graded.prediction.error is None]
         self.file.append([graded for graded in new if self.done.get(graded.prediction.problem_id) != graded])
         self.done |= {graded.prediction.problem_id: graded for graded in new}
+        if stopped is not None:
+            raise stopped
         return len(new)
 
     @property

@@ -14,6 +14,7 @@ from transformers import PreTrainedModel, set_seed
 
 from video_thinker.config import ModelArguments, VideoArguments
 from video_thinker.data.encode import SampleEncoder
+from video_thinker.errors import VideoThinkerError
 from video_thinker.generation.controls import Prompt, load_prompt
 from video_thinker.generation.engine import Engine, Sampled, Sampling
 from video_thinker.generation.local import LocalEngine
@@ -37,11 +38,13 @@ class Completion:
 
 
 class Backend(Protocol):
-    """All that an evaluation needs of a model. A backend for a server implements these three."""
+    """All that an evaluation needs of a model. A backend for a server implements all of it."""
 
     mean_color: Sequence[float]
     independent: bool
     """Whether a prompt's completion does not depend on its neighbors in the batch, so that it may be asked alone."""
+    stopped: VideoThinkerError | None
+    """Why it can answer nothing more, once that is so. What it has answered stays good."""
 
     def load_prompt(self, sample: VideoSample) -> Prompt:
         """Decode a sample's media; raise `DecodeError` if they cannot be used."""
@@ -109,6 +112,7 @@ class EngineBackend:
         sampling: How completions are drawn.
     """
 
+    stopped: VideoThinkerError | None = None
     independent = False  # padding and the batch's random numbers are shared
 
     def __init__(self, engine: Engine, encoder: SampleEncoder, sampling: Sampling) -> None:

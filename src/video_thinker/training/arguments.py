@@ -80,6 +80,10 @@ class RunArguments:
         default=3600.0, metadata={"help": "Abort, saying where, when nothing moves for so many seconds; 0 is off."}
     )
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave tokens out of `training_args.bin`, which lies in every checkpoint and may be given away."""
+        return {**self.__dict__, **{name: None for name in ("hub_token", "push_to_hub_token") if name in self.__dict__}}
+
     def __post_init__(self) -> None:
         """Check what TRL and transformers would say less clearly, then let them check the rest.
 
