@@ -18,6 +18,7 @@ from video_thinker.errors import VideoThinkerError
 from video_thinker.keys.commands import CONFIG_CLASSES
 from video_thinker.keys.environment import check_environment
 from video_thinker.keys.help import help_text
+from video_thinker.memory import memory_errors
 from video_thinker.redaction import RedactingFormatter, redacted_output
 from video_thinker.runs.record import note_launch
 
@@ -157,7 +158,8 @@ def _run(name: str, argv: list[str]) -> int:
         if not check_first(name, argv):
             return 0
         command: Callable[[list[str]], int] = importlib.import_module(COMMANDS[name][0]).main
-        return command(argv)
+        with memory_errors(name):
+            return command(argv)
     except VideoThinkerError as error:
         sys.stderr.write(f"\n{type(error).__name__}: {error}\n")
         return 2
