@@ -25,4 +25,6 @@ def test_the_tests_of_a_fault_are_there(row: str) -> None:
     named = re.findall(r"`([\w/]+\.py)::(\w+)`", row)
     assert named
     for path, name in named:
-        assert re.search(rf"^(?:async )?def {name}\(", (ROOT / "tests" / path).read_text(encoding="utf-8"), re.MULTILINE)
+        assert re.search(
+            rf"^(?:async )?def {name}\(", (ROOT / "tests" / path).read_text(encoding="utf-8"), re.MULTILINE
+        )
