@@ -7,7 +7,6 @@ config is wrong.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import warnings
@@ -19,10 +18,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from video_thinker.diagnostics.flags import plan_parser
 from video_thinker.diagnostics.memory import GIB, Prediction, predict
 from video_thinker.diagnostics.planned_run import Zero
 from video_thinker.diagnostics.resolve import Lengths, Request, read_values, resolve
-from video_thinker.errors import ConfigError
 
 ZERO_FILES = ("zero2", "zero3", "zero3_offload")
 
@@ -231,21 +230,7 @@ def to_json(prediction: Prediction, limit: int, stage: str, single: list[Change]
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns 1 if the run does not fit."""
-    parser = argparse.ArgumentParser(prog="video-thinker plan", description="Predict a run's memory on each GPU.")
-    parser.add_argument("config", help="an sft or grpo config")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="as for the run itself")
-    parser.add_argument("--gpus", type=int, default=1, help="number of GPUs (default 1)")
-    parser.add_argument("--gpu-memory", type=float, required=True, metavar="GIB", help="memory of one GPU in GiB")
-    parser.add_argument("--stage", choices=("sft", "grpo"), default="", help="if the config's keys do not tell")
-    parser.add_argument(
-        "--shape", default="", metavar="MODEL", help="folder or known checkpoint to take the shape from"
-    )
-    parser.add_argument("--text-tokens", type=int, help="text tokens of the longest prompt")
-    parser.add_argument("--target-tokens", type=int, help="tokens of the longest trace (sft)")
-    parser.add_argument("--json", metavar="FILE", help="write all numbers there, too")
-    args = parser.parse_intermixed_args(argv)  # overrides before and after options
-    if args.gpus < 1 or args.gpu_memory <= 0:
-        raise ConfigError(f"--gpus {args.gpus} --gpu-memory {args.gpu_memory:g}: both must be above 0.")
+    args = plan_parser().read(argv)
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     limit = int(args.gpu_memory * GIB)
     request = Request(
@@ -263,7 +248,7 @@ def main(argv: list[str] | None = None) -> int:
         render_advice(single, together, limit, console)
     if args.json:
         numbers = to_json(prediction, limit, stage, single, together)
-        Path(args.json).write_text(json.dumps(numbers, indent=2) + "\n", encoding="utf-8")
+        args.json.write_text(json.dumps(numbers, indent=2) + "\n", encoding="utf-8")
     return 0 if fits else 1
 
 

@@ -12,10 +12,11 @@ from transformers import AutoConfig
 
 from video_thinker.cli import main as cli
 from video_thinker.diagnostics.activations import LiveBytes
+from video_thinker.diagnostics.flags import find_stage
 from video_thinker.diagnostics.memory import GIB, predict
 from video_thinker.diagnostics.plan import Change, needed, possible_changes, render_advice
 from video_thinker.diagnostics.planned_run import Policy, Run, Zero
-from video_thinker.diagnostics.resolve import Request, find_stage, read_values, read_zero, resolve
+from video_thinker.diagnostics.resolve import Request, read_values, read_zero, resolve
 from video_thinker.diagnostics.shapes import (
     Adapter,
     build_meta_model,
