@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 
 from video_thinker.data.cache import FrameCache
+from video_thinker.data.pyav_reader import INDEXES
 from video_thinker.data.readers import open_reader
 from video_thinker.data.video import VideoSampling, choose_frames, load_video
 
@@ -71,6 +72,7 @@ def repeat_clip(path: Path, longer: Path, times: int) -> None:
 
 def by_reader(path: Path, numbers: list[int], backend: str = "auto") -> int:
     """Read frames with a reader of this project; gives their count."""
+    INDEXES.clear()  # as if the file were opened for the first time
     reader = open_reader(path, backend=backend)
     return sum(1 for _ in reader.frames_at(reader.times_s[numbers].tolist()))
 

@@ -13,11 +13,13 @@ from collections.abc import Callable
 from importlib import metadata
 
 from video_thinker.config import check_command_line
+from video_thinker.disk import WORDS, say, shorten
 from video_thinker.errors import VideoThinkerError
 from video_thinker.keys.commands import CONFIG_CLASSES
 from video_thinker.keys.environment import check_environment
 from video_thinker.keys.flags import FlagParser
 from video_thinker.keys.help import help_text
+from video_thinker.redaction import RedactingFormatter, redacted_output
 from video_thinker.runs.record import note_launch
 
 COMMANDS = {
@@ -39,9 +41,13 @@ COMMANDS = {
         "FILE [--step N] [--sample ID] [--wrong]: read what GRPO sampled",
     ),
     "merge": ("video_thinker.models.merge", "ADAPTER OUT: merge a LoRA adapter into its base, a plain checkpoint"),
+    "card": (
+        "video_thinker.report.card",
+        "MODEL EVAL_DIR …: put results of evaluations into the model card that training wrote",
+    ),
     "plan": (
         "video_thinker.diagnostics.plan",
-        "CONFIG --gpus N --gpu-memory GIB: will it fit, and what to change if not",
+        "CONFIG --gpus N [--gpu-memory GIB]: will it fit GPUs and host, and what to change if not",
     ),
     "doctor": (
         "video_thinker.diagnostics.doctor",
@@ -59,7 +65,7 @@ COMMANDS = {
 
 
 TOPICS = {
-    "train": ("sft", "grpo", "difficulty", "merge", "plan"),
+    "train": ("sft", "grpo", "difficulty", "merge", "card", "plan"),
     "data": ("validate", "prepare", "synthesize"),
     "look": ("eval", "score", "compare", "ask", "report", "completions", "doctor"),
     "toy world": ("toy build", "toy base", "toy teacher", "toy summary"),
@@ -131,6 +137,11 @@ def check_first(name: str, argv: list[str]) -> bool:
 def main(argv: list[str] | None = None) -> int:
     """Run one command; an error the user can act on is printed without a traceback and gives exit code 2."""
     argv = sys.argv[1:] if argv is None else argv
+    with redacted_output(argv):
+        return _dispatch(argv)
+
+
+def _dispatch(argv: list[str]) -> int:
     if not argv or argv[0] in ("-h", "--help"):
         sys.stdout.write(usage())
         return 0 if argv else 2
@@ -142,17 +153,28 @@ def main(argv: list[str] | None = None) -> int:
         sys.stderr.write(unknown_command(argv))
         return 2
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")  # on names of a version to come
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(RedactingFormatter("%(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     for noisy in ("httpx", "httpx2", "openai", "datasets", "filelock", "matplotlib", "PIL"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    name, rest = found
+    return _run(*found)
+
+
+def _run(name: str, argv: list[str]) -> int:
     try:
-        if not check_first(name, rest):
+        if not check_first(name, argv):
             return 0
         command: Callable[[list[str]], int] = importlib.import_module(COMMANDS[name][0]).main
-        return command(rest)
+        return command(argv)
     except VideoThinkerError as error:
         sys.stderr.write(f"\n{type(error).__name__}: {error}\n")
+        return 2
+    except OSError as error:  # a file that a command reads or writes; what it computed is kept as its errors say
+        if error.errno not in WORDS:
+            raise
+        place = f"{shorten(error.filename)}: " if error.filename is not None else ""
+        sys.stderr.write(f"\n{type(error).__name__}: {place}{say(error)}\n")
         return 2
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second one ends what Python still waits for

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -30,6 +31,7 @@ from video_thinker.keys.rules import (  # noqa: F401  # names in annotations
     one_of,
 )
 from video_thinker.keys.source import REQUIRED
+from video_thinker.redaction import has_key, is_secret_name, redact, register, register_nested, register_url
 
 MISSPELT = 0.85
 """From this similarity on (`difflib`), a key that is unknown is another one misspelt; no two real keys are as alike."""
@@ -231,6 +233,7 @@ class ServerArguments:
 
 def check_url(name: str, url: object) -> str:
     """Check the address of a server. It is never repeated in a message: it may hold a password."""
+    register_url(str(url or ""))
     parts = urlsplit(str(url or ""))
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ConfigError(f"{name}: needs the address of an OpenAI-compatible server, e.g. http://127.0.0.1:8000/v1.")
@@ -239,21 +242,43 @@ def check_url(name: str, url: object) -> str:
             f"{name} holds a user name, a query or a fragment; it is stored with the results, so it must be an "
             "address only: give a key in the environment variable that api_key_env names."
         )
+    if has_key(parts.geturl()):
+        raise ConfigError(f"{name} holds a key; give the key in the environment variable that api_key_env names.")
     return parts.geturl().rstrip("/")
 
 
 def check_key_name(name: str, value: object) -> None:
-    """Check that this names an environment variable and is no key itself, which would be stored with the results."""
+    """Check that this names an environment variable and is no key itself, which would be stored with the results.
+
+    A name is written in capitals, or there is a variable of that name. Neither the value nor a part of it is repeated.
+    """
     text = str(value)
-    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", text) or text.startswith(("sk_", "gsk_", "hf_", "AIza")):
-        raise ConfigError(f"{name}: give the name of the environment variable that holds the key, not the key.")
+    is_name = re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", text) is not None
+    looks_random = re.fullmatch(r"[A-Z0-9]{16,}", text) is not None and len(re.findall(r"\d", text)) >= 2  # noqa: PLR2004
+    is_there = text in os.environ and is_name
+    if not is_there and (not is_name or not text.isupper() or looks_random or text.startswith(("sk_", "gsk_", "hf_"))):
+        register(text)
+        raise ConfigError(
+            f"{name}: give the name of the environment variable that holds the key, not the key. (A name has capitals, "
+            "digits and underscores only, such as OPENAI_API_KEY, or is that of a variable that is set.)"
+        )
 
 
-def check_no_keys(name: str, fields: Mapping[str, Any]) -> None:
-    """Check that fields of a request, which are stored with the results, hold no key."""
-    for field_name in fields:
-        if re.search(r"api_?key|authorization|token$|secret|password", str(field_name), re.IGNORECASE):
-            raise ConfigError(f"{name}.{field_name}: is stored with the results; give a key by api_key_env only.")
+def check_no_keys(name: str, fields: object) -> None:
+    """Check that fields of a request, which are stored with the results, hold no key, however deep."""
+    if isinstance(fields, Mapping):
+        for field_name, value in fields.items():
+            if is_secret_name(str(field_name)):
+                register_nested(value)
+                raise ConfigError(
+                    f"{name}.{redact(str(field_name))}: is stored with the results; give a key by api_key_env only."
+                )
+            check_no_keys(f"{name}.{field_name}", value)
+    elif isinstance(fields, list | tuple):
+        for number, value in enumerate(fields):
+            check_no_keys(f"{name}[{number}]", value)
+    elif isinstance(fields, str) and has_key(fields):
+        raise ConfigError(f"{name}: holds a key, and is stored with the results; give a key by api_key_env only.")
 
 
 def known_keys(kinds: Sequence[type | str]) -> dict[str, Checked]:
@@ -310,7 +335,7 @@ def _read_items(known: Mapping[str, Checked], items: Sequence[str]) -> dict[str,
     for item in items:
         key, equals, text = item.removeprefix("--").partition("=")
         if not equals:
-            raise ConfigError(f"{COMMAND_LINE}: {item[:80]!r}: write key=value, e.g. fps=2.0.")
+            raise ConfigError(f"{COMMAND_LINE}: {redact(item)[:80]!r}: write key=value, e.g. fps=2.0.")
         check_known({key: Given(None, None, COMMAND_LINE)}, list(known))
         values[key] = read_value(key, text)
         if not text.strip():

@@ -46,5 +46,13 @@ class NonFiniteError(VideoThinkerError):
     """A loss, gradient, log-probability or weight became NaN or infinite: the training has diverged."""
 
 
-class TeacherError(VideoThinkerError):
+class WriteError(VideoThinkerError):
+    """A file cannot be written: the disk is full, the folder is gone or read-only, the name is too long."""
+
+
+class ServerError(VideoThinkerError):
+    """A server cannot be asked: it is away, refuses everything, or says nonsense. What was answered is kept."""
+
+
+class TeacherError(ServerError):
     """A model behind an API cannot be asked: its server is away or refuses, or the budget is used up."""

@@ -22,7 +22,7 @@ from tests.synthesis_helpers import scripted_server
 from video_thinker import cli
 from video_thinker.config import ServerArguments, VideoArguments
 from video_thinker.data.video import VideoSampling, load_video
-from video_thinker.errors import ConfigError
+from video_thinker.errors import ConfigError, ServerError
 from video_thinker.evaluation import run as runner
 from video_thinker.generation.controls import shuffled_order
 from video_thinker.generation.openai import OPENAI_CLIP_MEAN
@@ -223,7 +223,12 @@ def test_a_fault_that_stays_is_failed_not_wrong_and_only_that_is_asked_again(eva
     assert (metrics["num_failed"], metrics["num_scored"]) == (1, 5)
     (failed,) = [row for row in rows(out) if row["error"]]
     assert failed["problem_id"] == "q1" and failed["status"] == "failed" and failed["score"] is None
-    cause = {"429": "slow down [key]", "500": "out of memory", "400": "the prompt is too long"}.get(fault, "Error")
+    cause = {
+        "429": "HTTP 429: slow down [key]",
+        "500": "HTTP 500: out of memory",
+        "400": "HTTP 400: the prompt is too long",
+        "malformed": "the body is no JSON, or was cut",
+    }.get(fault, "the response is no chat completion")
     assert cause in failed["error"] and "'tuned'" in failed["error"]
     repaired = Served()
     assert evaluate(repaired, "batch_size=6") == 0
@@ -245,7 +250,7 @@ def test_a_request_without_an_answer_in_time_is_failed(evaluate, out):
     served = Served(lambda number, body: time.sleep(0.5) or (200, reply()))
     assert evaluate(served, "num_samples=1", "request_timeout_s=0.1", "max_retries=2") == 1
     assert len(served.bodies) == 2
-    assert "Timeout" in rows(out)[0]["error"] and rows(out)[0]["status"] == "failed"
+    assert "timeout: no answer within 0.1 s" in rows(out)[0]["error"] and rows(out)[0]["status"] == "failed"
 
 
 def test_an_answer_that_trickles_in_has_no_more_time(evaluate, out):
@@ -269,15 +274,27 @@ def test_an_answer_that_trickles_in_has_no_more_time(evaluate, out):
         options = ["num_samples=1", f"base_url={address}", "request_timeout_s=0.3", "max_retries=1"]
         assert evaluate(Served(), *options) == 1
         server.join()  # it goes on until the client has gone
-    assert "TimeoutError" in rows(out)[0]["error"]
+    assert "timeout: no answer within 0.3 s" in rows(out)[0]["error"]
 
 
-def test_a_server_that_is_away_is_failed(evaluate, out):
+def test_a_server_that_is_away_stops_the_run_and_the_same_command_continues(evaluate, out):
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{unused.getsockname()[1]}/v1"
-    assert evaluate(Served(), "num_samples=2", f"base_url={address}") == 1
-    assert all("APIConnectionError" in row["error"] and address in row["error"] for row in rows(out))
+    with pytest.raises(ServerError, match=rf"{address} is away: connection refused"):
+        evaluate(Served(), "batch_size=1", f"base_url={address}", "max_retries=100")
+    assert rows(out) == []
+    assert evaluate(Served()) == 0 and len(rows(out)) == 6
+
+
+def test_a_server_that_dies_in_a_batch_loses_no_answer(evaluate, out):
+    """It gives two answers, then web pages of a proxy; those of the batch that failed are asked for again."""
+    served = Served(lambda number, body: (200, reply()) if number < 2 else (502, b"<html>Bad Gateway</html>"))
+    with pytest.raises(ServerError, match=r"3 requests in a row failed at every try.*HTTP 502: a web page \(HTML\)"):
+        evaluate(served, "batch_size=6", "concurrency=1", "max_retries=2")
+    assert len(served.bodies) == 2 + 3 * 2 and [row["error"] for row in rows(out)] == [None, None]
+    again = Served()
+    assert evaluate(again, "batch_size=6") == 0 and len(again.bodies) == 4
 
 
 @pytest.mark.parametrize(("status", "named"), [(401, "SERVER_KEY"), (403, "SERVER_KEY"), (404, "'tuned'")])

@@ -260,12 +260,13 @@ def test_the_advice_holds(tmp_path: Path, tiny_model_dir, capsys):
     values |= {"per_device_train_batch_size": 8, "gradient_checkpointing": False}
     config, numbers = tmp_path / "run.yaml", tmp_path / "plan.json"
     config.write_text(yaml.safe_dump(values))
-    assert cli(["plan", str(config), "--gpu-memory", "1.4", "--json", str(numbers)]) == 1
+    limits = ["--gpu-memory", "1.4", "--host-memory", "64"]
+    assert cli(["plan", str(config), *limits, "--json", str(numbers)]) == 1
     text, found = capsys.readouterr().out, json.loads(numbers.read_text())
     assert "DOES NOT FIT" in text and "gradient_checkpointing=true" in text
     assert not found["fits"] and found["needed"] > 1.4 * GIB >= found["together"]["needed"]
     overrides = [f"{key}={str(value).lower()}" for key, value in found["together"]["keys"].items()]
-    assert cli(["plan", str(config), *overrides, "--gpu-memory", "1.4"]) == 0
+    assert cli(["plan", str(config), *overrides, *limits]) == 0
 
 
 @every_family

@@ -121,7 +121,17 @@ def commands_of(page: Path) -> list[tuple[str, list[str]]]:
 
 ALL_COMMANDS = [pair for page in PAGES for pair in commands_of(page)]
 CONFIG_FIRST = {"sft", "grpo", "eval", "synthesize", "difficulty"}
-FOREIGN = {"source", "pip", "tensorboard", "transformers", "sbatch", "vllm", "export", ".venv/bin/pre-commit"}
+FOREIGN = {
+    "source",
+    "pip",
+    "tensorboard",
+    "transformers",
+    "sbatch",
+    "vllm",
+    "export",
+    ".venv/bin/pre-commit",
+    ".venv-vllm/bin/python",
+}
 SCRIPTS = {
     "scripts/run_sft_video.sh": "sft",
     "scripts/run_grpo_video.sh": "grpo",

@@ -13,7 +13,7 @@ SOURCE = Path(__file__).resolve().parents[2] / "src" / PACKAGE
 
 # Bottom to top: a module imports from its own layer and from those below. A package's name stands for all its modules.
 LAYERS = [
-    ["schema", "errors"],
+    ["schema", "errors", "redaction", "disk"],
     ["times", "prompts", "trace", "scoring", "grounding", "keys", "config"],
     ["data", "datasets", "rewards", "runs"],
     ["models"],
@@ -30,12 +30,16 @@ RANKS = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 TORCH_FREE = [
     "schema",
     "errors",
+    "redaction",
+    "disk",
     "times",
     "trace",
     "scoring",
     "grounding",
     "prompts",
-    "generation.chat",
+    "generation.faults",
+    "generation.images",
+    "generation.server",
     "runs.completions",
     "runs.files",
     "runs.predictions",

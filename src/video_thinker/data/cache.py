@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import logging
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,18 +21,18 @@ import torch
 from safetensors import SafetensorError
 
 from video_thinker.config import DEFAULT_MEDIA_TIMEOUT_S
-from video_thinker.data.store import STORE_ERRORS
 from video_thinker.data.store import UNREADABLE as STORE_UNREADABLE
 from video_thinker.data.video import SampledVideo, VideoSampling, load_video
+from video_thinker.disk import STORE_ERRORS
 from video_thinker.errors import ConfigError
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 2
+FORMAT = 3
 """Part of every key of frames: raise it when decoding or resizing changes what the frames are."""
 
-UNREADABLE = (*STORE_UNREADABLE, SafetensorError)
-"""An entry that a lost machine has left half written is made again."""
+UNREADABLE = (*STORE_UNREADABLE, TypeError, SafetensorError)
+"""An entry that a lost machine has left half written, or a disk has changed, is made again."""
 
 
 @functools.cache
@@ -39,8 +40,12 @@ def _warn_once(message: str) -> None:
     logger.warning(message)
 
 
+def _checksum(content: bytes) -> bytes:
+    return hashlib.blake2b(content, digest_size=16).digest()
+
+
 class DiskCache:
-    """Values on disk, up to a size. A store that fails is said once and costs time, never the run.
+    """Values on disk with their checksums, up to a size. A store that fails is said once and costs time, never the run.
 
     Args:
         folder: Where the store lies; made if it is not there.
@@ -73,16 +78,22 @@ class DiskCache:
             decode: Makes the value of what is stored.
         """
         try:
-            stored = self._store.get(key)  # notes the time of use, and so writes, too
-            return None if stored is None else decode(stored)
+            stored: Any = self._store.get(key)  # notes the time of use, and so writes, too
+            if stored is None:
+                return None
+            checksum, content = stored
+            if checksum != _checksum(content):
+                raise ValueError("its bytes are not those that were stored")
+            return decode(pickle.loads(content))  # noqa: S301  # ours, as the checksum says
         except UNREADABLE as error:
             _warn_once(f"{self.option}: {what} cannot be read ({error}); it is made again")
             return None
 
     def set(self, key: tuple[Any, ...], value: Any, what: str) -> None:
         """Store a value; `what` names it in a message: "features"."""
+        content = pickle.dumps(value, protocol=5)
         try:
-            self._store.set(key, value)
+            self._store.set(key, (_checksum(content), content))
         except STORE_ERRORS as error:
             _warn_once(f"{self.option}: {what} are not kept ({error}); free space there, or lower the cache's size")
 

@@ -17,7 +17,8 @@ from video_thinker.config import DEFAULT_MEDIA_TIMEOUT_S
 from video_thinker.data.decoding.process import MediaRequest, open_reader
 from video_thinker.data.decoding.threads import map_files
 from video_thinker.data.header_reader import MediaHeader
-from video_thinker.data.store import STORE_ERRORS, UNREADABLE
+from video_thinker.data.store import UNREADABLE
+from video_thinker.disk import STORE_ERRORS
 from video_thinker.errors import DecodeError
 from video_thinker.schema import MediaKind
 

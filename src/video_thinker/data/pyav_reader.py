@@ -16,14 +16,12 @@ from typing import Literal
 
 import av
 import numpy as np
-from av.error import FFmpegError, InvalidDataError
-from av.stream import Discard
+from av.container import InputContainer
+from av.error import InvalidDataError
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
 from video_thinker.data.containers import (
-    IO_TIMEOUT_S,
-    best_stream,
     counting_goes_wrong,
     has_no_presentation_times,
     stated_duration_s,
@@ -31,10 +29,10 @@ from video_thinker.data.containers import (
 )
 from video_thinker.data.index_memory import FileVersion, IndexMemory
 from video_thinker.data.mp4_index import read_tables
+from video_thinker.data.packet_source import PacketSource, TablesAreWrongError
 from video_thinker.data.pixels import displayed_size, special_pixels, to_rgb, turn_of
 from video_thinker.data.video_index import (
     MOST_REORDERED,
-    NO_TIME,
     FrameIndex,
     index_by_decoding,
     index_by_packets,
@@ -45,16 +43,8 @@ from video_thinker.errors import DecodeError
 DROPS_WHOLE_FRAMES = ("h264", "hevc")
 """Decoders that, told to skip frames without successors, skip just those and keep all others as they are."""
 
-SEEKS_BY_PTS = {"mp4", "matroska"}
-"""Formats of FFmpeg, by name, whose seeks compare times of presentation; the others' compare times of decoding."""
-
-
 INDEXES: IndexMemory[tuple[FrameIndex, bool]] = IndexMemory(lambda known: len(known[0].packets.pts))
 """Of the files opened last, and whether each was made of the tables in the file's head."""
-
-
-class _TablesAreWrongError(Exception):
-    """The file's packets are not those that the tables in its head announce."""
 
 
 class PyavReader:
@@ -62,13 +52,9 @@ class PyavReader:
 
     backend = "pyav"
 
-    # Where the decoder stands: frames it gave, a packet read ahead, places among the packets, and what it gave last.
+    # Where the decoder stands: frames it gave, and the time and number of the last one.
     _ready: deque[av.VideoFrame]
-    _pending: av.Packet[VideoStream] | None
-    _place: int
-    _skip_to: int
     _drained: bool
-    _from_start: bool
     _skip: Literal["DEFAULT", "NONREF"]
     _given_pts: int | None
     _given_number: int
@@ -82,41 +68,50 @@ class PyavReader:
         """
         self._path = path
         self._reformatter = VideoReformatter()
-        self._open()
+        self._source = PacketSource(path)
         self.codec: str = self._stream.codec_context.name
         self._unit = time_unit(self._stream)
-        self._seekable = True
-        self._by_tables = True
         self._version = FileVersion.of(path)
         if (known := INDEXES.get(self._version)) is None:
             self._index_file()
         else:
-            index, self._by_tables = known
+            index, self._source.by_tables = known
             self._set_index(index)
+            self._forget_frames()
             self._drained = True  # so that the next frame is sought
         self._read_first()
 
+    @property
+    def _container(self) -> InputContainer:
+        return self._source.container
+
+    @property
+    def _stream(self) -> VideoStream:
+        return self._source.stream
+
     def _index_file(self) -> None:
-        tables = read_tables(self._path, self._container, self._stream) if self._by_tables else None
-        self._by_tables = tables is not None
+        source = self._source
+        tables = read_tables(self._path, source.container, source.stream) if source.by_tables else None
+        source.by_tables = tables is not None
         if tables is None:
-            self._reopen()
-        self._packets = tables or read_packets(self._container, self._stream)
+            source.reopen()
+        source.packets = tables or read_packets(source.container, source.stream)
         index = (
             None
-            if has_no_presentation_times(self._container, self._stream)
-            else index_by_packets(self._packets, self._decode_all())
+            if has_no_presentation_times(source.container, source.stream)
+            else index_by_packets(source.packets, self._decode_all())
         )
         self._set_index(index or self._index_by_decoding())
-        if self._by_tables:
-            self._start_reading()
+        if source.by_tables:
+            source.start_reading()
+            self._forget_frames()
             self._drained = True  # so that the next frame is sought
         else:
-            self._reopen()
+            self._start_over()
 
     def _set_index(self, index: FrameIndex) -> None:
-        INDEXES.keep(self._version, (index, self._by_tables))
-        self._index, self._packets = index, index.packets
+        INDEXES.keep(self._version, (index, self._source.by_tables))
+        self._index, self._source.packets = index, index.packets
         self._keys = np.flatnonzero(index.packets.key)
         self.times_s = (index.pts - index.pts[0]) * float(self._unit)
         self.duration_s = float((index.end_pts - index.pts[0]) * self._unit)
@@ -179,8 +174,8 @@ class PyavReader:
                 following = numbers[position + 1] if position + 1 < len(numbers) else None
                 try:
                     frame = self._find(number, following, wanted)
-                except _TablesAreWrongError:
-                    self._by_tables = False
+                except TablesAreWrongError:
+                    self._source.by_tables = False
                     self._index_file()
                     return
             if frame is None:
@@ -194,28 +189,29 @@ class PyavReader:
         """Find a frame; `None` if no decoder pass, not even one from the start, gives one of its time."""
         if self._index.by_number:
             return self._frame_by_number(number)
-        pts = int(self._index.pts[number])
+        index = self._index
+        pts = int(index.pts[number])
         keys = self._keys_before(pts)
         if self._can_go_on(pts, keys[-1] if keys else 0):
             frame = self._run_to(pts, following, wanted)
             if frame is not None:
                 return frame
         back = 1
-        while self._seekable and self._packets.shift is None and len(keys) >= back:
+        while self._source.seekable and index.packets.shift is None and len(keys) >= back:
             if self._seek(keys[-back]):
                 frame = self._run_to(pts, following, wanted)
                 if frame is not None:
                     return frame
             back *= 2
-        if keys and self._seekable and self._seek(keys[-1]) and (frame := self._find_out_of_order(pts)):
+        if keys and self._source.seekable and self._seek(keys[-1]) and (frame := self._find_out_of_order(pts)):
             return frame
-        self._reopen()
+        self._start_over()
         return self._run_to(pts, following, wanted)
 
     def _find_out_of_order(self, pts: int) -> av.VideoFrame | None:
         """Look further for a frame that the decoder gives after later ones, as where parts were joined."""
         left = MOST_REORDERED
-        while left and (packet := self._next_packet()) is not None:
+        while left and (packet := self._source.read()) is not None:
             self._drained = True  # so that the next frame is sought
             left -= packet.pts is not None and packet.pts > pts
             for frame in self._decode(packet):
@@ -231,33 +227,13 @@ class PyavReader:
 
     def _can_go_on(self, pts: int, key: int) -> bool:
         """Whether the decoder stands before a frame and behind, or right at, the key frame it starts from."""
-        return not self._drained and self._given_pts is not None and self._given_pts < pts and key <= self._place
+        return not self._drained and self._given_pts is not None and self._given_pts < pts and key <= self._source.place
 
     def _seek(self, key: int) -> bool:
         """Go to a key frame by its place among the packets; `False` if the container leads elsewhere."""
-        packets = self._index.packets
-        if key == 0 and not self._by_tables:
-            self._reopen()
-            return True
-        by_pts = set(self._container.format.name.split(",")) & SEEKS_BY_PTS
-        times = [int(t) for t in (packets.pts[key], packets.dts[key]) if t != NO_TIME]
-        try:
-            self._container.seek(times[0] if by_pts else min(times), stream=self._stream)
-        except FFmpegError:
-            self._seekable = False
-            return False
-        self._start_reading()
-        self._from_start = False
-        for packet in self._demuxed:
-            if packet.size == 0:
-                continue
-            place = packets.find(packet)
-            if place is None or place > key:
-                return False
-            self._place, self._skip_to = place, key
-            self._pending = packet
-            return True
-        return False
+        found = self._source.seek(key)
+        self._forget_frames()
+        return found
 
     def _run_to(self, pts: int, following: int | None, wanted: set[int]) -> av.VideoFrame | None:
         """Decode on until the frame of a time comes; `None` if a later one does, or the stream ends."""
@@ -282,7 +258,7 @@ class PyavReader:
             if fed and (next_pts is None or ((key_pts > pts) & (key_pts <= next_pts)).any()):
                 self._drain()
                 continue
-            packet = self._next_packet()
+            packet = self._source.read()
             if packet is None:
                 self._drain()
                 continue
@@ -292,7 +268,7 @@ class PyavReader:
     def _is_repeated(self, pts: int) -> bool:
         """Whether the frame behind the first ready one has the same time: it replaces that at once."""
         while len(self._ready) < 2 and not self._drained:
-            packet = self._next_packet()
+            packet = self._source.read()
             if packet is None:
                 self._drain()
             else:
@@ -311,9 +287,10 @@ class PyavReader:
         try:
             return packet.decode()
         except InvalidDataError as error:
-            if self._place <= self._packets.first_key:
+            packets = self._source.packets
+            if self._source.place <= packets.first_key:
                 return []
-            start = int(self._packets.pts[self._packets.shown].min())
+            start = int(packets.pts[packets.shown].min())
             time_s = float((packet.pts - start) * self._unit) if packet.pts is not None else 0.0
             raise DecodeError(f"codec {self.codec}: the data at {max(0.0, time_s):.2f} s is damaged") from error
 
@@ -321,32 +298,11 @@ class PyavReader:
         self._ready.extend(self._stream.decode(None))
         self._drained = True
 
-    def _next_packet(self) -> av.Packet[VideoStream] | None:
-        """Read a packet and check that it is the one that the table has in its place; `None` at the end, or if not."""
-        packets = self._packets
-        while True:
-            packet, self._pending = self._pending, None
-            if packet is None:
-                packet = next((packet for packet in self._demuxed if packet.size), None)
-            if packet is None or self._place == len(packets.pts):
-                return None
-            if not packets.is_at(packet, self._place):
-                if self._by_tables:
-                    raise _TablesAreWrongError
-                if self._from_start:
-                    raise DecodeError("its packets change from one reading to the next")
-                self._seekable = False
-                return None
-            packets.place_in_time(packet, self._place)
-            self._place += 1
-            if self._place > self._skip_to:
-                return packet
-
     # By number.
 
     def _frame_by_number(self, number: int) -> av.VideoFrame | None:
         if self._drained or self._given_number >= number:
-            self._reopen()
+            self._start_over()
         while True:
             while self._ready:
                 frame = self._ready.popleft()
@@ -357,47 +313,35 @@ class PyavReader:
                     return frame
             if self._drained:
                 return None
-            packet = self._next_packet()
+            packet = self._source.read()
             if packet is None:
                 self._drain()
             else:
                 self._ready.extend(self._decode(packet))
 
-    # The container.
+    # From the start.
 
-    def _open(self) -> None:
-        self._container = av.open(str(self._path), timeout=IO_TIMEOUT_S)
-        self._stream = best_stream(self._container)
-        self._stream.codec_context.thread_count = 1
-        for stream in self._container.streams:
-            if stream.index != self._stream.index:
-                stream.discard = Discard.all
-        self._start_reading()
+    def _start_over(self) -> None:
+        self._source.reopen()
+        self._forget_frames()
 
-    def _reopen(self) -> None:
-        """Go to the start. Opening anew is the only way there that holds for every container."""
-        self._container.close()
-        self._open()
-
-    def _start_reading(self) -> None:
-        self._demuxed = self._container.demux(self._stream)
+    def _forget_frames(self) -> None:
         self._ready = deque()
-        self._pending = None
-        self._place = self._skip_to = 0
-        self._drained, self._from_start = False, True
+        self._drained = False
         self._skip = "DEFAULT"
         self._given_pts = None
         self._given_number = -1
 
     def _decode_all(self) -> Iterator[av.VideoFrame]:
         """Decode everything from the start."""
-        self._reopen()
-        while (packet := self._next_packet()) is not None:
+        self._start_over()
+        while (packet := self._source.read()) is not None:
             yield from self._decode(packet)
         yield from self._stream.decode(None)
 
     def _index_by_decoding(self) -> FrameIndex:
-        stream, unreal = self._stream, has_no_presentation_times(self._container, self._stream)
-        index = index_by_decoding(self._packets, not unreal, self._decode_all(), stream.guessed_rate, self._unit)
-        self._reopen()
+        unreal = has_no_presentation_times(self._container, self._stream)
+        packets, rate = self._source.packets, self._stream.guessed_rate
+        index = index_by_decoding(packets, not unreal, self._decode_all(), rate, self._unit)
+        self._start_over()
         return index

@@ -5,7 +5,6 @@ Nothing is downloaded. The checks lie in this folder.
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -20,6 +19,7 @@ from video_thinker.diagnostics.flags import doctor_parser
 from video_thinker.diagnostics.hardware import check_attention, check_gpus, check_patch_embedding, check_space
 from video_thinker.diagnostics.positions import check_positions
 from video_thinker.diagnostics.software import check_deepspeed, check_packages, check_trainers
+from video_thinker.runs.files import write_json
 
 COLORS: dict[Status, str] = {"ok": "green", "warning": "yellow", "bad": "red"}
 
@@ -67,7 +67,7 @@ def main(argv: list[str] | None = None) -> int:
     findings = examine()
     render(findings, Console(highlight=False))
     if args.json:
-        args.json.write_text(json.dumps([asdict(finding) for finding in findings], indent=2) + "\n", encoding="utf-8")
+        write_json(args.json, [asdict(finding) for finding in findings])
     return 1 if any(finding.status == "bad" for finding in findings) else 0
 
 

@@ -24,12 +24,19 @@ VIDEO_KEYS = ("video_backend", "media_timeout_s", *SAMPLING_KEYS)
 
 def plan_parser() -> FlagParser:
     """Make the parser of `plan`."""
-    parser = FlagParser(prog="video-thinker plan", description="Predict a run's memory on each GPU.", check=_check_plan)
+    parser = FlagParser(
+        prog="video-thinker plan", description="Predict a run's memory on GPUs and host.", check=_check_plan
+    )
     parser.add_argument("config", help="an sft or grpo config")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="as for the run itself")
-    parser.add_argument("--gpus", type=value_of(Count), default=1, metavar="N", help="number of GPUs (default 1)")
     parser.add_argument(
-        "--gpu-memory", type=value_of(Positive), required=True, metavar="GIB", help="memory of one GPU in GiB"
+        "--gpus", type=value_of(Count), default=1, metavar="N", help="number of GPUs, all in one machine (default 1)"
+    )
+    parser.add_argument(
+        "--gpu-memory", type=value_of(Positive), metavar="GIB", help="memory of one GPU in GiB (default: this one's)"
+    )
+    parser.add_argument(
+        "--host-memory", type=value_of(Positive), metavar="GIB", help="memory of the machine (default: this one's)"
     )
     parser.add_argument("--stage", choices=STAGES, default="", help="if the config's keys do not tell")
     parser.add_argument(

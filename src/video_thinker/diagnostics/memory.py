@@ -60,6 +60,31 @@ class Phase:
 
 
 @dataclass(frozen=True)
+class VLLMUse:
+    """What vLLM does with its share of a GPU, in bytes: a copy of the weights of its own; the rest is room.
+
+    Attributes:
+        share: All it takes.
+        weights: Its copy of the weights.
+        sequence: Keys and values of the longest prompt with its completion.
+    """
+
+    share: int
+    weights: int
+    sequence: int
+
+    @property
+    def least(self) -> int:
+        """The smallest share that works: weights, one sequence, and a tenth of the weights for activations."""
+        return self.weights + self.weights // 10 + self.sequence
+
+    @property
+    def num_sequences(self) -> int:
+        """The longest sequences that it can sample at a time."""
+        return max(0, self.share - self.weights - self.weights // 10) // self.sequence
+
+
+@dataclass(frozen=True)
 class Prediction:
     """Memory of a run.
 
@@ -67,13 +92,15 @@ class Prediction:
         run: The run.
         parameters: Counted parameters.
         phases: In the order of a step.
-        host: Bytes of host memory that offloading takes, all GPUs of the run together.
+        host: Bytes of host memory that offloading takes, all GPUs of the run together; see `host` for the rest.
+        vllm: What vLLM does with its share, where it samples.
     """
 
     run: Run
     parameters: ParameterCount
     phases: list[Phase] = field(default_factory=list)
     host: int = 0
+    vllm: VLLMUse | None = None
 
     @property
     def peak(self) -> Phase:
@@ -187,6 +214,7 @@ class _Memory:
             "gradients": self.gradients() if gradients else 0,
             "optimizer states": self.optimizer(),
             "communication": self.buckets(),
+            "vLLM": self.run.vllm.share if self.run.vllm else 0,
         }
 
     @property
@@ -225,11 +253,20 @@ class _Memory:
         values: int = 2 * text.num_hidden_layers * text.num_key_value_heads * head_dim
         return rows * tokens * values * self.run.policy.compute_dtype.itemsize
 
+    def vllm_use(self) -> VLLMUse | None:
+        vllm = self.run.vllm
+        if vllm is None:
+            return None
+        weights = (self.parameters.total - self.parameters.adapter) * self.width // vllm.tensor_parallel
+        return VLLMUse(vllm.share, weights, self.kv_cache(1, vllm.sequence) // vllm.tensor_parallel)
+
     def rollout(self) -> Phase:
         run = self.run
         static = self.static(gradients=run.zero is not None)
         whole = self.stage == 3 and run.gather_for_generation
         static["gathered weights"] = self.parameters.total * self.width if whole else self.gathered()
+        if run.vllm is not None:  # keys and values, activations and logits are in its share
+            return _largest("rollout", static, {"new weights": {}})
         batch = run.prefill_batch()
         static["media"] = self.media(batch)
         full, layers = self.kv_cache(run.rollout_rows, run.length), self.text.num_hidden_layers
@@ -316,4 +353,4 @@ def predict(run: Run) -> Prediction:
     phases = [memory.rollout()] if run.rollout_rows else []
     phases += [memory.scoring()] if run.scores else []
     phases += [memory.backward(), memory.step()]
-    return Prediction(run, memory.parameters, phases, memory.host())
+    return Prediction(run, memory.parameters, phases, memory.host(), memory.vllm_use())

@@ -1,54 +1,33 @@
-"""`video-thinker plan CONFIG --gpus N --gpu-memory GIB`: will this run fit, and if not, which key to change?
+"""`video-thinker plan CONFIG --gpus N`: will this run fit GPUs and host memory, and if not, which key to change?
 
 Nothing is started and nothing is downloaded. The prediction is for the largest batch: frames and pixels at their
-limits, the longest prompt and trace, completions that use all their tokens. Exit code 0: fits; 1: does not; 2: the
-config is wrong.
+limits, the longest prompt and trace, completions that use all their tokens. All GPUs are those of one machine. Exit
+code 0: fits; 1: does not; 2: the config is wrong.
 """
 
 from __future__ import annotations
 
-import json
+import math
 import sys
 import warnings
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
+import torch
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from video_thinker.diagnostics.advice import Advisor, Change, Limits, command_line, needed, write_value
+from video_thinker.diagnostics.finding import num_gpus
 from video_thinker.diagnostics.flags import plan_parser
-from video_thinker.diagnostics.memory import GIB, Prediction, predict
+from video_thinker.diagnostics.host import host_needed, host_phases, machine_memory
+from video_thinker.diagnostics.memory import GIB, Phase, Prediction, VLLMUse, predict
 from video_thinker.diagnostics.planned_run import Zero
 from video_thinker.diagnostics.resolve import Lengths, Request, read_values, resolve
-
-ZERO_FILES = ("zero2", "zero3", "zero3_offload")
-
-
-@dataclass(frozen=True)
-class Change:
-    """A change of the config, and what a GPU then needs in bytes, with the reserve."""
-
-    keys: dict[str, Any]
-    needed: int
-
-    @property
-    def text(self) -> str:
-        """The overrides, as the commands take them."""
-        return " ".join(f"{key}={_yaml(value)}" for key, value in self.keys.items())
-
-
-def _yaml(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    return f"[{','.join(value)}]" if isinstance(value, list) else str(value)
-
-
-def needed(prediction: Prediction) -> int:
-    """Bytes a GPU must have."""
-    return prediction.peak.total + prediction.reserve
-
+from video_thinker.errors import ConfigError
+from video_thinker.runs.files import write_json
 
 WITHOUT_KL = (
     "beta: 0.0 saves the reference model, but then nothing keeps the thoughts in words: rewards of the outcome let "
@@ -57,104 +36,63 @@ WITHOUT_KL = (
 )
 
 
-def possible_changes(stage: str, values: dict[str, Any], gpus: int, *, has_adapter: bool) -> list[dict[str, Any]]:
-    """List changes that may save memory."""
-    changes: list[dict[str, Any]] = []
-    if not values["gradient_checkpointing"]:
-        changes.append({"gradient_checkpointing": True})
-    if values["dtype"] == "float32" and not values["use_cpu"]:
-        changes.append({"dtype": "bfloat16"})
-    rows, steps = values["per_device_train_batch_size"], values["gradient_accumulation_steps"]
-    if rows % 2 == 0:
-        changes.append({"per_device_train_batch_size": rows // 2, "gradient_accumulation_steps": steps * 2})
-    files = [f"configs/deepspeed/{name}.json" for name in (ZERO_FILES if gpus > 1 else ZERO_FILES[-1:])]
-    changes += [{"deepspeed": file} for file in files if file != values["deepspeed"] and Path(file).is_file()]
-    if not has_adapter:
-        changes += [{"use_peft": True}, {"freeze": sorted({*values["freeze"], "vision_tower"})}]
-    elif not values["load_in_4bit"] and not values["deepspeed"]:
-        changes.append({"load_in_4bit": True})
-    frames = "num_frames" if values["num_frames"] else "max_frames"
-    changes += [{frames: values[frames] // 2}, {"max_pixels": values["max_pixels"] // 2}]
-    return changes + (_rollout_changes(values, gpus) if stage == "grpo" else [])
-
-
-def _rollout_changes(values: dict[str, Any], gpus: int) -> list[dict[str, Any]]:
-    changes: list[dict[str, Any]] = [{"max_completion_length": values["max_completion_length"] // 2}]
-    if values["beta"]:
-        changes.append({"beta": 0.0})
-    if values["deepspeed"] and values["ds3_gather_for_generation"]:
-        changes.append({"ds3_gather_for_generation": False})  # layer by layer, and slow
-    steps = values["steps_per_generation"] or values["gradient_accumulation_steps"]
-    completions = values["per_device_train_batch_size"] * gpus * steps // 2
-    if steps % 2 == 0 and completions % values["num_generations"] == 0:
-        changes.append({"steps_per_generation": steps // 2})  # fewer completions at a time, as many a step
-    return changes
-
-
-def advise(
-    stage: str, values: dict[str, Any], request: Request, limit: int, prediction: Prediction
-) -> tuple[list[Change], Change]:
-    """Try changes one by one, and together until the run fits.
-
-    Args:
-        stage: "sft" or "grpo".
-        values: The config.
-        request: What was asked.
-        limit: Bytes of a GPU.
-        prediction: The run as it is.
-
-    Returns:
-        Single changes that save at least 2%, the best first, and the first that together fit (or all of them).
-    """
-
-    def apply(keys: dict[str, Any]) -> Change:
-        return Change(keys, needed(predict(resolve(stage, {**values, **keys}, request)[0])))
-
-    now, has_adapter = needed(prediction), prediction.run.policy.adapter is not None
-    changes = possible_changes(stage, values, request.gpus, has_adapter=has_adapter)
-    single = [apply(keys) for keys in changes]
-    single = sorted((change for change in single if change.needed < 0.98 * now), key=lambda change: change.needed)
-    together = Change({}, now)
-    for change in single:
-        if together.needed <= limit:
-            break
-        if change.keys.keys() & together.keys.keys():
-            continue  # another file for DeepSpeed, say
-        combined = apply({**together.keys, **change.keys})
-        if combined.needed < together.needed:
-            together = combined
-    return single, together
-
-
 def _gib(size: float) -> str:
     return f"{size / GIB:.1f}"
 
 
-def phases_table(prediction: Prediction) -> Table:
-    """Tabulate GiB per GPU: components by phases."""
-    peak = prediction.peak
-    table = Table(title="GiB on each GPU", title_justify="left", show_footer=True)
+def phases_table(title: str, phases: Sequence[Phase]) -> Table:
+    """Tabulate GiB: components by phases."""
+    peak = max(phases, key=lambda phase: phase.total)
+    table = Table(title=title, title_justify="left", show_footer=True)
     table.add_column("", footer="allocated")
-    for phase in prediction.phases:
+    for phase in phases:
         style = "bold" if phase is peak else ""
         table.add_column(phase.name, justify="right", footer=_gib(phase.total), style=style)
-    names = dict.fromkeys(name for phase in prediction.phases for name in phase.parts)
+    names = dict.fromkeys(name for phase in phases for name in phase.parts)
     for name in names:
-        table.add_row(name, *(_gib(phase.parts[name]) if name in phase.parts else "" for phase in prediction.phases))
+        table.add_row(name, *(_gib(phase.parts[name]) if name in phase.parts else "" for phase in phases))
     table.add_section()
-    table.add_row("at", *(phase.moment for phase in prediction.phases))
+    table.add_row("at", *(phase.moment for phase in phases))
     return table
 
 
-def render(prediction: Prediction, lengths: Lengths, limit: int, stage: str, console: Console) -> None:
-    """Print the run, the table and the verdict."""
-    run, count = prediction.run, prediction.parameters
-    policy, peak = run.policy, prediction.peak
+def render(prediction: Prediction, lengths: Lengths, limits: Limits, stage: str, console: Console) -> None:
+    """Print the run, the tables and the verdicts."""
+    run = prediction.run
+    _render_run(prediction, lengths, stage, console)
+    where = "on each GPU" if run.on_gpu else "of each process (use_cpu)"
+    console.print(phases_table(f"GiB {where}", prediction.phases))
+    peak = prediction.peak
+    largest = max(peak.parts, key=lambda name: peak.parts[name])
+    share = peak.parts[largest] / peak.total
+    console.print(f"Most is taken in the phase {peak.name}; {share:.0%} of it are {largest}.")
+    if prediction.vllm is not None:
+        _render_vllm(prediction.vllm, console)
+    if limits.gpu is not None:
+        console.print(
+            f"{_verdict(needed(prediction) <= limits.gpu)}: {_gib(peak.total)} allocated + {_gib(prediction.reserve)} "
+            f"reserve (CUDA context, fragmentation){_missing_share(prediction.vllm)} = {_gib(needed(prediction))} of "
+            f"{_gib(limits.gpu)} GiB."
+        )
+    console.print()
+    ranks = "the one process" if run.gpus == 1 else f"all {run.gpus} processes together"
+    console.print(phases_table(f"GiB of host memory, {ranks}", host_phases(prediction)))
+    host = host_needed(prediction)
+    console.print(
+        f"{_verdict(host <= limits.host)}: {_gib(host)} of {_gib(limits.host)} GiB of host memory (--host-memory; "
+        "this machine's, if not given)."
+    )
+
+
+def _render_run(prediction: Prediction, lengths: Lengths, stage: str, console: Console) -> None:
+    run, count, policy = prediction.run, prediction.parameters, prediction.run.policy
     console.print(f"Model: {escape(policy.shape.source)}")
     held = str(policy.dtype).removeprefix("torch.") + (" with mixed precision" if policy.autocast else "")
     console.print(f"Parameters: {count.total:,}, trained {count.trainable:,}, held in {held}")
     zero = "none" if run.zero is None else f"stage {run.zero.stage}" + _offload(run.zero)
-    console.print(f"GPUs: {run.gpus}, ZeRO: {zero}, gradient checkpointing: {_yaml(policy.gradient_checkpointing)}")
+    console.print(
+        f"GPUs: {run.gpus}, ZeRO: {zero}, gradient checkpointing: {write_value(policy.gradient_checkpointing)}"
+    )
     kind = "completion" if stage == "grpo" else "trace"
     console.print(
         f"Longest sequence: {run.length:,} tokens = {run.vision_tokens:,} vision + {run.prompt_text:,} prompt text + "
@@ -166,17 +104,27 @@ def render(prediction: Prediction, lengths: Lengths, limit: int, stage: str, con
         f"({sequences * run.vision_tokens:,} vision)"
     )
     console.print()
-    console.print(phases_table(prediction))
-    largest = max(peak.parts, key=lambda name: peak.parts[name])
-    share = peak.parts[largest] / peak.total
-    console.print(f"Most is taken in the phase {peak.name}; {share:.0%} of it are {largest}.")
-    if prediction.host:
-        console.print(f"Host memory for what is offloaded: {_gib(prediction.host)} GiB, all GPUs together.")
-    total = needed(prediction)
-    verdict = "[green]FITS[/]" if total <= limit else "[red]DOES NOT FIT[/]"
+
+
+def _verdict(fits: bool) -> str:
+    return "[green]FITS[/]" if fits else "[red]DOES NOT FIT[/]"
+
+
+def _missing_share(vllm: VLLMUse | None) -> str:
+    missing = vllm.least - vllm.share if vllm else 0
+    return f" + {_gib(missing)} that vLLM lacks" if missing > 0 else ""
+
+
+def _render_vllm(vllm: VLLMUse, console: Console) -> None:
+    """Say what vLLM makes of its share; nothing of it was measured on a GPU."""
+    room = (
+        f"room for keys and values of {vllm.num_sequences} of the longest sequences at a time"
+        if vllm.num_sequences
+        else f"too little: it needs {_gib(vllm.least)} GiB for one sequence; raise engine_gpu_memory_share"
+    )
     console.print(
-        f"{verdict}: {_gib(peak.total)} allocated + {_gib(prediction.reserve)} reserve (CUDA context, fragmentation) = "
-        f"{_gib(total)} of {_gib(limit)} GiB."
+        f"vLLM takes {_gib(vllm.share)} GiB of each GPU all the time (engine_gpu_memory_share): {_gib(vllm.weights)} "
+        f"GiB are a second copy of the weights, the rest is {room}. Not measured on a GPU."
     )
 
 
@@ -185,38 +133,51 @@ def _offload(zero: Zero) -> str:
     return f", {' and '.join(parts)} on the host" if parts else ""
 
 
-def render_advice(single: list[Change], together: Change, limit: int, console: Console) -> None:
-    """Print which keys to change."""
-    table = Table("change", "GiB needed", "", title="What saves memory", title_justify="left")
-    table.columns[1].justify = "right"
+def render_advice(single: list[Change], together: Change, limits: Limits, command: str, console: Console) -> None:
+    """Print which keys to change, and the one command line that fits."""
+    table = Table("change", "GiB of a GPU", "of the host", "", title="What saves memory", title_justify="left")
+    for column in table.columns[1:3]:
+        column.justify = "right"
     for change in single:
-        table.add_row(escape(change.text), _gib(change.needed), "fits" if change.needed <= limit else "")
+        fits = "fits" if change.fits(limits) else ""
+        table.add_row(escape(change.text), _gib(change.needed), _gib(change.host), fits)
     console.print()
     console.print(table)
     if any("beta" in change.keys for change in (*single, together)):
         console.print(WITHOUT_KL)
-    if together.needed > limit:
-        console.print(f"Even all of them together need {_gib(together.needed)} GiB: more GPUs, or a smaller model.")
-    elif len(together.keys) > 1 and not any(change.needed <= limit for change in single):
-        console.print(f"Together these fit, with {_gib(together.needed)} GiB: {escape(together.text)}")
+    sizes = f"{_gib(together.needed)} GiB of a GPU and {_gib(together.host)} GiB of the host"
+    if together.fits(limits):
+        console.print(f"This command fits, with {sizes}; it changes no more than it must, the cheapest keys first:")
+        console.print(command, markup=False, soft_wrap=True)
+    else:
+        console.print(f"Even all of them together need {sizes}: more GPUs, another machine, or a smaller model.")
 
 
-def to_json(prediction: Prediction, limit: int, stage: str, single: list[Change], together: Change) -> dict[str, Any]:
+def to_json(
+    prediction: Prediction, limits: Limits, stage: str, single: list[Change], together: Change, command: str
+) -> dict[str, Any]:
     """Collect all numbers, sizes in bytes."""
     run = prediction.run
+    phases = {"phases": prediction.phases, "host_phases": host_phases(prediction)}
     return {
         "stage": stage,
         "model": run.policy.shape.source,
-        "fits": needed(prediction) <= limit,
+        "fits": limits.excess(needed(prediction), host_needed(prediction)) == 0,
         "gpus": run.gpus,
-        "gpu_memory": limit,
+        "gpu_memory": limits.gpu,
+        "host_memory": limits.host,
         "needed": needed(prediction),
+        "host_needed": host_needed(prediction),
         "reserve": prediction.reserve,
         "peak": prediction.peak.total,
         "peak_phase": prediction.peak.name,
         "host": prediction.host,
+        "vllm": asdict(prediction.vllm) if prediction.vllm else None,
         "parameters": asdict(prediction.parameters),
-        "phases": {p.name: {"moment": p.moment, "total": p.total, "parts": p.parts} for p in prediction.phases},
+        **{
+            name: {p.name: {"moment": p.moment, "total": p.total, "parts": p.parts} for p in them}
+            for name, them in phases.items()
+        },
         "tokens": {
             "vision": run.vision_tokens,
             "prompt_text": run.prompt_text,
@@ -225,31 +186,54 @@ def to_json(prediction: Prediction, limit: int, stage: str, single: list[Change]
         },
         "changes": [asdict(change) for change in single],
         "together": asdict(together) if single else None,
+        "command": command,
     }
+
+
+def find_limits(gpu_gib: float | None, host_gib: float | None, *, use_cpu: bool) -> Limits:
+    """Take the memory that the command line names, or that of this machine and its smallest GPU.
+
+    Raises:
+        ConfigError: no GPU is here and none is named, or a size is not above 0.
+    """
+    for name, size in {"--gpu-memory": gpu_gib, "--host-memory": host_gib}.items():
+        if size is not None and not 0 < size < math.inf:
+            raise ConfigError(f"{name} {size:g}: must be a size in GiB above 0.")
+    host = machine_memory() if host_gib is None else int(host_gib * GIB)
+    if gpu_gib is not None:
+        return Limits(int(gpu_gib * GIB), host)
+    found = [torch.cuda.get_device_properties(index).total_memory for index in range(num_gpus())]
+    if not found and not use_cpu:
+        raise ConfigError("--gpu-memory is missing, and torch sees no GPU here: give the memory of one GPU in GiB.")
+    return Limits(None if use_cpu else min(found), host)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns 1 if the run does not fit."""
     args = plan_parser().read(argv)
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
-    limit = int(args.gpu_memory * GIB)
     request = Request(
         (args.config, *args.overrides), args.gpus, args.stage, args.shape, args.text_tokens, args.target_tokens
     )
     stage, values = read_values(request)
+    limits = find_limits(args.gpu_memory, args.host_memory, use_cpu=bool(values["use_cpu"]))
+    request = replace(request, gpu_memory=limits.gpu or 0)
     run, lengths = resolve(stage, values, request)
     prediction = predict(run)
     console = Console(highlight=False)
-    render(prediction, lengths, limit, stage, console)
-    fits, together = needed(prediction) <= limit, Change({}, needed(prediction))
+    render(prediction, lengths, limits, stage, console)
+    now = together = Change({}, needed(prediction), host_needed(prediction))
     single: list[Change] = []
-    if not fits:
-        single, together = advise(stage, values, request, limit, prediction)
-        render_advice(single, together, limit, console)
+    command = ""
+    if not now.fits(limits):
+        advisor = Advisor(stage, values, request, limits)
+        single, together = advisor.singles(now), advisor.together(now)
+        command = command_line(stage, request.argv, together, request.gpus) if together.fits(limits) else ""
+        render_advice(single, together, limits, command, console)
     if args.json:
-        numbers = to_json(prediction, limit, stage, single, together)
-        args.json.write_text(json.dumps(numbers, indent=2) + "\n", encoding="utf-8")
-    return 0 if fits else 1
+        numbers = to_json(prediction, limits, stage, single, together, command)
+        write_json(args.json, numbers)
+    return 0 if now.fits(limits) else 1
 
 
 if __name__ == "__main__":

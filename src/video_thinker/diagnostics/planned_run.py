@@ -26,6 +26,31 @@ class Zero:
 
 
 @dataclass(frozen=True)
+class Workers:
+    """What feeds a rank: number of data workers, batches that each holds ready, pinning, frame cache of a process."""
+
+    num: int = 0
+    prefetch: int = 2
+    pin_memory: bool = True
+    cache_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class VLLM:
+    """vLLM in the training process.
+
+    Attributes:
+        share: Bytes of each GPU that it takes, whatever it does with them.
+        sequence: Tokens of the longest prompt with its completion.
+        tensor_parallel: GPUs that share one copy of the weights.
+    """
+
+    share: int
+    sequence: int
+    tensor_parallel: int = 1
+
+
+@dataclass(frozen=True)
 class Policy:
     """The model as it is trained.
 
@@ -98,6 +123,8 @@ class Run:
         scores: Whether log-probabilities are computed without gradient, too.
         on_gpu: Whether TRL's output layer has its Triton kernels.
         gather_for_generation: Whether ZeRO-3 puts the whole model on each GPU for a rollout.
+        workers: What feeds each rank.
+        vllm: The engine that samples, or `None` for the local one.
     """
 
     policy: Policy
@@ -119,6 +146,8 @@ class Run:
     scores: bool = False
     on_gpu: bool = True
     gather_for_generation: bool = True
+    workers: Workers = Workers()
+    vllm: VLLM | None = None
 
     @property
     def config(self) -> PretrainedConfig:

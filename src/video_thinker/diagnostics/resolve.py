@@ -16,7 +16,7 @@ from video_thinker.data.annotations import load_samples
 from video_thinker.data.conversation import build_messages, build_target
 from video_thinker.diagnostics.flags import find_stage
 from video_thinker.diagnostics.memory import trains_no_vision
-from video_thinker.diagnostics.planned_run import Policy, Run, Zero
+from video_thinker.diagnostics.planned_run import VLLM, Policy, Run, Workers, Zero
 from video_thinker.diagnostics.shapes import Adapter, ModelShape, load_shape, video_grid
 from video_thinker.errors import ConfigError
 from video_thinker.models.layers import SHARE_PREFILL_LAYERS, SHARE_PREFIX_LAYERS, layer_kinds
@@ -44,6 +44,7 @@ class Request:
         shape: Folder or known checkpoint to take the model's shape from, instead of `model_name_or_path`.
         text_tokens: Text tokens of the longest prompt, instead of an estimate.
         target_tokens: Tokens of the longest trace, instead of an estimate.
+        gpu_memory: Bytes of one GPU, of which vLLM takes a share.
     """
 
     argv: tuple[str, ...]
@@ -52,6 +53,7 @@ class Request:
     shape: str = ""
     text_tokens: int | None = None
     target_tokens: int | None = None
+    gpu_memory: int = 0
 
 
 @dataclass(frozen=True)
@@ -205,6 +207,12 @@ def resolve(stage: str, values: dict[str, Any], request: Request) -> tuple[Run, 
         zero=zero,
         load_in_4bit=bool(values["load_in_4bit"]),
         on_gpu=not values["use_cpu"],
+        workers=Workers(
+            values["dataloader_num_workers"],
+            values["dataloader_prefetch_factor"] or 2,
+            bool(values["dataloader_pin_memory"]),
+            values["media_cache_mib"] * 2**20,
+        ),
     )
     limit = values["max_length"] if stage == "sft" else values["max_prompt_length"]
     if limit is not None and run.prompt + (stage == "sft") > limit:
@@ -215,12 +223,24 @@ def resolve(stage: str, values: dict[str, Any], request: Request) -> tuple[Run, 
         )
     if stage == "sft":
         return dataclasses.replace(run, target=min(run.target, (limit or run.length) - run.prompt)), lengths
-    return _with_rollouts(run, values), lengths
+    return _with_rollouts(run, values, request.gpu_memory), lengths
 
 
-def _with_rollouts(run: Run, values: dict[str, Any]) -> Run:
+def _vllm(values: dict[str, Any], gpu_memory: int) -> VLLM | None:
+    if values["engine"] != "vllm":
+        return None
+    if values["max_prompt_length"] is None:
+        raise ConfigError("engine=vllm reserves memory for the longest prompt; give max_prompt_length in tokens.")
+    share = values["engine_gpu_memory_share"]
+    if not 0 < share < 1:
+        raise ConfigError(f"engine_gpu_memory_share={share}: must be between 0 and 1, a share of a GPU's memory.")
+    parallel = int((values["engine_options"] or {}).get("tensor_parallel_size", 1))
+    return VLLM(int(share * gpu_memory), values["max_prompt_length"] + values["max_completion_length"], parallel)
+
+
+def _with_rollouts(run: Run, values: dict[str, Any], gpu_memory: int) -> Run:
     if values["use_vllm"]:
-        raise ConfigError("use_vllm=true is not supported: TRL gives vLLM no video; remove use_vllm.")
+        raise ConfigError("use_vllm=true is not supported: TRL gives vLLM no video; take engine=vllm instead.")
     _whole(values, "max_completion_length", "num_generations", "steps_per_generation", "generation_batch_size")
     steps = values["steps_per_generation"] or run.accumulation
     if values["generation_batch_size"]:
@@ -240,4 +260,5 @@ def _with_rollouts(run: Run, values: dict[str, Any]) -> Run:
         reference=kind,
         scores=beta != 0 or run.accumulation % (steps * values["num_iterations"]) != 0,
         gather_for_generation=bool(values["ds3_gather_for_generation"]),
+        vllm=_vllm(values, gpu_memory),
     )

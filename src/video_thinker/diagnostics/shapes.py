@@ -120,14 +120,48 @@ def _known_configs() -> dict[str, PretrainedConfig]:
 KNOWN_SHAPES = tuple(_known_configs())
 
 
-def _squeezed(name: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", name.lower())
+SUPPORTED_FAMILIES = ("qwen2_5_vl", "qwen3_vl")
+QUANTIZED = ("awq", "gptq", "fp8", "int4", "int8", "4bit", "8bit", "gguf", "mlx", "nf4", "w4a16", "w8a8", "bnb")
 
 
 def known_shape(path: str) -> str | None:
-    """Find the public checkpoint a name stands for: "outputs/sft/qwen2_5_vl_7b_lora" is a Qwen2.5-VL-7B."""
-    name = _squeezed(Path(path).name)
-    return next((known for known in KNOWN_SHAPES if _squeezed(known[5:]).removesuffix("instruct") in name), None)
+    """Find the public checkpoint a name stands for: "outputs/sft/qwen2_5_vl_7b_lora" is a Qwen2.5-VL-7B.
+
+    Raises:
+        ConfigError: the name is that of a quantized copy.
+    """
+    name = Path(path).name.lower()
+    for known in KNOWN_SHAPES:
+        words = re.findall(r"[a-z0-9]+", known[5:].lower().removesuffix("-instruct"))
+        if re.search(r"[^a-z0-9]*".join(words) + r"(?![a-z0-9])", name):
+            if found := set(QUANTIZED).intersection(re.split(r"[^a-z0-9]+", name)):
+                raise _quantized(path, found.pop())
+            return known
+    return None
+
+
+def _quantized(path: str, method: str) -> ConfigError:
+    return ConfigError(
+        f"model_name_or_path={path!r}: quantized weights ({method}) are not planned, and a full training cannot start "
+        "from them; name the unquantized checkpoint, with load_in_4bit=true and use_peft=true for QLoRA."
+    )
+
+
+def _check_family(config: PretrainedConfig, path: str) -> None:
+    """Refuse a model that would be planned as something that it is not.
+
+    Raises:
+        ConfigError: the family is not supported, or the weights are quantized.
+    """
+    if config.model_type not in SUPPORTED_FAMILIES:
+        raise ConfigError(
+            f"model_name_or_path={path!r}: model_type={config.model_type!r} is not planned; planned are "
+            f"{', '.join(SUPPORTED_FAMILIES)}: Qwen2.5-VL and Qwen3-VL, dense, of any size."
+        )
+    quantization = getattr(config, "quantization_config", None)
+    if quantization is not None:
+        settings = quantization if isinstance(quantization, dict) else quantization.to_dict()
+        raise _quantized(path, str(settings.get("quant_method", "of an unknown kind")))
 
 
 @dataclass(frozen=True)
@@ -186,12 +220,13 @@ def load_shape(path: str) -> ModelShape:
         shape = load_shape(base)
         return ModelShape(shape.config, f"the adapter {path} on {shape.source}", Adapter(folder=path))
     if (folder / "config.json").is_file():
-        return ModelShape(AutoConfig.from_pretrained(folder), str(folder / "config.json"))
+        return ModelShape(_read_config(folder, path), str(folder / "config.json"))
     known = known_shape(path)
     if known is None:
         raise ConfigError(
-            f"model_name_or_path={path!r}: no config.json there, and the name stands for none of the known shapes "
-            f"({', '.join(KNOWN_SHAPES)}); give --shape one of them, or a folder with a config.json."
+            f"model_name_or_path={path!r}: no config.json there, and the name stands for none of the known models "
+            f"and sizes ({', '.join(KNOWN_SHAPES)}); give --shape one of them, or a folder with the config.json of a "
+            "Qwen2.5-VL or Qwen3-VL of another size."
         )
     if path == known:
         return ModelShape(_known_configs()[known], f"known shape of {known}")
@@ -199,6 +234,17 @@ def load_shape(path: str) -> ModelShape:
         source = f"known shape of {known} with an adapter of the default settings, by the name {path}"
         return ModelShape(_known_configs()[known], source, Adapter())
     return ModelShape(_known_configs()[known], f"known shape of {known}, by the name {path}")
+
+
+def _read_config(folder: Path, path: str) -> PretrainedConfig:
+    """Read a folder's `config.json`. Raises `ConfigError` if it is none, or of a model that is not planned."""
+    try:
+        config: PretrainedConfig = AutoConfig.from_pretrained(folder)
+    except (OSError, ValueError) as error:  # damaged, or a family that transformers does not know
+        cause = " ".join(str(error).split())[:200]
+        raise ConfigError(f"{folder / 'config.json'}: cannot be used ({cause}); copy the checkpoint again.") from error
+    _check_family(config, path)
+    return config
 
 
 def vision_factor(config: PretrainedConfig) -> int:

@@ -36,12 +36,12 @@ from video_thinker.errors import ConfigError, DataError
 from video_thinker.evaluation.preflight import check_media
 from video_thinker.evaluation.run import evaluate_split
 from video_thinker.generation.backend import Backend, make_backend
-from video_thinker.generation.engine import Sampling
+from video_thinker.generation.engine import EngineArguments, Sampling
 from video_thinker.keys.rules import Count, NotNegative, Seed, Share, above_to
 from video_thinker.models.fingerprint import model_fingerprint
 from video_thinker.models.loading import check_model_path, load_special_tokens
 from video_thinker.prompts import PROMPT_STYLES
-from video_thinker.runs.files import file_sha256
+from video_thinker.runs.files import file_sha256, write_text
 from video_thinker.runs.lock import run_lock
 from video_thinker.runs.predictions import Graded, PredictionFile, open_output_dir
 
@@ -52,7 +52,7 @@ PASS_SCORE = 1.0
 
 
 @dataclass
-class DifficultyArguments:
+class DifficultyArguments(EngineArguments):
     """Which items are sampled how often, and which pass rates are kept."""
 
     items_file: str = field(metadata={"help": "Items to choose from, JSON or JSONL."})
@@ -132,9 +132,7 @@ def write_selection(rates: Sequence[PassRate], args: DifficultyArguments) -> int
         if in_band(rate, args):
             kept.append({**item, "pass_rate": rate.pass_rate})
     for name, rows in (("pass_rates.jsonl", lines), ("items.jsonl", kept)):
-        draft = folder / f"{name}.tmp"
-        draft.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
-        draft.replace(folder / name)
+        write_text(folder / name, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     return len(kept)
 
 
@@ -154,6 +152,7 @@ def describe_settings(
         "model_sha256": model_fingerprint(model_args.model_name_or_path),
         "dtype": model_args.dtype,
         "attn_implementation": model_args.attn_implementation,
+        **({"engine": args.engine} if args.engine != "local" else {}),
         **{name: getattr(video_args, name) for name in sampling},
         "prompt_sha256": hashlib.sha256(repr(PROMPT_STYLES[video_args.prompt_style]).encode()).hexdigest(),
         "video_backend": resolve_backend(video_args.video_backend),

@@ -37,7 +37,7 @@ from video_thinker.data.decoding.process import files_in_work
 from video_thinker.data.golds import check_golds
 from video_thinker.data.readers import resolve_backend
 from video_thinker.data.texts import SpecialTokens
-from video_thinker.errors import ConfigError, DecodeError
+from video_thinker.errors import ConfigError, DecodeError, VideoThinkerError
 from video_thinker.evaluation.metrics import grade
 from video_thinker.evaluation.preflight import check_media
 from video_thinker.evaluation.processes import (
@@ -60,7 +60,7 @@ from video_thinker.evaluation.schedule import Chain, deal, plan_chains
 from video_thinker.evaluation.tables import print_metrics
 from video_thinker.generation.backend import Backend, make_backend
 from video_thinker.generation.controls import CONTROLS, apply_control
-from video_thinker.generation.engine import Sampling
+from video_thinker.generation.engine import EngineArguments, Sampling
 from video_thinker.keys.rules import Count, CountOrZero, NotNegative, Seed, Share, above_to
 from video_thinker.models.fingerprint import model_fingerprint
 from video_thinker.models.loading import check_model_path, load_special_tokens, resolve_attn_implementation
@@ -75,7 +75,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass
-class EvalArguments(ServerArguments):
+class EvalArguments(EngineArguments, ServerArguments):
     """Which splits are evaluated, and how completions are drawn."""
 
     output_dir: str = field(metadata={"help": "Folder for predictions, metrics.json and manifest.json."})
@@ -113,6 +113,8 @@ class EvalArguments(ServerArguments):
     def __post_init__(self) -> None:
         """Check what argparse cannot. Raises `ConfigError`."""
         super().__post_init__()
+        if self.backend == "openai" and self.engine != "local":
+            raise ConfigError(f"engine={self.engine} samples in this process, backend=openai asks a server: drop one.")
         self.splits = parse_splits(self.splits)
         self.video = [self.video] if isinstance(self.video, str) else list(dict.fromkeys(self.video))
         for control in self.video:
@@ -172,6 +174,7 @@ def describe_settings(model_args: ModelArguments, video_args: VideoArguments, ar
         "model_sha256": model_fingerprint(model_args.model_name_or_path),
         "dtype": model_args.dtype,
         "attn_implementation": resolve_attn_implementation(model_args.attn_implementation),
+        **({"engine": args.engine} if args.engine != "local" else {}),
         **settings,
     }
 
@@ -264,12 +267,22 @@ class Answers:
     def complete(
         self, backend: Backend, batch: Sequence[VideoSample], *, seed: int, watchdog: Watchdog = UNWATCHED
     ) -> int:
-        """Answer, grade and store what is missing of a batch; give the number of new rows."""
+        """Answer, grade and store what is missing of a batch; give the number of new rows.
+
+        Raises:
+            VideoThinkerError: the backend can answer nothing more. What it had answered is stored; what failed since
+                is not, and is asked for by the next run.
+        """
         wanted, by_id = self.missing(batch), {sample.id: sample for sample in batch}
         predictions = predict_batch(backend, batch, self.control, seed=seed, wanted=wanted, watchdog=watchdog)
         new = [grade(p, by_id[p.problem_id]) for p in predictions if p.problem_id in wanted]
+        stopped: VideoThinkerError | None = getattr(backend, "stopped", None)  # one that cannot stop need not have it
+        if stopped is not None:
+            new = [graded for graded in new if graded.prediction.error is None]
         self.file.append([graded for graded in new if self.done.get(graded.prediction.problem_id) != graded])
         self.done |= {graded.prediction.problem_id: graded for graded in new}
+        if stopped is not None:
+            raise stopped
         return len(new)
 
     @property

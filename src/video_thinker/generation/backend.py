@@ -14,11 +14,13 @@ from transformers import PreTrainedModel, set_seed
 
 from video_thinker.config import ModelArguments, VideoArguments
 from video_thinker.data.encode import SampleEncoder
+from video_thinker.errors import VideoThinkerError
 from video_thinker.generation.controls import Prompt, load_prompt
-from video_thinker.generation.engine import Sampled, Sampling
+from video_thinker.generation.engine import Engine, Sampled, Sampling
 from video_thinker.generation.local import LocalEngine
+from video_thinker.generation.vllm import VLLMEngine
 from video_thinker.models.layers import SHARE_PREFILL_LAYERS, unshared_causes
-from video_thinker.models.loading import load_encoder, load_model
+from video_thinker.models.loading import check_model_path, load_encoder, load_model
 from video_thinker.schema import VideoSample
 
 if TYPE_CHECKING:
@@ -36,11 +38,13 @@ class Completion:
 
 
 class Backend(Protocol):
-    """All that an evaluation needs of a model. A backend for a server implements these three."""
+    """All that an evaluation needs of a model. A backend for a server implements all of it."""
 
     mean_color: Sequence[float]
     independent: bool
     """Whether a prompt's completion does not depend on its neighbors in the batch, so that it may be asked alone."""
+    stopped: VideoThinkerError | None
+    """Why it can answer nothing more, once that is so. What it has answered stays good."""
 
     def load_prompt(self, sample: VideoSample) -> Prompt:
         """Decode a sample's media; raise `DecodeError` if they cannot be used."""
@@ -55,6 +59,14 @@ class HasGeneration(Protocol):
     """Arguments of a command that draws completions."""
 
     generation: Sampling
+    engine: str
+    engine_max_tokens: int | None
+    engine_gpu_memory_share: float
+    engine_options: dict[str, Any] | None
+
+
+MAX_TOKENS = 32768
+"""Room of vLLM for a prompt with its completion where nothing else is said, in tokens."""
 
 
 def make_backend(model_args: ModelArguments, video_args: VideoArguments, args: HasGeneration) -> Backend:
@@ -64,39 +76,49 @@ def make_backend(model_args: ModelArguments, video_args: VideoArguments, args: H
         ConfigError: there is no such model, or an option is unknown or does not fit the model.
     """
     encoder = load_encoder(model_args.model_name_or_path, video_args)
+    if args.engine == "vllm":
+        return EngineBackend(load_vllm(model_args, encoder, args), encoder, args.generation)
     return LocalBackend.load(model_args, encoder, args.generation)
 
 
-class LocalBackend:
-    """A model in this process, sampled by the engine that training samples with.
+def load_vllm(model_args: ModelArguments, encoder: SampleEncoder, args: HasGeneration) -> VLLMEngine:
+    """Start vLLM with a checkpoint, or with an adapter added to its base.
+
+    Raises:
+        ConfigError: vLLM is not installed, or there is no such model.
+    """
+    path = model_args.model_name_or_path
+    base = check_model_path(path)
+    engine = VLLMEngine(
+        encoder.processor,
+        base,
+        max_tokens=args.engine_max_tokens or MAX_TOKENS,
+        dtype=model_args.dtype,
+        temperature=args.generation.temperature,
+        gpu_memory_share=args.engine_gpu_memory_share,
+        options=args.engine_options,
+    )
+    if base != path:
+        engine.update_weights(load_model(path, dtype=model_args.dtype, attn_implementation="sdpa"))
+    return engine
+
+
+class EngineBackend:
+    """A model in this process, sampled by an engine as in training.
 
     Args:
-        model: A video-language model, on its device.
+        engine: Holds the model.
         encoder: Turns prompts into model inputs.
         sampling: How completions are drawn.
     """
 
+    stopped: VideoThinkerError | None = None
     independent = False  # padding and the batch's random numbers are shared
 
-    def __init__(self, model: PreTrainedModel | PeftModel, encoder: SampleEncoder, sampling: Sampling) -> None:
+    def __init__(self, engine: Engine, encoder: SampleEncoder, sampling: Sampling) -> None:
         """See the class."""
-        self.model, self.encoder, self.sampling = model.eval(), encoder, sampling
+        self.engine, self.encoder, self.sampling = engine, encoder, sampling
         self.mean_color: Sequence[float] = encoder.processor.video_processor.image_mean
-        shares_prompts = not list(unshared_causes(model.config, SHARE_PREFILL_LAYERS))
-        self.engine = LocalEngine(encoder.processor, share_prompts=shares_prompts)
-        self.engine.update_weights(self.model)
-
-    @classmethod
-    def load(cls, model_args: ModelArguments, encoder: SampleEncoder, sampling: Sampling) -> LocalBackend:
-        """Load the model, onto the GPU if there is one.
-
-        Raises:
-            ConfigError: there is no such model, or an option is unknown.
-        """
-        model: Any = load_model(
-            model_args.model_name_or_path, dtype=model_args.dtype, attn_implementation=model_args.attn_implementation
-        )
-        return cls(model.to("cuda" if torch.cuda.is_available() else "cpu"), encoder, sampling)
 
     def load_prompt(self, sample: VideoSample) -> Prompt:
         """Decode a sample's media; see `Backend`."""
@@ -112,3 +134,33 @@ class LocalBackend:
     def _completion(self, sampled: Sampled) -> Completion:
         text = self.encoder.processor.tokenizer.decode(sampled.token_ids, skip_special_tokens=True)
         return Completion(text.strip(), len(sampled.token_ids), finished=sampled.finished)
+
+
+class LocalBackend(EngineBackend):
+    """A model in this process, sampled by Transformers.
+
+    Args:
+        model: A video-language model, on its device.
+        encoder: Turns prompts into model inputs.
+        sampling: How completions are drawn.
+    """
+
+    def __init__(self, model: PreTrainedModel | PeftModel, encoder: SampleEncoder, sampling: Sampling) -> None:
+        """See the class."""
+        self.model = model.eval()
+        shares_prompts = not list(unshared_causes(model.config, SHARE_PREFILL_LAYERS))
+        engine = LocalEngine(encoder.processor, share_prompts=shares_prompts)
+        engine.update_weights(self.model)
+        super().__init__(engine, encoder, sampling)
+
+    @classmethod
+    def load(cls, model_args: ModelArguments, encoder: SampleEncoder, sampling: Sampling) -> LocalBackend:
+        """Load the model, onto the GPU if there is one.
+
+        Raises:
+            ConfigError: there is no such model, or an option is unknown.
+        """
+        model: Any = load_model(
+            model_args.model_name_or_path, dtype=model_args.dtype, attn_implementation=model_args.attn_implementation
+        )
+        return cls(model.to("cuda" if torch.cuda.is_available() else "cpu"), encoder, sampling)

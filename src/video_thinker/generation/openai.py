@@ -21,36 +21,24 @@ from dataclasses import replace
 from typing import Any
 
 import openai
-from openai import AsyncOpenAI
-from openai.types.chat.chat_completion import Choice
 from transformers.image_utils import OPENAI_CLIP_MEAN
 
 from video_thinker.config import ModelArguments, ServerArguments, VideoArguments
 from video_thinker.data.conversation import media_path
 from video_thinker.data.media import MediaLoader, media_options, video_sampling
 from video_thinker.data.video import SampledVideo, probe_video
-from video_thinker.errors import ConfigError
+from video_thinker.errors import ConfigError, ServerError, VideoThinkerError
 from video_thinker.generation.backend import Completion
-from video_thinker.generation.chat import (
-    RETRIED,
-    BrokenReplyError,
-    check_completion,
-    clean_text,
-    connect,
-    count_tokens,
-    data_url,
-    describe_failure,
-    image_part,
-    is_transient,
-    make_retrying,
-)
 from video_thinker.generation.controls import Prompt, load_prompt
 from video_thinker.generation.engine import Sampling
+from video_thinker.generation.faults import BrokenReplyError
+from video_thinker.generation.images import data_url, image_part
+from video_thinker.generation.server import Answer, RequestFailedError, Server, clean_text
 from video_thinker.prompts import PROMPT_STYLES, frame_label, render_question, render_system
 from video_thinker.schema import VideoSample
 from video_thinker.times import format_time
 
-REFUSED = (openai.AuthenticationError, openai.PermissionDeniedError, openai.NotFoundError)
+REFUSED = (401, 403, 404)
 """Wrong key, wrong model name, wrong path: no other request would fare better."""
 
 CUT_OFF = ("length", "content_filter")
@@ -89,9 +77,15 @@ class OpenAIBackend:
         """See the class; nothing is sent yet."""
         self.model, self.loader, self.args, self.settings = model, loader, args, settings
         self.prompt_style = prompt_style
-        self._secrets: list[str] = []
+        self.stopped: VideoThinkerError | None = None
         self._rejections: list[int] | None = None if answered else []
-        self._retrying = make_retrying(args.max_retries, args.max_backoff_s)
+        self._server = Server(
+            args.base_url,
+            args.api_key_env,
+            timeout_s=args.request_timeout_s,
+            max_tries=args.max_retries,
+            max_backoff_s=args.max_backoff_s,
+        )
 
     @classmethod
     def connect(
@@ -138,83 +132,67 @@ class OpenAIBackend:
     def generate(self, prompts: Sequence[Prompt], *, seed: int) -> list[Completion]:
         """Answer prompts concurrently; a request that fails for good gives a completion with its `error`.
 
-        Raises:
-            ConfigError: the server refuses all requests: wrong key, model name or address; or the first `concurrency`
-                requests of a run all get the same status, which no other try would change.
+        `stopped` is set when the server is away, refuses all requests (wrong key, model name or address), or gives the
+        first `concurrency` requests of a run the same status, which no other try would change.
         """
         return asyncio.run(self._answer_all(prompts, seed))
 
     async def _answer_all(self, prompts: Sequence[Prompt], seed: int) -> list[Completion]:
-        client, key = connect(self.args.base_url, self.args.api_key_env, timeout_s=self.args.request_timeout_s)
-        self._secrets = [key] if key else []
         slots = asyncio.Semaphore(self.args.concurrency)
-        async with client:
-            tasks = [asyncio.create_task(self._answer(client, prompt, seed, slots)) for prompt in prompts]
+        async with self._server.connected():
+            tasks = [asyncio.create_task(self._answer(prompt, seed, slots)) for prompt in prompts]
             try:
                 return await asyncio.gather(*tasks)
             finally:
                 for task in tasks:
                     task.cancel()
 
-    async def _answer(self, client: AsyncOpenAI, prompt: Prompt, seed: int, slots: asyncio.Semaphore) -> Completion:
+    async def _answer(self, prompt: Prompt, seed: int, slots: asyncio.Semaphore) -> Completion:
         async with slots:
+            if self.stopped is not None:
+                return Completion("", 0, error=str(self.stopped))
             messages = await asyncio.to_thread(self._messages, prompt)
             try:
-                completion = await self._send(client, messages, _sample_seed(seed, prompt.sample))
-            # Not chained below: a server's words may hold the key.
-            except (*RETRIED, openai.APIStatusError) as error:
-                if isinstance(error, REFUSED) or self._rejects_all(error):
-                    raise ConfigError(
-                        f"The server at {self.args.base_url} refuses model {self.model!r}: {self._cause(error)}. Check "
+                completion = await self._send(messages, _sample_seed(seed, prompt.sample))
+            except ServerError as error:
+                self.stopped = self.stopped or error
+                return Completion("", 0, error=str(error))
+            except RequestFailedError as error:
+                if error.status in REFUSED or self._rejects_all(error):
+                    self.stopped = self.stopped or ConfigError(
+                        f"The server at {self.args.base_url} refuses model {self.model!r}: {error}. Check "
                         f"base_url, model_name_or_path (the model's name on the server), extra_body and the key in the "
                         f"environment variable {self.args.api_key_env}; the predictions so far are kept."
-                    ) from None
-                return Completion("", 0, error=f"{self.args.base_url}, model {self.model!r}: {self._cause(error)}")
+                    )
+                return Completion("", 0, error=f"{self.args.base_url}, model {self.model!r}: {error}")
             self._rejections = None
             return completion
 
-    def _rejects_all(self, error: Exception) -> bool:
+    def _rejects_all(self, error: RequestFailedError) -> bool:
         """Say whether the first `concurrency` requests were all rejected alike: some servers know no 404."""
         if self._rejections is None:
             return False
-        if not isinstance(error, openai.APIStatusError) or is_transient(error):
+        if error.status is None or error.transient:
             self._rejections = None  # a server with other troubles
             return False
-        self._rejections.append(error.status_code)
+        self._rejections.append(error.status)
         return len(self._rejections) >= self.args.concurrency and len(set(self._rejections)) == 1
 
-    async def _send(self, client: AsyncOpenAI, messages: list[Any], seed: int) -> Completion:
-        async for attempt in self._retrying.copy():  # it holds the state of one call
-            with attempt:
-                async with asyncio.timeout(self.args.request_timeout_s):
-                    response = await client.chat.completions.create(
-                        model=self.model,
-                        messages=messages,
-                        max_tokens=self.settings.max_new_tokens,
-                        temperature=self.settings.temperature,
-                        top_p=self.settings.top_p if self.settings.temperature > 0 else openai.omit,
-                        seed=seed if self.args.send_seed else openai.omit,
-                        extra_body=self.args.extra_body,
-                    )
-                completion = self._read(response)
-        return completion
-
-    def _read(self, response: object) -> Completion:
-        """Take the answer out of a response. A refusal is an answer; so is one that was cut off, or is empty.
-
-        Raises:
-            BrokenReplyError: there is no text, and not because the model wrote none.
-        """
-        checked = check_completion(response)
-        choice, (_, num_tokens) = checked.choices[0], count_tokens(checked)
-        text = choice.message.content or choice.message.refusal or ""
-        if choice.message.content is None and not text:
-            _check_empty(choice)
-        finished = choice.finish_reason not in CUT_OFF and not choice.message.refusal
-        return Completion(clean_text(text, self._secrets).strip(), num_tokens, finished)
-
-    def _cause(self, error: BaseException) -> str:
-        return describe_failure(error, self._secrets)
+    async def _send(self, messages: list[Any], seed: int) -> Completion:
+        answer = await self._server.complete(
+            check=_check_text,
+            model=self.model,
+            messages=messages,
+            max_tokens=self.settings.max_new_tokens,
+            temperature=self.settings.temperature,
+            top_p=self.settings.top_p if self.settings.temperature > 0 else openai.omit,
+            seed=seed if self.args.send_seed else openai.omit,
+            extra_body=self.args.extra_body,
+        )
+        message = answer.message
+        finished = answer.finish_reason not in CUT_OFF and not message.refusal
+        text = clean_text(message.content or message.refusal or "").strip()
+        return Completion(text, answer.completion_tokens or 0, finished)
 
     def _messages(self, prompt: Prompt) -> list[dict[str, Any]]:
         """Write a prompt as messages; as `data.conversation.build_messages` does, media first."""
@@ -248,19 +226,23 @@ class OpenAIBackend:
         return parts
 
 
-def _check_empty(choice: Choice) -> None:
+def _check_text(answer: Answer) -> None:
     """Check an answer with `content: null`, as SGLang and others write an empty one.
+
+    A refusal is an answer; so is one that was cut off, or is empty.
 
     Raises:
         BrokenReplyError: the model has not ended its turn, or its words are in another field.
     """
-    elsewhere = [name for name in SAID_ELSEWHERE if getattr(choice.message, name, None)]
+    if answer.message.content is not None or answer.message.refusal:
+        return
+    elsewhere = [name for name in SAID_ELSEWHERE if getattr(answer.message, name, None)]
     if elsewhere:
         raise BrokenReplyError(
             f"the answer has no text, but {', '.join(elsewhere)}: serve the model without a parser of these"
         )
-    if choice.finish_reason not in ("stop", *CUT_OFF):
-        raise BrokenReplyError(f"the answer has no text, and finish_reason {choice.finish_reason!r}")
+    if answer.finish_reason not in ("stop", *CUT_OFF):
+        raise BrokenReplyError(f"the answer has no text, and finish_reason {answer.finish_reason!r}")
 
 
 def describe_server(

@@ -15,6 +15,7 @@ Shapes: R distinct prompts, B completions, C tokens of a completion, V videos or
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import importlib
 import importlib.util
@@ -151,6 +152,11 @@ class VLLMEngine:
         self.end_token_ids = list(end_token_ids or _end_tokens(processor.tokenizer, shipped))
         self._allowed: dict[frozenset[int], list[int]] = {}
         self._num_requests = 0
+        atexit.register(self.close)  # before the process group is left, which vLLM's groups are part of
+
+    def close(self) -> None:
+        """End vLLM; the engine cannot be used after that."""
+        self.engine.engine_core.shutdown()
 
     # --- sampling ---------------------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from video_thinker.errors import ConfigError
+from video_thinker.redaction import register_text
 
 MAX_CONFIG_BYTES = 4 << 20
 COMMAND_LINE = "command line"
@@ -70,12 +71,14 @@ def read_text(path: Path) -> str:
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}).") from error
     try:
-        return data.decode("utf-8-sig")
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         raise ConfigError(
             f"{path}:{line}: byte 0x{data[error.start]:02x} is not UTF-8; save the file as UTF-8."
         ) from error
+    register_text(text)
+    return text
 
 
 def read_file(path: Path) -> dict[str, Given]:

@@ -15,7 +15,7 @@ from torch import nn
 
 from video_thinker.data.cache import DiskCache
 
-FORMAT = 2
+FORMAT = 3
 """Part of every key: raise it when an entry's tensors change their meaning."""
 
 

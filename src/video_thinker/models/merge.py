@@ -19,10 +19,11 @@ from video_thinker.models.adapters import adapter_base
 from video_thinker.models.flags import check_new_folder, merge_parser
 from video_thinker.models.loading import check_model_path, load_model, load_processor
 from video_thinker.models.weights import check_finite, not_finite, own_tensors
+from video_thinker.runs.card import Saved, write_card
+from video_thinker.runs.files import building, read_json, remove_drafts
+from video_thinker.runs.record import STATE, find_run_file
 
 logger = logging.getLogger(__name__)
-
-RUN_FILE = "run.yaml"
 
 
 def merge_adapter(adapter: str, out: str | Path) -> None:
@@ -34,9 +35,11 @@ def merge_adapter(adapter: str, out: str | Path) -> None:
             from which `ask` takes the sampling.
 
     Raises:
+        WriteError: `out` cannot be written. It appears when it is whole.
         ConfigError: `out` is not empty, there is no adapter, or its base is missing, does not fit, or is quantized.
     """
     out = Path(out)
+    remove_drafts(out)
     check_new_folder(out)
     base = check_model_path(adapter)
     if adapter_base(adapter) is None:
@@ -53,10 +56,15 @@ def merge_adapter(adapter: str, out: str | Path) -> None:
     assert isinstance(model, PeftModel), "an adapter lies there"
     merged = model.merge_and_unload()
     check_finite(f"{base} + {adapter}", not_finite(own_tensors(merged)))
-    merged.save_pretrained(out)
-    processor.save_pretrained(out)
-    if (Path(adapter) / RUN_FILE).is_file():
-        shutil.copy2(Path(adapter) / RUN_FILE, out / RUN_FILE)
+    run_file = find_run_file(adapter)
+    run_folder = run_file.parent if run_file else Path(adapter)
+    state = read_json(Path(adapter) / STATE)
+    with building(out) as draft:
+        merged.save_pretrained(draft)
+        processor.save_pretrained(draft)
+        if run_file:
+            shutil.copy2(run_file, draft / run_file.name)
+        write_card(Saved(draft, str(out), run_folder, state, merged_from=adapter))
     logger.info("%s + %s -> %s (%s)", base, adapter, out, str(merged.dtype).removeprefix("torch."))
 
 

@@ -41,6 +41,7 @@ from video_thinker.models.loading import load_encoder
 from video_thinker.prompts import PROMPT_STYLES
 from video_thinker.report.flags import SAMPLING_FIELDS, ask_parser
 from video_thinker.report.timeline import describe_span, draw_timeline, on_color, segment_color
+from video_thinker.runs.record import find_run_file
 from video_thinker.schema import Media, Trace, VideoSample
 from video_thinker.scoring import extract_choice, option_letters, options_are_lettered
 from video_thinker.trace import format_violations, parse_trace
@@ -48,13 +49,6 @@ from video_thinker.trace import format_violations, parse_trace
 PICTURE_MAX_PIXELS = 320 * 28 * 28
 
 _LETTERED = re.compile(r"\(?[A-Za-z][.):]\s")
-
-
-def find_run_file(model: str) -> Path | None:
-    """Find the `run.yaml` a training run wrote for a checkpoint: beside it, or above a `checkpoint-*` folder."""
-    folder = Path(model)
-    folders = [folder, folder.parent] if folder.name.startswith("checkpoint-") else [folder]
-    return next((path / "run.yaml" for path in folders if (path / "run.yaml").is_file()), None)
 
 
 def read_run_sampling(path: Path) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from video_thinker.report.page import render_page
 from video_thinker.report.samples import Place, Shown, choose_samples
 from video_thinker.report.strips import Strip, make_strip
 from video_thinker.report.synthesized import is_synthesis, read_synthesis
+from video_thinker.runs.files import check_place, write_text
 from video_thinker.runs.reading import EvalRun, load_items, make_labels, parse_items, read_runs, split_of
 
 logger = logging.getLogger(__name__)
@@ -49,6 +50,7 @@ def write_report(
         ConfigError: a folder is no run, runs do not go together, or a file is not where it was.
         DataError: a file is damaged.
     """
+    check_place(out, "--out")
     made = [folder for folder in folders if is_synthesis(folder)]
     others = [folder for folder in folders if folder not in made]
     runs, trainings = read_runs(others) if others or not made else ([], [])
@@ -58,10 +60,7 @@ def write_report(
     shown = choose_samples(samples, media_roots(runs, media_root), max_samples)
     strips = make_strips(shown, frames_per_sample, media_timeout_s)
     html = render_page(title, results, trainings, shown, strips)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    draft = out.with_name(out.name + ".tmp")
-    draft.write_text(html, encoding="utf-8", errors="replace")  # half of a surrogate pair is no UTF-8
-    draft.replace(out)
+    write_text(out, html)
     return out
 
 

@@ -1,4 +1,4 @@
-"""Flags of `ask` and `report`."""
+"""Flags of `ask`, `report` and `card`."""
 
 from __future__ import annotations
 
@@ -95,4 +95,21 @@ def report_parser() -> FlagParser:
         "--max-samples", type=value_of(Count), default=1000, metavar="N", help="most samples shown of each split (1000)"
     )
     add_key_flags(parser, VideoArguments, ("media_timeout_s",))
+    return parser
+
+
+def card_parser() -> FlagParser:
+    """Make the parser of `card`."""
+    parser = FlagParser(
+        prog="video-thinker card",
+        description="Put results of evaluations into a model's card (README.md).",
+        check=lambda args: check_items(args.items),
+    )
+    parser.add_argument("model", type=folder_there, metavar="MODEL", help="folder of a checkpoint or an adapter")
+    parser.add_argument(
+        "evaluations", nargs="*", type=folder_there, metavar="EVAL_DIR", help="output_dir of its evaluations"
+    )
+    parser.add_argument(
+        "--items", action="append", default=[], metavar="SPLIT=FILE", help="items, if not where they were evaluated"
+    )
     return parser

@@ -22,6 +22,7 @@ from matplotlib.patches import FancyBboxPatch
 from matplotlib.ticker import FuncFormatter, MultipleLocator
 from rich.cells import cell_len
 
+from video_thinker.runs.files import replacing
 from video_thinker.schema import Trace, TraceBlock
 from video_thinker.times import TIME_TOLERANCE_S, format_time
 
@@ -131,14 +132,14 @@ def draw_timeline(
         note: A line under the picture, e.g. the model and the sampling.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     installed = set(font_manager.get_font_names())
     fonts = ["DejaVu Sans", *(name for name in OTHER_SCRIPTS if name in installed)]
     with rc_context({"font.family": fonts}), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         figure = _Sheet(question, answer, video, trace.blocks if trace else (), note).draw()
         FigureCanvasAgg(figure)
-        figure.savefig(path, dpi=DPI, facecolor="white")
+        with replacing(path, "wb") as file:
+            figure.savefig(file, dpi=DPI, facecolor="white", format=path.suffix[1:] or "png")
     if any("Glyph" in str(warning.message) for warning in caught):
         logger.warning("%s: no installed font has all of its characters; install e.g. Noto Sans CJK", path)
     return path

@@ -24,6 +24,7 @@ from rich.panel import Panel
 from rich.text import Text
 
 from video_thinker.errors import DataError
+from video_thinker.runs.files import LogFile, write_text
 from video_thinker.runs.flags import completions_parser
 
 logger = logging.getLogger(__name__)
@@ -47,11 +48,10 @@ class CompletionRow(TypedDict):
     truncated: bool
 
 
-def append_rows(path: Path, rows: Sequence[CompletionRow]) -> None:
-    """Add rows to the file and flush it; characters of all scripts are written as they are."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as file:
-        file.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+def append_rows(file: LogFile | Path, rows: Sequence[CompletionRow]) -> None:
+    """Add rows to a file, characters of all scripts as they are. Rows that cannot be written are counted."""
+    file = file if isinstance(file, LogFile) else LogFile(file, "completions")
+    file.append("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
 def keep_until(path: Path, step: int) -> None:
@@ -70,7 +70,7 @@ def keep_until(path: Path, step: int) -> None:
     kept = [line for i, line in enumerate(whole, start=1) if _parse_row(line, f"{path}:{i}")["step"] <= step]
     if len(kept) < len(lines):
         logger.info("%s: %d completions of steps after %d are dropped", path, len(lines) - len(kept), step)
-        path.write_text("".join(kept), encoding="utf-8")
+        write_text(path, "".join(kept))
 
 
 def read_rows(path: Path) -> Iterator[CompletionRow]:

@@ -26,7 +26,8 @@ from pathlib import Path
 from typing import Any
 
 from video_thinker.errors import ConfigError, DataError
-from video_thinker.runs.files import read_json, write_json, write_text
+from video_thinker.redaction import redact_values
+from video_thinker.runs.files import append_text, check_folder, read_json, restore_kept, write_json, write_text
 from video_thinker.runs.record import git_commit, package_versions
 from video_thinker.schema import Score, TraceBlock, VideoSample
 
@@ -119,13 +120,13 @@ class PredictionFile:
             ) from error
 
     def append(self, graded: Iterable[Graded]) -> None:
-        """Add rows; they are with the operating system when this returns, and survive a kill of the process."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        """Add rows; they are on the disk when this returns.
+
+        Raises:
+            WriteError: they cannot be written. They are kept, and `open_output_dir` takes them up.
+        """
         self._remove_half_line()
-        with self.path.open(
-            "a", encoding="utf-8", errors="replace"
-        ) as file:  # half a surrogate pair is no reason to stop
-            file.write(to_lines(graded))
+        append_text(self.path, to_lines(graded))
 
     def replace(self, graded: Iterable[Graded]) -> None:
         """Write these rows in place of all that is there; a kill leaves either the old rows or the new ones."""
@@ -170,7 +171,10 @@ def open_output_dir(
 
     Raises:
         ConfigError: the folder holds predictions made with other settings or data.
+        WriteError: nothing can be written there.
     """
+    check_folder(output_dir)
+    restore_kept(output_dir, drop=overwrite)
     manifest_file = output_dir / "manifest.json"
     if overwrite:
         for file in [manifest_file, output_dir / "metrics.json", *(output_dir / "predictions").rglob("*.jsonl")]:
@@ -195,7 +199,7 @@ def open_output_dir(
         name = settings["video_backend"]
         first["decoder"] = {"name": name, "version": packages[DECODER_PACKAGES[name]]}
     all_splits = {**manifest.get("splits", {}), **{name: dict(split) for name, split in splits.items()}}
-    everything = {**first, **manifest, "splits": all_splits, "config": dict(config)}
+    everything = {**first, **manifest, "splits": all_splits, "config": redact_values(config)}
     if everything != manifest:
         write_json(manifest_file, everything)
 

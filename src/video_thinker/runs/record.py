@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import platform
-import re
 import shlex
 import subprocess
 import textwrap
@@ -17,10 +16,12 @@ from typing import Any
 
 import yaml
 
+from video_thinker.redaction import is_secret_name, redact, redact_values
 from video_thinker.runs.files import file_sha256, write_text
 
 RUN_INFO = "run.yaml"
-_SECRET = re.compile(r"(?<!eos)(?<!pad)_token$|api_?key$|secret|password", re.IGNORECASE)
+SAMPLES_FILE = "samples.jsonl"
+STATE = "trainer_state.json"
 PACKAGES = (
     "torch",
     "transformers",
@@ -95,6 +96,27 @@ def note_launch(command: str, argv: Sequence[str], keys: Iterable[str]) -> None:
     _launch = Launch(command, tuple(argv), tuple(keys))
 
 
+def without_secrets(value: Any) -> Any:
+    """Leave out of a mapping, and of those in it, what its name says is secret: tokens, keys of servers, passwords."""
+    if isinstance(value, dict):
+        return {name: without_secrets(one) for name, one in value.items() if not is_secret_name(str(name))}
+    return [without_secrets(one) for one in value] if isinstance(value, list) else value
+
+
+def hide_secrets(argv: Iterable[str]) -> list[str]:
+    """Give a command line without the values of words `key=value` that are secret, or hold a secret."""
+    words = []
+    for word in argv:
+        name, equals, text = word.partition("=")
+        try:
+            value = yaml.safe_load(text) if equals and text[:1] in "{[" else None
+        except yaml.YAMLError:
+            value = None
+        is_secret = bool(equals) and (is_secret_name(name) or without_secrets(value) != value)
+        words.append(f"{name}=…" if is_secret else redact(word))
+    return words
+
+
 def write_run_info(output_dir: str | Path, config: dict[str, Any]) -> Path:
     """Write `run.yaml`: the settings of a run (`run_config`), those that were set first, and how it was started.
 
@@ -102,10 +124,17 @@ def write_run_info(output_dir: str | Path, config: dict[str, Any]) -> Path:
     names say that they are secret are left out.
     """
     path = Path(output_dir) / RUN_INFO
-    config = {name: value for name, value in config.items() if not _SECRET.search(name)}
+    config = redact_values(without_secrets(config))
     keys = [] if _launch is None else [key for key in _launch.keys if key in config]
     write_text(path, "".join(_parts(config, keys)))
     return path
+
+
+def find_run_file(model: str) -> Path | None:
+    """Find the `run.yaml` a training run wrote for a checkpoint: beside it, or above a `checkpoint-*` folder."""
+    folder = Path(model)
+    folders = [folder, folder.parent] if folder.name.startswith("checkpoint-") else [folder]
+    return next((path / RUN_INFO for path in folders if (path / RUN_INFO).is_file()), None)
 
 
 def _parts(config: dict[str, Any], keys: Sequence[str]) -> Iterator[str]:
@@ -117,10 +146,12 @@ def _parts(config: dict[str, Any], keys: Sequence[str]) -> Iterator[str]:
 
     if _launch is not None:
         yield f"# This file is a config: video-thinker {_launch.command} THIS_FILE sets what was set again.\n"
-        words = [
-            word.partition("=")[0] + "=…" if _SECRET.search(word.partition("=")[0]) else word for word in _launch.argv
-        ]
-        yield dump({"command": _launch.command, "command_line": shlex.join(["video-thinker", _launch.command, *words])})
+        yield dump(
+            {
+                "command": _launch.command,
+                "command_line": shlex.join(["video-thinker", _launch.command, *hide_secrets(_launch.argv)]),
+            }
+        )
         yield dump({"set": list(keys)})
     yield "config:\n"
     yield "  # what was set\n" + indent({key: config[key] for key in keys}) if keys else ""

@@ -1,14 +1,11 @@
 r"""Numbers as models write them: "12", "**12**", "\boxed{12}", "x = 12", "12 cubes", "twelve", "1/2", "50\%", "1.2e3".
 
 A text is read as a number if it names one and only one. "3 or 4", "3-4" and "at least 3" name none; "4:30" is a time.
-In a calculation ("2 + 2 = 4") and in a sum ("3 red and 1 blue, so 4 in total") the result counts. LaTeX beyond plain
-fractions goes through math-verify, with bounds that keep it from running long; it has a time limit of its own only in
-a main thread, so none is used here.
+In a calculation ("2 + 2 = 4") and in a sum ("3 red and 1 blue, so 4 in total") the result counts.
 """
 
 from __future__ import annotations
 
-import logging
 import math
 import re
 from functools import lru_cache
@@ -25,6 +22,7 @@ from video_thinker.scoring.figures import (
     count_in_words,
     find_numbers,
 )
+from video_thinker.scoring.formulas import read_formula
 from video_thinker.scoring.grades import UNANSWERED, UNSCORABLE, graded
 
 _MAX_CHARS = 2000  # a longer text names a number only where it states it
@@ -48,9 +46,6 @@ _STATED = re.compile(
     re.IGNORECASE,
 )
 _IN_TOTAL = re.compile(r"\s*(?:\w+\s){0,3}(?:in total|altogether|overall|in all)\b", re.IGNORECASE)
-_COMMANDS = re.compile(r"\\([A-Za-z]+)")
-_MATH_COMMANDS = frozenset(("frac", "dfrac", "tfrac", "sqrt", "pi", "times", "cdot", "div", "left", "right"))
-_SIMPLE_FRACTION = re.compile(r"(-? ?[0-9]{0,9}) ?\\[dt]?frac ?(?:\{(-?[0-9]{1,9})\} ?\{([0-9]{1,9})\}|([0-9])([0-9]))")
 _VULGAR = {
     "½": "1/2", "⅓": "1/3", "⅔": "2/3", "¼": "1/4", "¾": "3/4", "⅕": "1/5", "⅖": "2/5", "⅗": "3/5", "⅘": "4/5",
     "⅙": "1/6", "⅚": "5/6", "⅛": "1/8", "⅜": "3/8", "⅝": "5/8", "⅞": "7/8",
@@ -151,15 +146,15 @@ def read_quantity(text: str) -> Quantity | None:
     if (value := _PHRASES.get(text.rstrip(".!").casefold())) is not None:
         return Quantity(value)
     if boxes := boxed_parts(text):
-        values = [_only(content) or _latex(content) for _, _, content in boxes[-2:]]
+        values = [_only(content) or read_formula(content) for _, _, content in boxes[-2:]]
         if len(boxes) > 1 and values[0] != values[1] and _is_list_gap(text[boxes[-2][1] : boxes[-1][0]]):
             return None
         return values[-1]
     if "\\" in text or "√" in text or "π" in text or "^" in text:
-        if (found := _latex(text)) is not None:
+        if (found := read_formula(text)) is not None:
             return found
         last = re.split(r"[=≈:]|\bis\b", text[-200:])[-1].strip(" .")
-        if "\\" in last and (found := _latex(last)) is not None:
+        if "\\" in last and (found := read_formula(last)) is not None:
             return found
     if len(text) <= _MAX_CHARS and (found := _only(text)) is not None:
         return found
@@ -191,62 +186,6 @@ def _plain(text: str) -> str:
     text = re.sub(r"\\(?:approx|simeq|sim)\b", "≈", text)
     text = re.sub(r"(?<=[0-9]) ?\\(?:deg|degree|circ)\b|\^\{?\\circ\}?", " ", text)
     return text.strip().strip("*_`\"'")
-
-
-def _latex(text: str) -> Quantity | None:
-    r"""Read a formula without variables: "\frac{1}{2}", "2\sqrt{3}", "10^3", "3\pi"."""
-    text = text.strip(" .$=≈").rstrip(".")
-    if match := _SIMPLE_FRACTION.fullmatch(text):
-        whole, above, below, short_above, short_below = match.groups()
-        divisor = int(below or short_below)
-        if divisor == 0:
-            return None
-        number = int(whole.replace("-", "").strip() or 0) + int(above or short_above) / divisor
-        return Quantity(-number if whole.startswith("-") else number)
-    unit = ""
-    if text.endswith("%"):
-        text, unit = text[:-1].strip(), "%"
-    text = text.replace("π", r"\pi ").replace("√", r"\sqrt")
-    if not _is_safe_formula(text):
-        return None
-    value = _evaluate(text)
-    return None if value is None else Quantity(value, unit)
-
-
-def _is_safe_formula(text: str) -> bool:
-    """Say whether a formula is short and cannot become large: digits, few commands, small exponents, no variables."""
-    if len(text) > 80 or not re.search(r"[0-9]|\\pi", text):
-        return False
-    if not all(command in _MATH_COMMANDS for command in _COMMANDS.findall(text)):
-        return False
-    rest = _COMMANDS.sub(" ", text)
-    if re.search(r"[^0-9\s.,+\-*/(){}\[\]^]", rest) or re.search(r"\*\*", rest):
-        return False
-    exponents = re.findall(r"\^ ?(\{[^{}]{0,8}\}|[+-]?[0-9]|.?)", text)
-    small = all(re.fullmatch(r"\{? ?[+-]?[0-9]{1,2} ?\}?", exponent) for exponent in exponents)
-    digits = re.findall(r"[0-9]+", text)
-    has_operator = bool(re.search(r"\\|\^", text))
-    return small and len(exponents) <= 3 and all(len(part) <= 12 for part in digits) and has_operator
-
-
-@lru_cache(maxsize=4096)
-def _evaluate(formula: str) -> float | None:
-    """Evaluate a formula with math-verify's LaTeX parser; `None` if it is none, or no finite real number."""
-    from math_verify import parse
-    from math_verify.parser import LatexExtractionConfig
-
-    logging.getLogger("math_verify.parser").setLevel(logging.ERROR)  # it warns that there is no time limit
-    try:
-        parsed = parse(
-            f"${formula}$",
-            extraction_config=[LatexExtractionConfig()],
-            fallback_mode="no_fallback",
-            parsing_timeout=None,
-        )
-        value = float(parsed[0].evalf()) if parsed else math.nan
-    except (TypeError, ValueError, ArithmeticError, AttributeError):  # an equation, a set, an interval, zoo
-        return None
-    return value if math.isfinite(value) else None
 
 
 def _only(text: str) -> Quantity | None:
@@ -373,7 +312,7 @@ def _stated(text: str) -> Quantity | None:
         if (found := _only(claim)) is not None:
             return None if _is_contradicted(text, match, found) else found
         if "\\" in claim:
-            return _latex(claim)
+            return read_formula(claim)
         return None
     for one in find_numbers(text[-300:]):
         if _IN_TOTAL.match(text[-300:], one.end) and math.isfinite(one.quantity.value):

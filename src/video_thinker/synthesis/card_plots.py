@@ -10,6 +10,7 @@ from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from video_thinker.runs.files import replacing
 from video_thinker.synthesis.card import KEPT, Card
 
 if TYPE_CHECKING:
@@ -65,6 +66,5 @@ def _bars(axes: Axes, title: str, counts: Mapping[object, float]) -> None:
 
 def _save(figure: Figure, path: Path) -> None:
     FigureCanvasAgg(figure)
-    draft = path.with_name(path.name + ".tmp")
-    figure.savefig(draft, dpi=110, format="png", metadata={"Software": None})
-    draft.replace(path)
+    with replacing(path, "wb") as file:
+        figure.savefig(file, dpi=110, format="png", metadata={"Software": None})

@@ -12,29 +12,21 @@ import dataclasses
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import diskcache
 import openai
 from aiolimiter import AsyncLimiter
-from openai import AsyncOpenAI
 
 from video_thinker.data.decoding.process import end_decoding
-from video_thinker.errors import ConfigError, TeacherError
-from video_thinker.generation.chat import (
-    RETRIED,
-    check_completion,
-    clean_text,
-    connect,
-    count_tokens,
-    describe_failure,
-    is_local,
-    is_transient,
-    make_retrying,
-)
+from video_thinker.disk import STORE_ERRORS, open_store
+from video_thinker.errors import ConfigError, ServerError, TeacherError, WriteError
+from video_thinker.generation.server import Answer, RequestFailedError, Server, UsageError, clean_text, is_local
+from video_thinker.redaction import redact
+from video_thinker.runs.files import keep, kept_place
 from video_thinker.synthesis.arguments import Endpoint
 from video_thinker.synthesis.frames import FrameSet
 
@@ -133,13 +125,11 @@ class ChatClient:
                     f"max_cost={self.limits.max_cost}: {', '.join(free)}: no price_input and price_output (money per "
                     "million tokens), so what is spent there would not count; give them, or use max_tokens."
                 )
-        self.cache = diskcache.Cache(str(self.cache_dir), eviction_policy="none", size_limit=2**60)
+        self.cache = open_store(self.cache_dir, "the cache of replies", eviction_policy="none", size_limit=2**60)
+        self._restore_kept()
         self.spent = {role: Usage(**self.cache.get(("spent", role), {})) for role in self.endpoints}
-        self.num_sent = 0
-        self._secrets: set[str] = set()
-        self._clients = {role: self._connect(endpoint) for role, endpoint in self.endpoints.items()}
         limiters: dict[tuple[Any, ...], AsyncLimiter] = {}  # roles that ask the same endpoint share its rate
-        self._limiters = {  # evenly spaced: a burst at the start would be up to twice the rate in the first minute
+        spaced = {  # evenly spaced: a burst at the start would be up to twice the rate in the first minute
             role: limiters.setdefault(
                 (endpoint.base_url, endpoint.model, endpoint.api_key_env),
                 AsyncLimiter(1, 60 / endpoint.requests_per_minute),
@@ -148,12 +138,36 @@ class ChatClient:
             if endpoint.requests_per_minute
         }
         self._slots = asyncio.Semaphore(self.limits.concurrency)
-        self._retrying = make_retrying(self.limits.max_retries, self.limits.max_backoff_s)
+        self._servers = {
+            role: Server(
+                endpoint.base_url,
+                endpoint.api_key_env,
+                timeout_s=endpoint.timeout_s,
+                max_tries=self.limits.max_retries,
+                max_backoff_s=self.limits.max_backoff_s,
+                limiter=spaced.get(role),
+            )
+            for role, endpoint in self.endpoints.items()
+        }
+        self._counted = {role: not self._must_count(role) for role in self.endpoints}
+        self._uncounted: set[str] = set()
+        self._first = {role: asyncio.Lock() for role in self.endpoints}
+        self._connections = AsyncExitStack()
 
-    async def close(self) -> None:
+    @property
+    def num_sent(self) -> int:
+        """Number of requests that were sent, retries included."""
+        return sum(server.num_sent for server in self._servers.values())
+
+    async def __aenter__(self) -> ChatClient:
+        """Open the connections."""
+        for server in self._servers.values():
+            await self._connections.enter_async_context(server.connected())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
         """Close the connections and the cache."""
-        for client in self._clients.values():
-            await client.close()
+        await self._connections.aclose()
         self.cache.close()
 
     async def ask(self, role: str, request: Request) -> Reply:
@@ -171,15 +185,31 @@ class ChatClient:
             raise RequestRefusedError(stored)
         if stored is not None:
             return Reply(**stored)
-        async with self._slots:
+        async with self._slots, self._until_counted(role):
+            self._check_counted(role)
             self._check_budget()
             try:
                 reply = await self._send(role, request)
             except RequestRefusedError as error:  # kept too: the next run would only be refused again
                 self.cache.set(key, str(error))
                 raise
-        self._store(role, key, reply)
+            self._store(role, key, reply)
+            self._check_counted(role)
         return reply
+
+    @asynccontextmanager
+    async def _until_counted(self, role: str) -> AsyncIterator[None]:
+        """Let requests through one at a time until a reply has shown that the server counts tokens for the budget."""
+        async with self._first[role]:
+            if not self._counted[role]:
+                yield
+                return
+        yield
+
+    def _must_count(self, role: str) -> bool:
+        """Say whether a budget would not end without the numbers of tokens of an endpoint."""
+        priced = self.endpoints[role].price_input or self.endpoints[role].price_output
+        return self.limits.max_tokens is not None or (self.limits.max_cost is not None and bool(priced))
 
     def cost(self, spent: Mapping[str, Usage] | None = None) -> float:
         """Money for some usage by role; by default, for all requests that this cache holds."""
@@ -187,12 +217,6 @@ class ChatClient:
             self.endpoints[role].cost(usage.prompt_tokens, usage.completion_tokens)
             for role, usage in (self.spent if spent is None else spent).items()
         )
-
-    def _connect(self, endpoint: Endpoint) -> AsyncOpenAI:
-        client, key = connect(endpoint.base_url, endpoint.api_key_env, timeout_s=endpoint.timeout_s)
-        if key:
-            self._secrets.add(key)
-        return client
 
     def _key(self, role: str, request: Request) -> str:
         endpoint = self.endpoints[role]
@@ -212,6 +236,15 @@ class ChatClient:
     def _seed(self, endpoint: Endpoint, request: Request) -> int | None:
         return self.limits.seed * 1000 + request.attempt if endpoint.send_seed else None
 
+    def _check_counted(self, role: str) -> None:
+        if role in self._uncounted:
+            limit = "max_tokens" if self.limits.max_tokens is not None else "max_cost"
+            raise TeacherError(
+                f"{role} {self.endpoints[role].model!r} does not report how many tokens a request takes (usage), so "
+                f"{limit} would never be used up. The most that its request can have taken is counted as spent, and "
+                f"its reply is kept. Turn usage on at the server, or run without {limit}."
+            )
+
     def _check_budget(self) -> None:
         limits = self.limits
         tokens = sum(usage.prompt_tokens + usage.completion_tokens for usage in self.spent.values())
@@ -224,60 +257,111 @@ class ChatClient:
         endpoint = self.endpoints[role]
         messages = await _messages(request)
         try:
-            async for attempt in self._retrying.copy():  # it holds the state of one call
-                with attempt:
-                    if role in self._limiters:
-                        await self._limiters[role].acquire()
-                    async with asyncio.timeout(endpoint.timeout_s):
-                        self.num_sent += 1
-                        completion = await self._clients[role].chat.completions.create(
-                            model=endpoint.model,
-                            messages=messages,
-                            seed=self._seed(endpoint, request) if endpoint.send_seed else openai.omit,
-                            extra_body=endpoint.parameters,
-                            extra_headers={"X-Client-Request-Id": _request_id(request)},
-                        )
-                    reply = self._read(completion)
-        except (*RETRIED, openai.APIStatusError) as error:  # not chained: a server's words may hold the key
+            answer = await self._servers[role].complete(
+                model=endpoint.model,
+                messages=messages,
+                seed=self._seed(endpoint, request) if endpoint.send_seed else openai.omit,
+                extra_body=endpoint.parameters,
+                extra_headers={"X-Client-Request-Id": _request_id(request)},
+            )
+        except RequestFailedError as error:  # not chained: a server's words may hold the key
             raise self._failure(role, request, error) from None
-        return reply
+        except UsageError as error:
+            self._spend(role, Usage(1, *_most_tokens(messages, endpoint)))
+            raise TeacherError(str(error)) from None
+        except ServerError as error:
+            raise UnreachableError(str(error)) from None
+        return self._read(role, answer, messages)
 
-    def _failure(self, role: str, request: Request, error: Exception) -> TeacherError:
+    def _failure(self, role: str, request: Request, error: RequestFailedError) -> TeacherError:
         """Say what a failed request means: that the server is away, or this request or all of them are refused."""
-        if is_transient(error):
+        if error.transient:
             return UnreachableError(self._describe(role, request, error, "run the command again later"))
-        status = error.status_code if isinstance(error, openai.APIStatusError) else 0
-        if status in REFUSED_STATUS and self.spent[role].requests > 0:
+        if error.status in REFUSED_STATUS and self.spent[role].requests > 0:
             return RequestRefusedError(self._describe(role, request, error, "the sample is asked for anew or rejected"))
         return TeacherError(self._describe(role, request, error, "check the endpoint's model, key and parameters"))
 
-    def _read(self, response: object) -> Reply:
-        """Take a reply out of a completion, without a secret that the server may have echoed."""
-        completion = check_completion(response)
-        choice, (prompt_tokens, completion_tokens) = completion.choices[0], count_tokens(completion)
-        return Reply(
-            text=clean_text(choice.message.content or "", self._secrets),
-            finish_reason=clean_text(choice.finish_reason or "stop", self._secrets),
-            refusal=clean_text(choice.message.refusal, self._secrets) if choice.message.refusal else None,
-            prompt_tokens=prompt_tokens,
-            completion_tokens=completion_tokens,
+    def _read(self, role: str, answer: Answer, messages: list[Any]) -> Reply:
+        """Take a reply out of an answer, without a secret that the server may have echoed.
+
+        Where a budget needs the numbers of tokens and the server gives none, the most that can have been taken count.
+        """
+        message = answer.message
+        text, refusal = message.content or "", message.refusal
+        counts = (answer.prompt_tokens or 0, answer.completion_tokens or 0)
+        self._counted[role] = not self._must_count(role) or (
+            bool(counts[0]) and bool(counts[1] or not (text or refusal))
         )
+        if not self._counted[role]:
+            counts = _most_tokens(messages, self.endpoints[role], text or refusal or "")
+            self._uncounted.add(role)
+        return Reply(
+            text=clean_text(text),
+            finish_reason=clean_text(answer.finish_reason or "stop"),
+            refusal=clean_text(refusal) if refusal else None,
+            prompt_tokens=counts[0],
+            completion_tokens=counts[1],
+        )
+
+    def _spend(self, role: str, usage: Usage) -> None:
+        """Count what a request took that has left no reply."""
+        self.spent[role].add(usage)
+        self.cache.set(("spent", role), dataclasses.asdict(self.spent[role]))
 
     def _store(self, role: str, key: str, reply: Reply) -> None:
         self.spent[role].add(reply)
-        with self.cache.transact():
-            self.cache.set(key, dataclasses.asdict(reply))
-            self.cache.set(("spent", role), dataclasses.asdict(self.spent[role]))
+        try:
+            with self.cache.transact():
+                self.cache.set(key, dataclasses.asdict(reply))
+                self.cache.set(("spent", role), dataclasses.asdict(self.spent[role]))
+        except STORE_ERRORS as error:
+            row = {"key": key, "role": role, "reply": dataclasses.asdict(reply)}
+            kept = keep(self._kept, (json.dumps(row) + "\n").encode())
+            where = f"it is kept in {kept}" if kept else "it is lost"
+            raise WriteError(
+                f"{self.cache_dir}: a reply cannot be stored ({error}); {where}. Make room, and the same command "
+                "continues."
+            ) from error
 
-    def _describe(self, role: str, request: Request, error: BaseException, fix: str) -> str:
+    @property
+    def _kept(self) -> Path:
+        return self.cache_dir / "kept.jsonl"
+
+    def _restore_kept(self) -> None:
+        """Take up the replies that an earlier run could not store."""
+        place = kept_place(self._kept)
+        if not place.is_file():
+            return
+        for line in place.read_text(encoding="utf-8").splitlines():
+            row = json.loads(line)
+            if row["key"] not in self.cache:
+                usage = Usage(**self.cache.get(("spent", row["role"]), {}))
+                usage.add(Reply(**row["reply"]))
+                with self.cache.transact():
+                    self.cache.set(row["key"], row["reply"])
+                    self.cache.set(("spent", row["role"]), dataclasses.asdict(usage))
+        logger.info("%s: has the replies that could not be stored before (%s)", self.cache_dir, place)
+        place.unlink()
+
+    def _describe(self, role: str, request: Request, error: RequestFailedError, fix: str) -> str:
         model = self.endpoints[role].model
-        return f"{role} {model!r}, request {_request_id(request)}: {describe_failure(error, self._secrets)}; {fix}."
+        return redact(f"{role} {model!r}, request {_request_id(request)}: {error}; {fix}.")
 
 
 def _request_id(request: Request) -> str:
     """Name a request in the server's logs: ASCII, at most 512 characters."""
     name = f"{request.sample_id}/{request.stage}/{request.attempt}"
     return name.encode("ascii", "backslashreplace").decode()[:512]
+
+
+def _most_tokens(messages: list[Any], endpoint: Endpoint, text: str = "") -> tuple[int, int]:
+    """Bound the tokens of a request whose server does not count them: a token has at least one byte."""
+    longest = [endpoint.parameters.get(name) for name in ("max_tokens", "max_completion_tokens")]
+    bounds = [
+        len(text.encode("utf-8", "replace")),
+        *(bound for bound in longest if isinstance(bound, int) and not text),
+    ]
+    return len(json.dumps(messages)), max(bounds)
 
 
 async def _messages(request: Request) -> list[Any]:

@@ -15,7 +15,7 @@ import diskcache
 from video_thinker.config import DEFAULT_MEDIA_TIMEOUT_S
 from video_thinker.data.decoding.threads import map_files
 from video_thinker.errors import ConfigError, DecodeError
-from video_thinker.generation.chat import JPEG_QUALITY, image_part
+from video_thinker.generation.images import JPEG_QUALITY, image_part
 from video_thinker.prompts import frame_label
 from video_thinker.times import format_time
 

@@ -16,12 +16,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
+from video_thinker.runs.files import replacing
 from video_thinker.synthesis.pipeline import ACCEPTED, REJECTED
 from video_thinker.synthesis.selection import find_duplicates, held_out_videos, make_record
 
@@ -29,16 +29,6 @@ RESULTS = "results.jsonl"
 ITEM_FILES = ("train_sft.jsonl", "train_grpo.jsonl", "test.jsonl", "rejected.jsonl", "duplicates.jsonl")
 
 Row = dict[str, Any]
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[TextIO]:
-    """Write a file beside its place and put it there when it is whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(path.name + ".tmp")
-    with draft.open("w", encoding="utf-8") as file:
-        yield file
-    draft.replace(path)
 
 
 def to_line(row: Mapping[str, Any]) -> str:

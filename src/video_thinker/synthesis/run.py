@@ -13,10 +13,11 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-import diskcache
 from tqdm import tqdm
 
 from video_thinker.config import parse_config
+from video_thinker.disk import open_store
+from video_thinker.runs.files import check_folder, replacing
 from video_thinker.runs.lock import run_lock
 from video_thinker.runs.record import run_config, write_run_info
 from video_thinker.synthesis.arguments import Endpoint, SynthesisArguments
@@ -24,7 +25,7 @@ from video_thinker.synthesis.card import Card, make_card, render_card, unbalance
 from video_thinker.synthesis.card_plots import draw_plots
 from video_thinker.synthesis.client import ChatClient, Limits
 from video_thinker.synthesis.frames import VideoFolder
-from video_thinker.synthesis.outputs import RESULTS, read_results, replacing, select, to_line, write_items, write_lines
+from video_thinker.synthesis.outputs import RESULTS, read_results, select, to_line, write_items, write_lines
 from video_thinker.synthesis.pipeline import UNFINISHED, run_tasks
 from video_thinker.synthesis.tasks import Dropped, Plan, Task, count_dropped, plan_tasks
 
@@ -40,7 +41,7 @@ def synthesize(args: SynthesisArguments) -> Card:
         TeacherError: a server refuses the requests as such.
     """
     folder = Path(args.output_dir)
-    folder.mkdir(parents=True, exist_ok=True)
+    check_folder(folder)
     endpoints = args.endpoints()
     with run_lock(folder):
         write_run_info(folder, run_config(args))
@@ -50,7 +51,7 @@ def synthesize(args: SynthesisArguments) -> Card:
 
 
 def _plan(args: SynthesisArguments, folder: Path) -> Plan:
-    with diskcache.Cache(str(folder / "cache" / "videos"), eviction_policy="none") as cache:
+    with open_store(folder / "cache" / "videos", "the cache of videos", eviction_policy="none") as cache:
         videos = VideoFolder(
             args.media_root,
             cache,
@@ -68,17 +69,14 @@ def _plan(args: SynthesisArguments, folder: Path) -> Plan:
 
 async def _run(tasks: Sequence[Task], args: SynthesisArguments, endpoints: dict[str, Endpoint], folder: Path) -> None:
     limits = Limits(args.concurrency, args.max_retries, args.max_backoff_s, args.max_tokens, args.max_cost, args.seed)
-    client = ChatClient(endpoints, folder / "cache" / "replies", limits)
     counts: dict[str, int] = {}
-    try:
+    async with ChatClient(endpoints, folder / "cache" / "replies", limits) as client:
         with replacing(folder / RESULTS) as file, tqdm(total=len(tasks), unit="sample") as progress:
             async for result in run_tasks(tasks, client, args):
                 file.write(to_line(result.row(endpoints)))
                 counts[result.status] = counts.get(result.status, 0) + 1
                 progress.set_postfix(**counts, cost=f"{client.cost():.2f}", refresh=False)
                 progress.update()
-    finally:
-        await client.close()
     logger.info("%d requests were sent", client.num_sent)
 
 

@@ -35,6 +35,7 @@ from transformers import (
 
 from video_thinker.models.positions import PositionRule
 from video_thinker.prompts import PROMPT_STYLES
+from video_thinker.runs.files import building
 from video_thinker.toyworld import flags, lessons
 from video_thinker.toyworld.questions import KINDS, PROBLEMS, ask, write_trace
 from video_thinker.toyworld.rows import LessonWriter, Round, Row, collate
@@ -278,8 +279,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         train_language(model, clock, LessonWriter(processor, bank, plan), args.seed + number)
     renew_tag_vectors(model, processor, args.seed)
     model.requires_grad_(True)
-    model.bfloat16().save_pretrained(args.out)
-    processor.save_pretrained(args.out)
+    with building(args.out, replace=True) as draft:
+        model.bfloat16().save_pretrained(draft)
+        processor.save_pretrained(draft)
     return 0
 
 

@@ -20,6 +20,8 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+from video_thinker.evaluation.processes import die_with_parent
+from video_thinker.runs.files import check_folder, write_text
 from video_thinker.synthesis.arguments import SynthesisArguments
 from video_thinker.synthesis.outputs import read_results
 from video_thinker.synthesis.run import synthesize
@@ -142,7 +144,7 @@ def build_world(
 
     So the item files are there only when all their clips are.
     """
-    (out_dir / "media").mkdir(parents=True, exist_ok=True)
+    check_folder(out_dir / "media", "--out")
     sizes = sizes or SPLIT_SIZES
     splits = {split: build_split(split, num_questions, seed) for split, num_questions in sizes.items()}
     jobs = [(clip, out_dir / "media" / f"{name}.mp4") for _, clips in splits.values() for name, clip in clips.items()]
@@ -150,7 +152,7 @@ def build_world(
         for clip, path in jobs:
             write_mp4(clip, path)
     else:
-        with ProcessPoolExecutor(num_processes) as pool:
+        with ProcessPoolExecutor(num_processes, initializer=die_with_parent) as pool:
             list(pool.map(write_mp4, *zip(*jobs, strict=True), chunksize=16))
     files = {split: rows for split, (rows, _) in splits.items()}
     if "train_sft" in splits:
@@ -158,7 +160,7 @@ def build_world(
     if "train_grpo" in splits:
         files["train_grpo_captions"] = captioned_rows(splits["train_grpo"][1])
     for name, rows in files.items():
-        (out_dir / f"{name}.jsonl").write_text(_lines(rows), encoding="utf-8")
+        write_text(out_dir / f"{name}.jsonl", _lines(rows))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -23,6 +23,8 @@ from typing import Any
 
 import numpy as np
 
+from video_thinker.runs.files import drafting
+
 COLORS: dict[str, tuple[int, int, int]] = {
     "red": (225, 30, 35),
     "green": (30, 170, 50),
@@ -168,7 +170,7 @@ def write_frames(frames: np.ndarray, path: Path) -> None:
     """Write frames (T, H, W, 3) as h264 in an mp4 container that any player shows."""
     import av
 
-    with av.open(str(path), "w") as container:
+    with drafting(path) as draft, av.open(str(draft), "w", format="mp4") as container:
         stream = container.add_stream(
             "libx264", rate=Fraction(FRAME_RATE), options={"preset": "ultrafast", "crf": "30"}
         )

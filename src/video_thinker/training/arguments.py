@@ -14,6 +14,7 @@ from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 from trl import GRPOConfig, SFTConfig
 
 from video_thinker.errors import ConfigError
+from video_thinker.generation.engine import EngineArguments
 from video_thinker.keys.rules import Count, CountOrZero, NotNegative, Positive, one_of
 
 REPORTER_MODULES = {"azure_ml": "azureml", "flyte": "flytekit", "neptune": "neptune"}
@@ -79,6 +80,10 @@ class RunArguments:
         default=3600.0, metadata={"help": "Abort, saying where, when nothing moves for so many seconds; 0 is off."}
     )
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave tokens out of `training_args.bin`, which lies in every checkpoint and may be given away."""
+        return {**self.__dict__, **{name: None for name in ("hub_token", "push_to_hub_token") if name in self.__dict__}}
+
     def __post_init__(self) -> None:
         """Check what TRL and transformers would say less clearly, then let them check the rest.
 
@@ -116,39 +121,17 @@ class VideoSFTConfig(RunArguments, SFTConfig):
         super().__post_init__()
 
 
-ENGINES = ("local", "vllm")
-
-
 @dataclass
-class EngineArguments:
-    """What samples the completions."""
+class RolloutArguments(EngineArguments):
+    """What a group's rollouts share, in what parts they are scored, and which groups are replaced."""
 
-    engine: str = field(
-        default="local",
-        metadata={
-            "help": "What samples completions: local (Transformers, exact, needs nothing) or vllm, in this process "
-            "(docs/engines.md)."
-        },
-    )
-    engine_max_gap: float | None = field(
+    engine_max_gap: Positive | None = field(
         default=None,
         metadata={
             "help": "Stop when the log-probabilities of engine and trainer differ by more nats per token, on the mean "
             "of one prompt's completions; by default 0.001 in float32 and 0.05 in half precision."
         },
     )
-    engine_gpu_memory_share: float = field(
-        default=0.3, metadata={"help": "Share of a GPU's memory that engine=vllm may take."}
-    )
-    engine_options: dict[str, Any] | None = field(
-        default=None, metadata={"help": "More arguments of vllm.LLM: {tensor_parallel_size: 2}."}
-    )
-
-
-@dataclass
-class RolloutArguments(EngineArguments):
-    """What a group's rollouts share, in what parts they are scored, and which groups are replaced."""
-
     share_prefix: bool = field(
         default=True,
         metadata={
@@ -227,8 +210,6 @@ class VideoGRPOConfig(RunArguments, RolloutArguments, GRPOConfig):
         """
         if not all(math.isfinite(weight) for weight in self.reward_weights or ()):
             raise ConfigError(f"reward_weights={self.reward_weights}: each weight must be a finite number; fix it.")
-        if self.engine not in ENGINES:
-            raise ConfigError(f"engine={self.engine!r} is unknown; choose one of {', '.join(ENGINES)}.")
         for engine in ("use_vllm", "use_transformers_continuous_batching"):
             if getattr(self, engine):
                 raise ConfigError(f"{engine}=true is not supported: TRL gives it no video; take engine=vllm instead.")

@@ -154,6 +154,9 @@ class VideoSFTTrainer(SFTTrainer):
     def _get_output_dir(self, trial: Any) -> str:
         return self.staging.folder or super()._get_output_dir(trial)
 
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """Write no card of TRL's: a checkpoint and the result get one that knows the run (`runs/card.py`)."""
+
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Write `checkpoint-N` aside, and move it into place."""
         with self.staging.checkpoint(self, Path(self._get_output_dir(trial))):

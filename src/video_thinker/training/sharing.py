@@ -44,15 +44,15 @@ def make_engine(trainer: Any, features: FrozenFeatures, *, shares_prompts: bool)
     """
     args = trainer.args
     if args.engine == "vllm":
-        if args.max_prompt_length is None:
+        if args.max_prompt_length is None and args.engine_max_tokens is None:
             raise ConfigError(
                 "engine=vllm reserves memory for the longest prompt, and max_prompt_length is null: name a number of "
-                "tokens."
+                "tokens, or engine_max_tokens, which has the completion in it."
             )
         return VLLMEngine(
             trainer.encoder.processor,
             checkpoint_of(trainer.model),
-            max_tokens=args.max_prompt_length + args.max_completion_length,
+            max_tokens=args.engine_max_tokens or args.max_prompt_length + args.max_completion_length,
             dtype=str(trainer.model.dtype).removeprefix("torch."),
             temperature=args.temperature,
             open_model=functools.partial(open_for_generation, trainer),

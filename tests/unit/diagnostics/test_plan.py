@@ -12,10 +12,12 @@ from transformers import AutoConfig
 
 from video_thinker.cli import main as cli
 from video_thinker.diagnostics.activations import LiveBytes
+from video_thinker.diagnostics.advice import Advisor, Change, Limits, command_line, needed, possible_changes
 from video_thinker.diagnostics.flags import find_stage
+from video_thinker.diagnostics.host import CUDA_PROGRAM, PROGRAM, WORKER, host_needed, host_phases, machine_memory
 from video_thinker.diagnostics.memory import GIB, predict
-from video_thinker.diagnostics.plan import Change, needed, possible_changes, render_advice
-from video_thinker.diagnostics.planned_run import Policy, Run, Zero
+from video_thinker.diagnostics.plan import find_limits, render_advice
+from video_thinker.diagnostics.planned_run import Policy, Run, Workers, Zero
 from video_thinker.diagnostics.resolve import Request, read_values, read_zero, resolve
 from video_thinker.diagnostics.shapes import (
     Adapter,
@@ -55,11 +57,39 @@ def test_known_shapes_have_the_published_number_of_parameters(name, total):
         ("outputs/sft/qwen2_5_vl_7b", "Qwen/Qwen2.5-VL-7B-Instruct"),
         ("outputs/sft/qwen3_vl_8b_lora", "Qwen/Qwen3-VL-8B-Instruct"),
         ("Qwen/Qwen2.5-VL-72B-Instruct", None),
+        ("Qwen/Qwen2-VL-7B-Instruct", None),
+        ("Qwen/Qwen3-VL-30B-A3B-Instruct", None),
+        ("Qwen/Qwen3-VL-8Bit", None),
+        ("Qwen/Qwen2.5-VL-7B-Video", "Qwen/Qwen2.5-VL-7B-Instruct"),
         ("outputs/mine", None),
     ],
 )
 def test_a_checkpoint_to_come_is_known_by_its_name(path, known):
     assert known_shape(path) == known
+
+
+@pytest.mark.parametrize("name", ["Qwen/Qwen2.5-VL-7B-Instruct-AWQ", "x/qwen3-vl-8b-fp8", "x/Qwen2.5-VL-3B-bnb-4bit"])
+def test_quantized_weights_are_not_planned_as_whole_ones(name):
+    with pytest.raises(ConfigError, match="quantized weights .*load_in_4bit"):
+        load_shape(name)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model_type": "llava"}, "model_type='llava' is not planned; planned are qwen2_5_vl"),
+        ({"model_type": "qwen3_vl_moe"}, "model_type='qwen3_vl_moe' is not planned"),
+        ({"model_type": "of_the_future"}, "config.json: cannot be used"),
+        ({"quantization_config": {"quant_method": "awq"}}, "quantized weights .awq."),
+    ],
+)
+def test_a_model_that_cannot_be_planned_is_said(tmp_path, tiny_model_dir, changes, message):
+    config = json.loads((tiny_model_dir / "config.json").read_text())
+    if changes.get("model_type") in ("llava", "qwen3_vl_moe"):
+        config = {}
+    (tmp_path / "config.json").write_text(json.dumps(config | changes))
+    with pytest.raises(ConfigError, match=message):
+        load_shape(str(tmp_path))
 
 
 def test_an_adapter_to_come_is_known_by_its_name_too():
@@ -301,7 +331,7 @@ def test_lengths_are_those_of_the_items(tmp_path, tiny_model_dir, items_file):
 def test_plan_prints_one_page(tmp_path, tiny_model_dir, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     config = write_config(tmp_path, tiny_model_dir, max_length=4000)
-    options = ["--gpu-memory", "80", "--json", str(tmp_path / "plan.json")]
+    options = ["--gpu-memory", "80", "--host-memory", "64", "--json", str(tmp_path / "plan.json")]
     assert cli(["plan", str(config), "max_frames=4", *options, "max_pixels=3136"]) == 0
     text = capsys.readouterr().out
     assert "FITS" in text and "DOES NOT" not in text
@@ -332,7 +362,7 @@ def test_changes_fit_the_config():
 @pytest.mark.parametrize("keys", [{"beta": 0.0}, {"max_frames": 8}])
 def test_a_run_without_kl_is_advised_with_a_warning(capsys, keys):
     change = Change(keys, GIB)
-    render_advice([change], Change({}, 2 * GIB), 2 * GIB, Console(width=200))
+    render_advice([change], Change({}, 2 * GIB), Limits(2 * GIB, GIB), "video-thinker grpo x", Console(width=200))
     assert ("drift into gibberish" in capsys.readouterr().out) == ("beta" in keys)
 
 
@@ -353,3 +383,120 @@ def test_building_a_model_leaves_its_config_alone(tiny_model_dir):
 def test_the_reserve_grows_with_the_peak(run):
     prediction = predict(run)
     assert needed(prediction) == prediction.peak.total + GIB + prediction.peak.total // 20
+
+
+def host_parts(run: Run, phase: str) -> dict[str, int]:
+    return next(p.parts for p in host_phases(predict(run)) if p.name == phase)
+
+
+def test_each_rank_reads_all_weights_and_with_zero_3_only_the_first(run):
+    p = predict(run).parameters.bytes
+    four = dataclasses.replace(run, gpus=4, rollout_rows=2, reference="model")
+    assert host_parts(four, "loading") == {"programs": 4 * (PROGRAM + CUDA_PROGRAM), "weights": 4 * 2 * p}
+    assert host_parts(dataclasses.replace(four, reference=""), "loading")["weights"] == 4 * p
+    assert host_parts(dataclasses.replace(four, zero=Zero(3)), "loading")["weights"] == p
+    offloaded = dataclasses.replace(four, zero=Zero(3, offload_parameters=True))
+    assert host_parts(offloaded, "loading")["weights"] == 3 * p
+    assert host_parts(offloaded, "training")["weights to save"] == p
+
+
+def test_workers_caches_and_offloading_take_host_memory(run):
+    fed = dataclasses.replace(run, gpus=2, workers=Workers(3, 2, pin_memory=False, cache_bytes=1000))
+    pixels = 2 * 4 * 4 * 28 * 28 * 3  # two rows of four frames of 4 x 28 x 28 pixels
+    found = host_parts(fed, "training")
+    assert found["data workers"] == 2 * 3 * (WORKER + 4 * 4 * pixels + pixels // 2)
+    assert found["frame caches"] == 2 * 3 * 1000
+    assert "pinned buffers" not in found and "ZeRO offload" not in found
+    pinned = dataclasses.replace(fed, workers=Workers(3, 2, cache_bytes=1000))
+    assert host_parts(pinned, "training")["pinned buffers"] == 2 * 2 * 4 * pixels
+    offload = dataclasses.replace(fed, zero=Zero(2, offload_optimizer=True))
+    found, share = host_parts(offload, "training"), -(-predict(offload).parameters.trainable // 2)
+    assert found["ZeRO offload"] == 16 * predict(offload).parameters.trainable
+    whole = 1 << (4 * share - 1).bit_length()  # pinned memory comes in powers of two: weights and gradients, two ranks
+    assert found["pinned buffers"] == 2 * 2 * (whole - 4 * share)
+
+
+def test_without_gpus_the_model_itself_is_in_host_memory(run):
+    prediction = predict(dataclasses.replace(run, on_gpu=False))
+    assert host_phases(prediction)[1].parts["model (use_cpu)"] == prediction.peak.total
+    assert "model (use_cpu)" not in host_parts(run, "training")
+
+
+def test_the_machines_memory_is_that_of_its_container(tmp_path):
+    limit, none = tmp_path / "memory.max", tmp_path / "unlimited"
+    limit.write_text("1000\n")
+    none.write_text("max\n")
+    assert machine_memory((str(limit), str(none))) == 1000
+    assert machine_memory((str(none), str(tmp_path / "missing"))) > GIB
+
+
+def test_memory_that_is_not_named_is_the_machines(monkeypatch):
+    class Properties:
+        total_memory = 7 * GIB
+
+    monkeypatch.setattr("video_thinker.diagnostics.plan.num_gpus", lambda: 0)
+    with pytest.raises(ConfigError, match="--gpu-memory is missing"):
+        find_limits(None, None, use_cpu=False)
+    assert find_limits(None, 5, use_cpu=True) == Limits(None, 5 * GIB)
+    monkeypatch.setattr("video_thinker.diagnostics.plan.num_gpus", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: Properties)
+    assert find_limits(None, None, use_cpu=False) == Limits(7 * GIB, machine_memory())
+    assert find_limits(80, 2, use_cpu=False) == Limits(80 * GIB, 2 * GIB)
+    with pytest.raises(ConfigError, match="--host-memory nan"):
+        find_limits(80, float("nan"), use_cpu=False)
+
+
+def test_a_run_that_does_not_fit_the_host_fails(tmp_path, tiny_model_dir, capsys):
+    config = write_config(tmp_path, tiny_model_dir, max_length=4000, dataloader_num_workers=8)
+    options = ["max_frames=4", "max_pixels=3136", "--gpu-memory", "80"]
+    assert cli(["plan", str(config), *options, "--host-memory", "6.2"]) == 1
+    text = capsys.readouterr().out
+    assert "DOES NOT FIT: 9.0 of 6.2 GiB of host memory" in text.replace("\n", " ")
+    command = text.splitlines()[-1]
+    assert command == f"video-thinker sft {config} max_frames=4 max_pixels=3136 dataloader_num_workers=4"
+    assert cli(["plan", *command.split()[2:], "--stage", "sft", "--gpu-memory", "80", "--host-memory", "6.2"]) == 0
+
+
+def test_changes_are_combined_until_the_run_fits_and_no_further(tmp_path, tiny_model_dir):
+    config = write_config(
+        tmp_path, tiny_model_dir, max_length=4000, per_device_train_batch_size=8, gradient_checkpointing=False
+    )
+    request = Request((str(config),), stage="sft")
+    stage, values = read_values(request)
+    prediction = predict(resolve(stage, values, request)[0])
+    now = Change({}, needed(prediction), host_needed(prediction))
+    advisor = Advisor(stage, values, request, Limits(int(1.2 * GIB), 100 * GIB))
+    together = advisor.together(now)
+    assert together.fits(advisor.limits) and not now.fits(advisor.limits)
+    assert together.keys["gradient_accumulation_steps"] * together.keys["per_device_train_batch_size"] == 8
+    for key in together.keys.keys() - {"gradient_accumulation_steps", "per_device_train_batch_size"}:
+        fewer = advisor.apply({name: value for name, value in together.keys.items() if name != key})
+        assert fewer is None or not fewer.fits(advisor.limits)
+
+
+def test_the_command_replaces_overrides():
+    change = Change({"max_frames": 8, "freeze": ["vision_tower"]}, 0)
+    line = command_line("grpo", ["a.yaml", "max_frames=16", "fps=2"], change, 4)
+    assert line == "NUM_PROCESSES=4 scripts/run_grpo_video.sh a.yaml fps=2 max_frames=8 'freeze=[vision_tower]'"
+
+
+def test_vllm_takes_its_share_of_a_gpu_and_needs_room_for_one_sequence(tmp_path, tiny_model_dir, capsys):
+    path = write_config(tmp_path, tiny_model_dir, num_generations=4, per_device_train_batch_size=4, engine="vllm")
+    short_prompt = ["max_frames=4", "max_pixels=3136", "max_prompt_length=900", "max_completion_length=100"]
+    run = resolved(path, *short_prompt, gpu_memory=10 * GIB)
+    prediction = predict(run)
+    assert run.vllm.share == int(0.3 * 10 * GIB) and run.vllm.sequence == 1000
+    assert all(phase.parts["vLLM"] == run.vllm.share for phase in prediction.phases)
+    assert "KV cache" not in parts(run, "rollout")
+    keys_and_values = 1000 * 2 * 2 * 2 * 16 * run.policy.compute_dtype.itemsize  # layers, keys and values, heads, width
+    assert prediction.vllm.sequence == keys_and_values
+    assert prediction.vllm.weights == prediction.parameters.total * run.policy.dtype.itemsize
+    assert needed(prediction) == prediction.peak.total + prediction.reserve
+    starved = dataclasses.replace(run, vllm=dataclasses.replace(run.vllm, share=1))
+    short = predict(starved).vllm
+    assert short.num_sequences == 0
+    assert needed(predict(starved)) - predict(starved).peak.total - predict(starved).reserve == short.least - 1
+    with pytest.raises(ConfigError, match="max_prompt_length"):
+        resolved(path, "max_prompt_length=null")
+    cli(["plan", str(path), "--gpu-memory", "80", "--host-memory", "64"])
+    assert "vLLM takes 24.0 GiB of each GPU all the time" in " ".join(capsys.readouterr().out.split())

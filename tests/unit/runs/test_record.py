@@ -38,3 +38,14 @@ def test_a_run_of_the_python_api_has_a_record_too(tmp_path, monkeypatch):
     monkeypatch.setattr(record, "_launch", None)
     info = yaml.safe_load(record.write_run_info(tmp_path, {"fps": 2.0}).read_text(encoding="utf-8"))
     assert info["config"] == {"fps": 2.0} and "command" not in info
+
+
+def test_secrets_inside_of_a_value_are_left_out_too(tmp_path, monkeypatch):
+    nested = {"model_init_kwargs": {"token": "hf_planted", "revision": "main"}, "roles": [{"api_key": "sk_planted"}]}
+    argv = ["c.yaml", "model_init_kwargs={token: hf_planted}", "token=hf_planted", "eos_token=<end>", "freeze=[merger]"]
+    monkeypatch.setattr(record, "_launch", record.Launch("sft", tuple(argv), ()))
+    text = record.write_run_info(tmp_path, {**nested, "eos_token": "<end>"}).read_text(encoding="utf-8")
+    assert "planted" not in text
+    info = yaml.safe_load(text)
+    assert info["config"] == {"model_init_kwargs": {"revision": "main"}, "roles": [{}], "eos_token": "<end>"}
+    assert "eos_token=<end>" in info["command_line"] and "freeze=[merger]" in info["command_line"]

@@ -32,6 +32,14 @@ def test_all_sittings_and_the_error_that_ended_one(tmp_path, caplog):
     assert "between" not in text
 
 
+def test_a_token_of_the_command_line_is_not_in_the_log(tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["video-thinker", "sft", "c.yaml", "hub_token=hf_planted", "seed=1"])
+    with log_file(tmp_path / "train.log"):
+        pass
+    text = (tmp_path / "train.log").read_text(encoding="utf-8")
+    assert "seed=1" in text and "planted" not in text
+
+
 def test_a_full_disk_ends_nothing_and_is_said_once(tmp_path, monkeypatch, capsys):
     class Full:
         def write(self, text):

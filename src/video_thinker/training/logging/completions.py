@@ -15,6 +15,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from video_thinker.models import compat
 from video_thinker.rewards.completions import completion_text
 from video_thinker.runs.completions import CompletionRow, append_rows, keep_until
+from video_thinker.runs.files import LogFile
 from video_thinker.schema import VideoSample
 
 FILE_NAME = "completions.jsonl"
@@ -44,6 +45,7 @@ class CompletionLog(TrainerCallback):
         self.path, self.every, self.num_rows = path, every, num_rows
         self.steps_per_sampling = steps_per_sampling
         self._last_step = 0
+        self._file = LogFile(path, "completions")
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -52,6 +54,12 @@ class CompletionLog(TrainerCallback):
         self._last_step = state.global_step
         if self.every and state.is_world_process_zero:
             keep_until(self.path, state.global_step)
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Say how many completions could not be written."""
+        self._file.close()
 
     def is_due(self, step: int) -> bool:
         """Tell whether this sampling is logged: that of step 1, and the first one that serves a multiple of `every`.
@@ -87,7 +95,7 @@ class CompletionLog(TrainerCallback):
         )
         gathered = gather_object(rows)
         if trainer.accelerator.is_main_process:
-            append_rows(self.path, gathered[: self.num_rows])
+            append_rows(self._file, gathered[: self.num_rows])
 
 
 def completion_rows(

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from video_thinker.errors import VideoThinkerError
+from video_thinker.redaction import RedactingFormatter
+from video_thinker.runs.record import hide_secrets
 
 LOG_FILE = "train.log"
 
@@ -37,13 +39,13 @@ class _QuietHandler(logging.FileHandler):
 def log_file(path: Path) -> Iterator[None]:
     """Write what is logged meanwhile to a file, too, after what is there; also the error that ends the run."""
     handler = _QuietHandler(path, encoding="utf-8", errors="replace")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(RedactingFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     loggers = [logging.getLogger(name) for name in SOURCES]
     for one in loggers:
         if one.name == "root" or not one.propagate:
             one.addHandler(handler)
     try:
-        file_only.info("%s", shlex.join(sys.argv))
+        file_only.info("%s", shlex.join(hide_secrets(sys.argv)))
         yield
     except VideoThinkerError as error:
         file_only.error("%s: %s", type(error).__name__, error)

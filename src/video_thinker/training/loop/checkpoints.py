@@ -22,13 +22,16 @@ from transformers.trainer_callback import TrainerState
 from transformers.trainer_utils import rotate_checkpoints
 
 from video_thinker.errors import CheckpointError, NonFiniteError
+from video_thinker.models.parts import parameter_table
 from video_thinker.models.weights import load_whole, name_some, not_finite_anywhere
+from video_thinker.runs.card import CARD, Saved, write_card
+from video_thinker.runs.files import write_text
+from video_thinker.runs.record import STATE
 
 logger = logging.getLogger(__name__)
 
 STAGING = "saving"
 MANIFEST = "files.json"
-STATE = "trainer_state.json"
 RUN_STATE = (
     "optimizer*",
     "scheduler.pt",
@@ -47,6 +50,7 @@ RESULT_FILES = (
     "model*.safetensors",
     "model.safetensors.index.json",
     "adapter_*",
+    CARD,
     "config.json",
     "generation_config.json",
     "training_args.bin",
@@ -130,11 +134,28 @@ def read_state(folder: Path) -> TrainerState:
     return state
 
 
+def write_model_card(trainer: Trainer, folder: Path, path: Path, run_folder: Path) -> None:
+    """Write our card over those of TRL and PEFT, which do not know the run.
+
+    Args:
+        trainer: What has trained the model.
+        folder: Where the model lies now.
+        path: Where it will lie.
+        run_folder: Folder with the run's record.
+    """
+    assert trainer.model is not None, "it has trained one"
+    state = {name: getattr(trainer.state, name) for name in ("global_step", "epoch", "log_history")}
+    write_card(Saved(folder, str(path), run_folder, state, parameter_table(trainer.model)))
+
+
 def adopt_model(checkpoint: Path, output_dir: Path) -> None:
     """Make a checkpoint's model the result in `output_dir`, without the state a run continues from."""
     target = output_dir / STAGING / "final"
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(checkpoint, target, ignore=shutil.ignore_patterns(*RUN_STATE))
+    if (target / CARD).is_file():
+        card = (target / CARD).read_text(encoding="utf-8")
+        write_text(target / CARD, card.replace(str(checkpoint), str(output_dir)))
     move_files(target, output_dir)
 
 
@@ -190,6 +211,7 @@ class Staging:
                 if state.best_model_checkpoint == str(staged):
                     state.best_model_checkpoint = str(final)
                     state.save_to_json(str(staged / STATE))
+                write_model_card(trainer, staged, final, output_dir)
                 write_manifest(staged)
         except Exception as error:
             raise _explain(error, staged, output_dir, args.should_save) from error
@@ -235,6 +257,7 @@ def save_result(trainer: Trainer) -> None:
     trainer.save_model(str(target))
     trainer.accelerator.wait_for_everyone()
     if trainer.args.should_save:
+        write_model_card(trainer, target, output_dir, output_dir)
         move_files(target, output_dir)
         (output_dir / STAGING).rmdir()
     trainer.save_state()

@@ -18,13 +18,13 @@ from video_thinker.data.annotations import load_samples
 from video_thinker.errors import CheckpointError, ConfigError
 from video_thinker.models.fingerprint import quick_fingerprint
 from video_thinker.runs.lock import run_lock
-from video_thinker.runs.record import RUN_INFO, run_config, write_run_info
+from video_thinker.runs.record import RUN_INFO, SAMPLES_FILE, STATE, run_config, write_run_info
 from video_thinker.schema import VideoSample
 from video_thinker.training.logging.log_file import LOG_FILE, log_file
+from video_thinker.training.logging.reporters import guard_reporters
 from video_thinker.training.loop.checkpoints import (
     RESULT_FILES,
     STAGING,
-    STATE,
     adopt_model,
     checkpoint_step,
     find_damage,
@@ -34,7 +34,7 @@ from video_thinker.training.loop.checkpoints import (
     read_state,
     save_result,
 )
-from video_thinker.training.loop.same_run import FREE, HONOURED, SAMPLES_FILE, check_same_samples, check_same_settings
+from video_thinker.training.loop.same_run import FREE, HONOURED, check_same_samples, check_same_settings
 from video_thinker.training.loop.stopping import StopCallback
 
 logger = logging.getLogger(__name__)
@@ -230,13 +230,15 @@ def run_training(trainer: Trainer, checkpoint: Path | None, config: dict[str, An
         write_run_info(str(args.output_dir), config)
     stop = StopCallback(launched=args.world_size > 1)
     trainer.add_callback(stop)
+    guard_reporters(trainer)
     try:
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     finally:
         stop.give_back()
     if stop.stopped:
         step = trainer.state.global_step
-        logger.warning("saved %s/checkpoint-%d; the same command continues", args.output_dir, step)
+        if args.should_save:
+            logger.warning("saved %s/checkpoint-%d; the same command continues", args.output_dir, step)
         return 128 + stop.stopped
     save_result(trainer)
     say_what_is_next(args)

@@ -18,11 +18,10 @@ from video_thinker.config import DataArguments
 from video_thinker.data.conversation import media_path
 from video_thinker.errors import ConfigError, DataError
 from video_thinker.runs.files import write_text
+from video_thinker.runs.record import SAMPLES_FILE
 from video_thinker.schema import VideoSample
 
 logger = logging.getLogger(__name__)
-
-SAMPLES_FILE = "samples.jsonl"
 
 FREE = frozenset(
     ("output_dir", "logging_dir", "resume", "resume_from_checkpoint", "overwrite", "report_to", "run_name", "project")
