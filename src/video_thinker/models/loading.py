@@ -14,6 +14,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 from video_thinker.data.encode import SampleEncoder, build_encoder
 from video_thinker.data.texts import SpecialTokens
 from video_thinker.errors import ConfigError
+from video_thinker.keys.rules import ATTENTION_IMPLEMENTATIONS, DTYPES
 from video_thinker.memory import is_out_of_memory
 from video_thinker.models.adapters import adapter_base, load_adapter
 from video_thinker.models.names import check_model_name
@@ -30,9 +31,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 VISION_TOKENS = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>")
-ATTENTION_IMPLEMENTATIONS = ("auto", "sdpa", "eager", "flash_attention_2", "flash_attention_3", "flex_attention")
 PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
-DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
 def resolve_attn_implementation(name: str) -> str:
