@@ -8,7 +8,8 @@ from rich.console import Console
 
 from video_thinker.errors import ConfigError
 from video_thinker.evaluation import suite
-from video_thinker.evaluation.suite import plan_suite, split_pairs
+from video_thinker.evaluation.flags import split_pairs
+from video_thinker.evaluation.suite import plan_suite
 from video_thinker.evaluation.tables import print_suite
 
 FIGURES = {"accuracy": 0.5, "ci95": [0.4, 0.6], "num_failed": 0}

@@ -317,7 +317,7 @@ def test_the_command(media_root, tmp_path, capsys):
     assert cli.main(["report", *arguments, "--media-root", str(media_root), "--frames-per-sample", "4"]) == 0
     assert {strip["num_frames"] for strip in island(out.read_text())["media"]} == {4, 1, 0}
     assert cli.main(["report", *arguments, "--frames-per-sample", "1"]) == 2
-    assert "at least 2 frames" in capsys.readouterr().err
+    assert "must be a whole number of at least 2" in capsys.readouterr().err
 
 
 def test_items_options():

@@ -106,7 +106,9 @@ class FiniteGuard(TrainerCallback):
         if isinstance(error, DataError):
             raise error
         ids = name_some(list(self._trainer.watchdog.sample_ids)) or "unknown"
-        raise NonFiniteError(f"step {step}: {everything[0]} Samples in work on this rank: {ids}.") from error
+        raise NonFiniteError(
+            f"step {step}: {everything[0]} Samples in work on this rank: {ids}. The run stops here; {self._kept()}."
+        ) from error
 
     def _findings(self) -> list[str]:
         """Say what of the noted is not finite, with one wait for the device if all is well."""
@@ -134,15 +136,20 @@ class FiniteGuard(TrainerCallback):
         accelerator = self._trainer.accelerator
         return accelerator.scaler is not None or accelerator.mixed_precision == "fp16"
 
+    def _kept(self) -> str:
+        last = last_good_checkpoint(Path(str(self._trainer.args.output_dir)))
+        return f"the last good checkpoint is {last}" if last else "there is no earlier checkpoint"
+
     def _message(self, said: Sequence[str], ids: Sequence[str]) -> str:
         args, step = self._trainer.args, self._trainer.state.global_step + 1
-        last = last_good_checkpoint(Path(str(args.output_dir)))
-        kept = f"the last good checkpoint is {last}" if last else "there is no earlier checkpoint"
+        samples = name_some(list(ids)) or "unknown"
+        now = (
+            f"lower learning_rate (now {args.learning_rate:g}) or max_grad_norm (now {args.max_grad_norm:g}; 0 is off)"
+        )
         return (
-            f"step {step}: {'; '.join(said)}. Samples of this step: {name_some(list(ids)) or 'unknown'}. The run stops "
-            f"here; nothing of this step is saved, and {kept}. Look at these samples (`video-thinker validate`), lower "
-            f"learning_rate (now {args.learning_rate:g}) or max_grad_norm (now {args.max_grad_norm:g}; 0 clips "
-            "nothing), or raise warmup_steps; with float16, take bfloat16 or float32."
+            f"step {step}: {'; '.join(said)}. Samples of this step: {samples}. The run stops here; nothing of this "
+            f"step is saved, and {self._kept()}. Look at these samples (`video-thinker validate`), {now}, or raise "
+            "warmup_steps; with float16, take bfloat16 or float32."
         )
 
     def of_any_rank(self, value: bool) -> bool:

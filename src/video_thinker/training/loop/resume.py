@@ -237,7 +237,8 @@ def run_training(trainer: Trainer, checkpoint: Path | None, config: dict[str, An
         stop.give_back()
     if stop.stopped:
         step = trainer.state.global_step
-        logger.warning("saved %s/checkpoint-%d; the same command continues", args.output_dir, step)
+        if args.should_save:
+            logger.warning("saved %s/checkpoint-%d; the same command continues", args.output_dir, step)
         return 128 + stop.stopped
     save_result(trainer)
     say_what_is_next(args)
