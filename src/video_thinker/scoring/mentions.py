@@ -232,7 +232,7 @@ def _labels_its_text(text: str, end: int, letter: str, options: Options) -> bool
     rest = text[end : end + len(own) + 1]
     if own and rest.strip().casefold().startswith(own.casefold()[: max(1, len(own) - 1)]):
         return True
-    return re.match(r"\s+\(?[A-Z]\)?(?:\s|$|[,.;:)])", text[end : end + 6]) is not None
+    return re.match(r"\s+\(?[A-Z]\)?(?:\s|$|[,.;:)\]}>])", text[end : end + 6]) is not None
 
 
 def ruled_in(text: str, mentions: Sequence[Mention]) -> list[Mention]:
