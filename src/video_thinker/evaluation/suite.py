@@ -69,5 +69,7 @@ def main(argv: list[str]) -> int:
         (codes[run.name],) = run_processes([eval_command([str(args.suite), *shared, *run.pairs])], [os.environ])
         if codes[run.name]:
             logger.error("%s: ended with exit code %d", run.name, codes[run.name])
-    print_suite({name: (code, read_json(args.output_dir / name / "metrics.json")) for name, code in codes.items()})
+    settings = {name: read_json(args.output_dir / name / "manifest.json").get("settings", {}) for name in codes}
+    metrics = {name: read_json(args.output_dir / name / "metrics.json") for name in codes}
+    print_suite({name: (code, metrics[name]) for name, code in codes.items()}, settings=settings)
     return failed_code(list(codes.values()))

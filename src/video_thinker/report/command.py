@@ -59,7 +59,7 @@ def write_report(
     results = score_runs(runs, samples)
     shown = choose_samples(samples, media_roots(runs, media_root), max_samples)
     strips = make_strips(shown, frames_per_sample, media_timeout_s)
-    html = render_page(title, results, trainings, shown, strips)
+    html = render_page(title, results, trainings, shown, strips, out.parent)
     write_text(out, html)
     return out
 
