@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import logging
 import re
 import string
 from collections.abc import Sequence
@@ -44,7 +45,10 @@ from video_thinker.report.timeline import describe_span, draw_timeline, on_color
 from video_thinker.runs.record import find_run_file
 from video_thinker.schema import Media, Trace, VideoSample
 from video_thinker.scoring import extract_choice, option_letters, options_are_lettered
+from video_thinker.toyworld.recognize import foreign_clip
 from video_thinker.trace import format_violations, parse_trace
+
+logger = logging.getLogger(__name__)
 
 PICTURE_MAX_PIXELS = 320 * 28 * 28
 
@@ -209,10 +213,17 @@ def ask(
 
 
 def load_question(sample: VideoSample, model: str, video_args: VideoArguments) -> tuple[SampleEncoder, Prompt]:
-    """Check a sample and decode its video, before the model is loaded: an unreadable file shows in a second."""
+    """Check a sample and decode its video, before the model is loaded: an unreadable file shows in a second.
+
+    A toy checkpoint that is asked about a clip from elsewhere is warned about.
+    """
     encoder = load_encoder(model, video_args)
     check_texts(sample, encoder.special_tokens)
-    return encoder, load_prompt(sample, encoder)
+    prompt = load_prompt(sample, encoder)
+    tokenizer, video = encoder.processor.tokenizer, Path(sample.media[0].path)
+    if warning := foreign_clip(tokenizer, video, prompt.videos[0], encoder.timeout_s):
+        logger.warning("%s", warning)
+    return encoder, prompt
 
 
 def trace_view(trace: Trace | None, completion: Completion, sample: VideoSample, video: SampledVideo) -> Group:
