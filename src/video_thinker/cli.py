@@ -50,6 +50,7 @@ COMMANDS = {
         "video_thinker.diagnostics.plan",
         "CONFIG --gpus N [--gpu-memory GIB]: will it fit GPUs and host, and what to change if not",
     ),
+    "init": ("video_thinker.diagnostics.init", "DIR: copy the configs and scripts of the package into a folder"),
     "doctor": (
         "video_thinker.diagnostics.doctor",
         "check this machine: packages, GPUs, decoders, positions, patch embedding",
@@ -66,7 +67,7 @@ COMMANDS = {
 
 
 TOPICS = {
-    "train": ("sft", "grpo", "difficulty", "merge", "card", "plan"),
+    "train": ("sft", "grpo", "difficulty", "merge", "card", "plan", "init"),
     "data": ("validate", "prepare", "synthesize"),
     "look": ("eval", "score", "compare", "ask", "report", "completions", "doctor"),
     "toy world": ("toy build", "toy base", "toy teacher", "toy summary"),

@@ -227,6 +227,9 @@ def test_command_parses(where: str, words: list[str], monkeypatch: pytest.Monkey
         check_video_thinker([SCRIPTS[program], *rest], where, monkeypatch)
     elif program.removeprefix(".venv/bin/") == "video-thinker":
         check_video_thinker(rest, where, monkeypatch)
+    elif program == "accelerate":  # … -m video_thinker.cli COMMAND …
+        assert rest[rest.index("-m") + 1] == "video_thinker.cli", where
+        check_video_thinker(rest[rest.index("-m") + 2 :], where, monkeypatch)
     elif program == "make":
         targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
         assert [word for word in rest if "=" not in word and word not in targets] == [], where

@@ -1,4 +1,4 @@
-"""Flags of `plan`, `doctor` and `validate`."""
+"""Flags of `plan`, `doctor`, `validate` and `init`."""
 
 from __future__ import annotations
 
@@ -45,6 +45,15 @@ def plan_parser() -> FlagParser:
     parser.add_argument("--text-tokens", type=value_of(Count), metavar="N", help="text tokens of the longest prompt")
     parser.add_argument("--target-tokens", type=value_of(Count), metavar="N", help="tokens of the longest trace (sft)")
     parser.add_argument("--json", type=file_to_write, metavar="FILE", help="write all numbers there, too")
+    return parser
+
+
+def init_parser() -> FlagParser:
+    """Make the parser of `init`."""
+    parser = FlagParser(
+        prog="video-thinker init", description="Copy the configs and scripts of the package into a folder."
+    )
+    parser.add_argument("folder", type=Path, metavar="DIR", help="folder of your project; nothing in it is overwritten")
     return parser
 
 

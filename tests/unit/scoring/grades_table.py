@@ -140,6 +140,7 @@ CHOICES: list[tuple[tuple[str, ...], list[tuple[str, str | None]]]] = [
             ("<answer>Yellow, thick → (B)</answer>", "B"),
             ("<answer>First milk, then stirred -> B</answer>", None),
             ("<answer>[A B]</answer>", None),
+            ("<answer>It's B.\nA.</answer>", None),
             ("<answer>{A B}</answer>", None),
             ("<answer>Correct answer: B. oil</answer>", "B"),
             ("<answer>I choose B.</answer>", "B"),
