@@ -237,3 +237,20 @@ def test_a_track_of_time_codes_is_no_video(tmp_path):
     assert b"tmcd" in path.read_bytes()
     reader, frames = read_all(path)
     assert frames == list(range(40)) and reader.times_s == pytest.approx(np.arange(40) / 10, abs=0.002)
+
+
+def test_of_two_videos_the_default_one_is_shown(tmp_path):
+    """A player shows the one that the container marks, not the first one."""
+    path = tmp_path / "two.mkv"
+    sources = [Clip("first.mp4", options=CLOSED).write(tmp_path), Clip("second.mp4", options=CLOSED).write(tmp_path)]
+    with av.open(str(sources[0])) as first, av.open(str(sources[1])) as second, av.open(str(path), "w") as written:
+        videos = [first.streams.video[0], second.streams.video[0]]
+        copies = [written.add_stream_from_template(video) for video in videos]
+        copies[0].disposition, copies[1].disposition = av.stream.Disposition(0), av.stream.Disposition.default
+        packets = [[packet for packet in video.container.demux(video) if packet.size] for video in videos]
+        for number, pair in enumerate(zip(*packets, strict=True)):
+            for packet, copy in list(zip(pair, copies, strict=True))[number >= 20 :]:  # the first one is shorter
+                packet.stream = copy
+                written.mux(packet)
+    _, frames = read_all(path)
+    assert frames == list(range(40))
