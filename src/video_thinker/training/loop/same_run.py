@@ -112,7 +112,8 @@ def check_same_settings(checkpoint: Path, earlier: Mapping[str, Any], now: Mappi
             why = "the optimizer's state in the checkpoint holds it, so that the new value would not be used"
         raise ConfigError(
             f"{checkpoint} was made with {key}={old!r}, this run has {key}={new!r}{others}; {why}: the run cannot "
-            f"continue with it. Keep {key}, or start a run of its own: another output_dir, with model_name_or_path={checkpoint}."
+            f"continue with it. Keep {key}, or start a run of its own: another output_dir, with "
+            f"model_name_or_path={checkpoint}."
         )
     for key, (old, new) in changed.items():
         if key in LENGTH:
