@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Sequence
 from contextlib import suppress
@@ -24,14 +25,14 @@ MIN_SAVED = 0.02
 
 @dataclass(frozen=True)
 class Limits:
-    """Bytes that are there: on one GPU, and on the machine. `None` for a run without GPUs."""
+    """Bytes that are there: on one GPU (`None` for a run without), and on the machine (`None` if it is not known)."""
 
     gpu: int | None
-    host: int
+    host: int | None
 
     def excess(self, needed: int, host: int) -> int:
         """Bytes that are missing; 0 if all fits."""
-        return max(0, host - self.host) + (0 if self.gpu is None else max(0, needed - self.gpu))
+        return sum(max(0, size - limit) for size, limit in ((host, self.host), (needed, self.gpu)) if limit is not None)
 
 
 @dataclass(frozen=True)
@@ -157,7 +158,8 @@ class Advisor:
         return sorted(saving, key=lambda change: (self.excess(change), change.needed))
 
     def _helps(self, change: Change, now: Change) -> bool:
-        over = [(now.host, change.host)] if now.host > self.limits.host else []
+        host_limit = math.inf if self.limits.host is None else self.limits.host
+        over = [(now.host, change.host)] if now.host > host_limit else []
         if self.limits.gpu is not None and now.needed > self.limits.gpu:
             over.append((now.needed, change.needed))
         saves = any(after < (1 - MIN_SAVED) * before for before, after in over)

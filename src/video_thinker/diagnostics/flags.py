@@ -36,7 +36,10 @@ def plan_parser() -> FlagParser:
         "--gpu-memory", type=value_of(Positive), metavar="GIB", help="memory of one GPU in GiB (default: this one's)"
     )
     parser.add_argument(
-        "--host-memory", type=value_of(Positive), metavar="GIB", help="memory of the machine (default: this one's)"
+        "--host-memory",
+        type=value_of(Positive),
+        metavar="GIB",
+        help="memory of the machine (default: this one's; with --gpu-memory alone it is not checked)",
     )
     parser.add_argument("--stage", choices=STAGES, default="", help="if the config's keys do not tell")
     parser.add_argument(

@@ -78,9 +78,12 @@ def render(prediction: Prediction, lengths: Lengths, limits: Limits, stage: str,
     ranks = "the one process" if run.gpus == 1 else f"all {run.gpus} processes together"
     console.print(phases_table(f"GiB of host memory, {ranks}", host_phases(prediction)))
     host = host_needed(prediction)
+    if limits.host is None:
+        console.print(f"{_gib(host)} GiB of host memory are needed; give --host-memory to have that checked, too.")
+        return
     console.print(
         f"{_verdict(host <= limits.host)}: {_gib(host)} of {_gib(limits.host)} GiB of host memory (--host-memory; "
-        "this machine's, if not given)."
+        "this machine's, if no --gpu-memory is given)."
     )
 
 
@@ -193,15 +196,18 @@ def to_json(
 def find_limits(gpu_gib: float | None, host_gib: float | None, *, use_cpu: bool) -> Limits:
     """Take the memory that the command line names, or that of this machine and its smallest GPU.
 
+    With `--gpu-memory` alone the run is for another machine, whose host memory is not known.
+
     Raises:
         ConfigError: no GPU is here and none is named, or a size is not above 0.
     """
     for name, size in {"--gpu-memory": gpu_gib, "--host-memory": host_gib}.items():
         if size is not None and not 0 < size < math.inf:
             raise ConfigError(f"{name} {size:g}: must be a size in GiB above 0.")
-    host = machine_memory() if host_gib is None else int(host_gib * GIB)
+    host = None if host_gib is None else int(host_gib * GIB)
     if gpu_gib is not None:
         return Limits(int(gpu_gib * GIB), host)
+    host = machine_memory() if host is None else host
     found = [torch.cuda.get_device_properties(index).total_memory for index in range(num_gpus())]
     if not found and not use_cpu:
         raise ConfigError("--gpu-memory is missing, and torch sees no GPU here: give the memory of one GPU in GiB.")

@@ -500,3 +500,9 @@ def test_vllm_takes_its_share_of_a_gpu_and_needs_room_for_one_sequence(tmp_path,
         resolved(path, "max_prompt_length=null")
     cli(["plan", str(path), "--gpu-memory", "80", "--host-memory", "64"])
     assert "vLLM takes 24.0 GiB of each GPU all the time" in " ".join(capsys.readouterr().out.split())
+
+
+def test_the_host_of_another_machine_is_not_guessed():
+    assert find_limits(80, None, use_cpu=False) == Limits(80 * GIB, None)
+    assert find_limits(None, None, use_cpu=True) == Limits(None, machine_memory())
+    assert Limits(None, None).excess(10, 10) == 0 < Limits(5, None).excess(10, 10)
