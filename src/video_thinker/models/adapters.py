@@ -199,12 +199,14 @@ def load_adapter(base: PreTrainedModel, path: str, *, trainable: bool = False) -
     return model
 
 
-def prepare_reference_adapter(model: PeftModel) -> None:
-    """Adjust TRL's frozen copy of an adapter trained before: the reference of the KL term is the SFT policy.
+def prepare_reference_adapter(model: PreTrainedModel | PeftModel) -> None:
+    """Adjust TRL's frozen copy of an adapter trained before, if there is one: the KL term's reference, the SFT policy.
 
     It gets the policy's type (TRL leaves float32, which ZeRO-3 cannot gather beside bfloat16), and no folder of its
     own in every checkpoint: a run that goes on makes it anew from what it started with.
     """
+    if not isinstance(model, PeftModel) or REFERENCE_ADAPTER not in model.peft_config:
+        return
     for name, parameter in model.named_parameters():
         if f".{REFERENCE_ADAPTER}." in name:
             policy = model.get_parameter(name.replace(f".{REFERENCE_ADAPTER}.", ".default."))

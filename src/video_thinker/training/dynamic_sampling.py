@@ -20,8 +20,8 @@ from accelerate.utils import gather_object
 from video_thinker.errors import ConfigError
 from video_thinker.models import compat
 from video_thinker.training.loop.process_group import largest
+from video_thinker.training.loss import metrics_unchanged
 from video_thinker.training.rollout import Batch, Rollout
-from video_thinker.training.token_budget import metrics_unchanged
 
 
 def equal_groups(rewards: torch.Tensor, num_generations: int) -> list[int]:

@@ -102,9 +102,18 @@ class Recipe(Generic[Args]):
             self.checkpoint = find_resume_checkpoint(self.args, self.config)
             yield
 
-    def hold(self) -> None:
-        """Hold the folder until `release`, for a trainer made in Python; a trainer that is dropped releases it, too."""
+    @contextmanager
+    def held_by_trainer(self) -> Iterator[None]:
+        """Hold the folder until `release`, for the trainer that Python code makes meanwhile.
+
+        The folder is free at once if no trainer comes of it, and when the trainer is dropped.
+        """
         self._holding.enter_context(self.held())
+        try:
+            yield
+        except BaseException:
+            self.release()
+            raise
 
     def release(self) -> None:
         """Give the folder free."""

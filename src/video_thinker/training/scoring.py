@@ -23,6 +23,7 @@ from video_thinker.models.layers import SHARE_PREFIX_LAYERS, unshared_causes
 from video_thinker.models.positions import continue_positions, pad_positions
 from video_thinker.models.vision import FrozenFeatures, model_media
 from video_thinker.training.packing import SHARED_ATTENTION, pack_groups, packed_attention_mask
+from video_thinker.training.rollout import Batch
 from video_thinker.training.token_budget import RowLengths, plan_parts, put_rows
 
 logger = logging.getLogger(__name__)
@@ -44,6 +45,13 @@ class Rows:
     completion_length: int
     prompts: Sequence[EncodedPrompt]
     prompt_index: Sequence[int]
+
+    @classmethod
+    def of_batch(cls, batch: Batch, prompts: Sequence[EncodedPrompt], prompt_index: Sequence[int]) -> Rows:
+        """Take the rows of a micro-batch, as TRL holds it; row i continues `prompts[prompt_index[i]]`."""
+        input_ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
+        attention_mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1)
+        return cls(input_ids, attention_mask, batch["completion_ids"].shape[1], prompts, prompt_index)
 
     def __len__(self) -> int:
         """B."""

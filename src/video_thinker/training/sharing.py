@@ -25,6 +25,24 @@ from video_thinker.training.scoring import Scorer
 logger = logging.getLogger(__name__)
 
 
+def share_work(trainer: Any, engine: Engine | None, scorer: Scorer | None) -> tuple[FrozenFeatures, Engine, Scorer]:
+    """Make what computes features, what samples and what scores, so that they share work; those given are kept.
+
+    Args:
+        trainer: A `VideoGRPOTrainer` that knows its `sampling`.
+        engine: Of the user; features are not shared with it.
+        scorer: Of the user.
+    """
+    shared = shares_prompts(trainer)
+    local = engine is None and trainer.args.engine == "local"
+    features = make_features(trainer, shares_prompts=shared and local)
+    engine = engine or make_engine(trainer, features, shares_prompts=shared)
+    scorer = scorer or make_scorer(trainer, features)
+    if scorer.shares_prefix:
+        prepare_packing(trainer)
+    return features, engine, scorer
+
+
 def make_features(trainer: Any, *, shares_prompts: bool) -> FrozenFeatures:
     """Make what computes the features of a frozen tower once per rollout."""
     args = trainer.args

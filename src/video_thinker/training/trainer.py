@@ -12,13 +12,12 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
 import torch
-from accelerate.utils import is_peft_model
 from datasets import Dataset
 from transformers import PreTrainedModel, TrainerCallback
 from trl import GRPOTrainer
@@ -30,7 +29,6 @@ from video_thinker.generation.engine import Engine
 from video_thinker.models import compat
 from video_thinker.models.adapters import prepare_reference_adapter
 from video_thinker.models.flops import decoding_work
-from video_thinker.models.parts import REFERENCE_ADAPTER
 from video_thinker.rewards import reward_names
 from video_thinker.rewards.completions import RewardFunc
 from video_thinker.rewards.finite import finite_rewards
@@ -39,19 +37,11 @@ from video_thinker.training.arguments import VideoGRPOConfig
 from video_thinker.training.dynamic_sampling import Round, group_outcomes, summed_rewards, without_equal_groups
 from video_thinker.training.logging.completions import FILE_NAME, CompletionLog, Graded
 from video_thinker.training.logging.hints import Hints
-from video_thinker.training.logging.performance import Performance
-from video_thinker.training.loop.canary import BlindCanary, without_dropout
-from video_thinker.training.loop.checkpoints import (
-    Staging,
-    last_complete_checkpoint,
-    leave_signals_to_parent,
-    load_weights,
-    read_state,
-)
+from video_thinker.training.loop.canary import without_dropout
+from video_thinker.training.loop.checkpoints import last_complete_checkpoint, leave_signals_to_parent, read_state
 from video_thinker.training.loop.engine_gap import EngineGap
-from video_thinker.training.loop.finite import FiniteGuard
-from video_thinker.training.loop.watchdog import Watchdog
-from video_thinker.training.recipe import Recipe, grpo_parts, run_recipe
+from video_thinker.training.loss import micro_batch_in_parts
+from video_thinker.training.recipe import Recipe, grpo_parts
 from video_thinker.training.rollout import (
     Batch,
     Rollout,
@@ -61,20 +51,13 @@ from video_thinker.training.rollout import (
     save_rollout,
     unfold_rows,
 )
+from video_thinker.training.run_trainer import RunTrainer
 from video_thinker.training.scoring import Rows, Scored, Scorer
 from video_thinker.training.settings import check_settings, sampling_settings
-from video_thinker.training.sharing import (
-    make_engine,
-    make_features,
-    make_scorer,
-    open_for_generation,
-    prepare_packing,
-    shares_prompts,
-)
-from video_thinker.training.token_budget import gradients_of_last_part, loss_in_parts, metrics_unchanged
+from video_thinker.training.sharing import open_for_generation, share_work
 
 
-class VideoGRPOTrainer(GRPOTrainer):
+class VideoGRPOTrainer(RunTrainer, GRPOTrainer):
     """TRL's `GRPOTrainer` that sees video.
 
     The data set's rows hold `sample` (a `VideoSample`) beside TRL's `prompt`. Reward functions get `sample` and
@@ -108,36 +91,22 @@ class VideoGRPOTrainer(GRPOTrainer):
     ) -> None:
         """See the class."""
         self.encoder = encoder
-        self.staging = Staging()
         self._rollouts: dict[bool, Rollout] = {}  # of training and of evaluation
         self._at_hand: tuple[Sequence[EncodedPrompt], Sequence[int]] = ([], [])  # the prompts of the rows being scored
         self._known: Scored | None = None
         self._reward_errors: list[DataError] = []
         kwargs["reward_funcs"] = finite_rewards(kwargs["reward_funcs"], self._reward_errors)
         super().__init__(args=args, processing_class=encoder.processor, **kwargs)
-        self.performance = Performance(self.accelerator, enabled=args.telemetry, peak=args.peak_tflops)
-        self.watchdog = Watchdog(args.step_timeout_s, args.process_index)
         steps = math.ceil(args.generate_every / args.gradient_accumulation_steps)
         path = Path(str(args.output_dir)) / FILE_NAME
         self.completion_log = CompletionLog(path, args.log_completions_steps, args.num_logged_completions, steps)
-        self.guard = FiniteGuard(self)
-        hints = Hints(path)
-        for callback in (self.performance, self.watchdog, self.guard, self.completion_log, hints):
-            self.add_callback(callback)
-        self.canary = BlindCanary(args.canary_steps, args.canary_min_gap, self.accelerator)
+        self.add_callback(self.completion_log)
+        self.add_callback(Hints(path))
         self.sampling = sampling_settings(args)
-        shared = shares_prompts(self)
-        local = engine is None and args.engine == "local"
-        self.features = make_features(self, shares_prompts=shared and local)
-        self.engine = engine or make_engine(self, self.features, shares_prompts=shared)
+        self.features, self.engine, self.scorer = share_work(self, engine, scorer)
         self.engine_gap = EngineGap(args.engine_max_gap, self.model.dtype, self.accelerator)
         self._sampled_with: tuple[int, Any] | None = None  # the step and the model whose weights the engine has
-        self.scorer = scorer or make_scorer(self, self.features)
-        if self.scorer.shares_prefix:
-            prepare_packing(self)
-        adapted: Any = self.model
-        if is_peft_model(adapted) and REFERENCE_ADAPTER in adapted.peft_config:
-            prepare_reference_adapter(adapted)
+        prepare_reference_adapter(self.model)
 
     @classmethod
     def from_config(
@@ -169,12 +138,8 @@ class VideoGRPOTrainer(GRPOTrainer):
         if reward_funcs is not None:
             settings["reward_funcs"] = reward_names(reward_funcs)
         recipe = Recipe.read(VideoGRPOConfig, config, settings, train_dataset, eval_dataset)
-        recipe.hold()
-        try:
+        with recipe.held_by_trainer():
             return cls.from_recipe(recipe, reward_funcs, callbacks)
-        except BaseException:
-            recipe.release()
-            raise
 
     @classmethod
     def from_recipe(
@@ -189,10 +154,6 @@ class VideoGRPOTrainer(GRPOTrainer):
         trainer.recipe = recipe
         recipe.prepare(trainer, [trainer.model, trainer.ref_model], samples)
         return trainer
-
-    def run(self) -> int:
-        """Train to the end and write the result, as the command does; see `run_recipe`."""
-        return run_recipe(self, self.recipe)
 
     # --- one rollout: prompts, completions, rewards -----------------------------------------------------------------
 
@@ -333,70 +294,32 @@ class VideoGRPOTrainer(GRPOTrainer):
         rollout = self._rollouts[self.model.training]
         index = inputs["prompt_index"].tolist()
         self.watchdog.beat("forward and backward", [sample.id for sample in rollout.row_samples(index)])
+        rows = Rows.of_batch(inputs, rollout.prompts, index)
         with self._scoring(rollout.prompts, index):
             with self.performance.paused():
-                self._watch_canary(model, inputs)
-            rows = self._rows(inputs)
+                self._watch_canary(model, rows, inputs["completion_mask"])
             parts = self.scorer.plan(rows, len(rows))
             if len(parts) == 1 or not torch.is_grad_enabled():
-                return super()._compute_loss(model, inputs)  # type: ignore[no-any-return,no-untyped-call]  # TRL has no types
-            return self._loss_in_parts(model, inputs, rows, parts)
+                return self._trl_loss(model, inputs)
+            plain = super()._get_per_token_logps_and_entropies
+            trl_loss = functools.partial(self._trl_loss, model, inputs)
+            return micro_batch_in_parts(self, model, inputs, rows, parts, plain, trl_loss)
 
-    def _loss_in_parts(self, model: Any, inputs: Batch, rows: Rows, parts: list[list[int]]) -> torch.Tensor:
-        plain = super()._get_per_token_logps_and_entropies
-        trl_loss: Callable[[Any, Batch], torch.Tensor] = super()._compute_loss
-
-        def score_part(part: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
-            with self.performance.phase("forward"):
-                logps, entropies, _ = self.scorer.score_part(model, rows, part, plain, compute_entropy=True)
-            assert entropies is not None
-            return logps, entropies
-
-        def loss_of(logps: torch.Tensor, entropies: torch.Tensor) -> torch.Tensor:
-            self._known = (logps, entropies, None)
-            try:
-                loss = trl_loss(model, inputs)
-            finally:
-                self._known = None
-            return loss
-
-        known = inputs.get("old_per_token_logps", inputs.get("ref_per_token_logps"))
-        zeros = torch.zeros(inputs["completion_ids"].shape, device=rows.input_ids.device)
-        return loss_in_parts(
-            parts,
-            zeros if known is None else known,
-            score_part,
-            loss_of,
-            self._backward_part,
-            functools.partial(gradients_of_last_part, self.accelerator, model),
-            lambda: metrics_unchanged(compat.metrics_of(self)),
-        )
-
-    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """Do TRL's step of a micro-batch, and note its loss."""
-        loss: torch.Tensor = super().training_step(*args, **kwargs)  # type: ignore[no-untyped-call]  # TRL: no types
-        self.guard.note_loss(loss)
+    def _trl_loss(self, model: Any, inputs: Batch, known: Scored | None = None) -> torch.Tensor:
+        """Compute TRL's loss; with log-probabilities that are `known`, no row is scored for it."""
+        self._known = known
+        try:
+            loss: torch.Tensor = super()._compute_loss(model, inputs)  # type: ignore[no-untyped-call]  # TRL: no types
+        finally:
+            self._known = None
         return loss
 
-    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
-        """Before the optimizer moves the weights, look whether all of the step is finite."""
-        norm = super()._get_grad_norm(model, grad_norm=grad_norm)  # type: ignore[no-untyped-call]  # TRL: no types
-        self.guard.check_step(norm)
-        return norm
-
-    def _backward_part(self, loss: torch.Tensor) -> None:
-        deepspeed = self.is_deepspeed_enabled
-        with self.performance.phase("backward"):
-            self.accelerator.backward(loss, **({"scale_wrt_gas": False} if deepspeed else {}))
-
-    def _watch_canary(self, model: Any, inputs: Batch) -> None:
-        """Every `canary_steps` steps: score the micro-batch with blank frames, too, and compare."""
-        prompts, index = self._at_hand
-        used = set(index)
+    def _watch_canary(self, model: Any, rows: Rows, mask: torch.Tensor) -> None:
+        """Every `canary_steps` steps: score the rows with blank frames, too, and compare where `mask` (B, C) is set."""
+        prompts, used = rows.prompts, set(rows.prompt_index)
         has_pixels = any(not PIXEL_FIELDS.isdisjoint(prompts[number].media) for number in used)
         if not self.model.training or not self.canary.is_due(self.state.global_step, has_pixels):
             return
-        rows = self._rows(inputs)
         scored = (rows.input_ids, rows.attention_mask, rows.completion_length)
         blank = [blank_prompt(prompt) if number in used else prompt for number, prompt in enumerate(prompts)]
         with torch.no_grad(), without_dropout(self.model):
@@ -404,17 +327,11 @@ class VideoGRPOTrainer(GRPOTrainer):
             if self.features.is_used:  # by the path that trains, with the features of blank pixels
                 with open_for_generation(self, self.model_wrapped) as generating:
                     self.features.add(generating, [blank[number].media for number in sorted(used)])
-            with self._scoring(blank, index):
+            with self._scoring(blank, rows.prompt_index):
                 blank_logps, *_ = self._get_per_token_logps_and_entropies(model, *scored)
-        gap = self.canary.check(logps, blank_logps, inputs["completion_mask"], has_pixels, self.state.global_step)
+        gap = self.canary.check(logps, blank_logps, mask, has_pixels, self.state.global_step)
         if gap is not None:
             compat.metrics_of(self)["canary/log_prob_gap"].append(gap)
-
-    def _rows(self, inputs: Batch) -> Rows:
-        """The rows of a micro-batch, as they are scored."""
-        input_ids = torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], dim=1)
-        attention_mask = torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], dim=1)
-        return Rows(input_ids, attention_mask, inputs["completion_ids"].shape[1], *self._at_hand)
 
     @contextmanager
     def _scoring(self, prompts: Sequence[EncodedPrompt], prompt_index: Sequence[int]) -> Iterator[None]:
@@ -440,18 +357,17 @@ class VideoGRPOTrainer(GRPOTrainer):
             compat.set_buffered_rollout(self, step, batches)
             if rollout is not None:
                 self._rollouts[True] = rollout
-        with self.performance.watching(self):
-            return super().train(resume_from_checkpoint, *args, **kwargs)
+        return super().train(resume_from_checkpoint, *args, **kwargs)
 
     def get_train_dataloader(self) -> Any:
-        """TRL's; its workers encode the prompts ahead, and leave signals to their parent."""
+        """TRL's; its workers encode the prompts ahead."""
         repeats = self.args.generate_every
         if self.args.dataloader_persistent_workers:
             repeats = 1  # such workers do not learn when an epoch begins, so each batch is encoded
         self.data_collator = PromptCollator(self.encoder, self.args.max_prompt_length, repeats)
         self.data_collator.num_skipped = compat.read_buffered_rollout(self)[0]
         self.add_callback(self.data_collator)
-        return leave_signals_to_parent(super().get_train_dataloader())  # type: ignore[no-untyped-call]  # TRL has no types
+        return super().get_train_dataloader()
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
         """TRL's; its workers encode the prompts ahead."""
@@ -466,18 +382,9 @@ class VideoGRPOTrainer(GRPOTrainer):
                 torch.randperm(sampler.num_samples, generator=sampler.generator)
         return sampler
 
-    def _get_output_dir(self, trial: Any) -> str:
-        return self.staging.folder or super()._get_output_dir(trial)
-
-    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        """Write no card of TRL's: a checkpoint and the result get one that knows the run (`runs/card.py`)."""
-
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        """Write `checkpoint-N` aside, with the rollouts that are still to be used, and move it into place."""
-        with self.staging.checkpoint(self, Path(self._get_output_dir(trial))) as staged:
-            super()._save_checkpoint(model, trial)  # type: ignore[no-untyped-call]  # TRL has no types
-            if self.args.save_only_model:
-                return
+    def save_stage_state(self, staged: Path) -> None:
+        """Add the rollouts that are still to be used to a checkpoint."""
+        if not self.args.save_only_model:
             save_rollout(
                 staged,
                 self.args.process_index,
@@ -485,15 +392,3 @@ class VideoGRPOTrainer(GRPOTrainer):
                 self._rollouts.get(True),
                 self.args.generate_every,
             )
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        if is_peft_model(self.model):
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
-        else:
-            load_weights(self.model if model is None else model, resume_from_checkpoint)
-
-    def _load_best_model(self) -> None:
-        if self.is_deepspeed_enabled or is_peft_model(self.model):
-            super()._load_best_model()
-        else:
-            load_weights(self.model, str(self.state.best_model_checkpoint))
