@@ -30,13 +30,14 @@ import yaml
 from transformers import AutoModelForImageTextToText
 
 from metering import MeteredGRPOTrainer, MeteredSFTTrainer, measure
-from video_thinker.config import DataArguments, ModelArguments, PeftArguments, parse_config
+from video_thinker.config import DataArguments, ModelArguments, PeftArguments
 from video_thinker.data.annotations import load_samples
 from video_thinker.data.collate import SFTCollator
 from video_thinker.data.encode import SampleEncoder
 from video_thinker.diagnostics.memory import GIB, predict
 from video_thinker.diagnostics.resolve import Request, read_values, resolve
 from video_thinker.diagnostics.shapes import load_shape, with_depth
+from video_thinker.keys.settings import parse_config
 from video_thinker.models.adapters import lora_config
 from video_thinker.models.loading import freeze, load_encoder, load_model
 from video_thinker.rewards import load_reward_funcs

@@ -12,13 +12,13 @@ import warnings
 from collections.abc import Callable
 from importlib import metadata
 
-from video_thinker.config import check_command_line
 from video_thinker.disk import WORDS, say, shorten
 from video_thinker.errors import VideoThinkerError
 from video_thinker.keys.commands import CONFIG_CLASSES
 from video_thinker.keys.environment import check_environment
 from video_thinker.keys.flags import FlagParser
 from video_thinker.keys.help import help_text
+from video_thinker.keys.settings import check_command_line
 from video_thinker.memory import memory_errors
 from video_thinker.redaction import RedactingFormatter, redacted_output
 from video_thinker.runs.record import note_launch

@@ -134,5 +134,5 @@ def test_training_learns_the_same(make_grpo_trainer):
 
 def test_a_data_set_that_fills_no_rollout_is_refused(make_grpo_trainer):
     trainer = make_grpo_trainer(gradient_accumulation_steps=2)
-    with pytest.raises(ConfigError, match="train_file has 5 prompts, but a rollout takes 10"):
+    with pytest.raises(ConfigError, match="train_dataset has 5 prompts, but a rollout takes 10"):
         trainer.train()

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import REPO
-from video_thinker.config import DataArguments, ModelArguments, PeftArguments, VideoArguments, parse_config
+from video_thinker.config import DataArguments, ModelArguments, PeftArguments, VideoArguments
 from video_thinker.errors import ConfigError
+from video_thinker.keys.settings import parse_config
 
 
 @dataclass

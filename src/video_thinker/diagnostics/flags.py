@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from video_thinker.config import SAMPLING_KEYS, VideoArguments, known_keys, read_config
+from video_thinker.config import SAMPLING_KEYS, VideoArguments
 from video_thinker.errors import ConfigError
 from video_thinker.keys.commands import CONFIG_CLASSES
 from video_thinker.keys.flags import (
@@ -16,6 +16,7 @@ from video_thinker.keys.flags import (
     value_of,
 )
 from video_thinker.keys.rules import Count, Positive
+from video_thinker.keys.settings import known_keys, read_config, read_given
 
 STAGES = ("sft", "grpo")
 VIDEO_KEYS = ("video_backend", "media_timeout_s", *SAMPLING_KEYS)
@@ -28,7 +29,7 @@ def plan_parser() -> FlagParser:
         prog="video-thinker plan", description="Predict a run's memory on GPUs and host.", check=_check_plan
     )
     parser.add_argument("config", help="an sft or grpo config")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="as for the run itself")
+    parser.add_argument("overrides", nargs="*", default=[], metavar="key=value", help="as for the run itself")
     parser.add_argument(
         "--gpus", type=value_of(Count), default=1, metavar="N", help="number of GPUs, all in one machine (default 1)"
     )
@@ -72,7 +73,7 @@ def find_stage(argv: Sequence[str]) -> str:
         ConfigError: neither tells.
     """
     sft, grpo = (known_keys(CONFIG_CLASSES[stage]) for stage in STAGES)
-    given = read_config((*CONFIG_CLASSES["sft"], *CONFIG_CLASSES["grpo"]), argv)
+    given = read_given((*CONFIG_CLASSES["sft"], *CONFIG_CLASSES["grpo"]), argv)
     only = {"sft": [k for k in given if k not in grpo], "grpo": [k for k in given if k not in sft]}
     if bool(only["sft"]) != bool(only["grpo"]):
         return "sft" if only["sft"] else "grpo"

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from video_thinker.config import DataArguments, ModelArguments, PeftArguments, read_config
+from video_thinker.config import DataArguments, ModelArguments, PeftArguments
 from video_thinker.data.annotations import load_samples
 from video_thinker.data.conversation import build_messages, build_target
 from video_thinker.diagnostics.flags import find_stage
@@ -19,6 +19,7 @@ from video_thinker.diagnostics.memory import trains_no_vision
 from video_thinker.diagnostics.planned_run import VLLM, Policy, Run, Workers, Zero
 from video_thinker.diagnostics.shapes import Adapter, ModelShape, load_shape, video_grid
 from video_thinker.errors import ConfigError
+from video_thinker.keys.settings import read_config
 from video_thinker.models.layers import SHARE_PREFILL_LAYERS, SHARE_PREFIX_LAYERS, layer_kinds
 from video_thinker.models.loading import model_init_kwargs
 from video_thinker.schema import VideoSample

@@ -22,13 +22,7 @@ from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
 
-from video_thinker.config import (
-    DataArguments,
-    VideoArguments,
-    make_arguments,
-    read_overrides,
-    read_part,
-)
+from video_thinker.config import DataArguments, VideoArguments
 from video_thinker.data.annotations import check_rows
 from video_thinker.data.checks import Finding, Severity, check_sample, finding_of
 from video_thinker.data.headers import MediaFile
@@ -36,6 +30,7 @@ from video_thinker.data.media_checks import MediaState, length_findings, media_f
 from video_thinker.data.texts import SpecialTokens
 from video_thinker.diagnostics.flags import VIDEO_KEYS, validate_parser
 from video_thinker.errors import ConfigError, DataError, DecodeError
+from video_thinker.keys.settings import make_arguments, read_overrides, read_part
 from video_thinker.schema import VideoSample
 
 # "train.json:12 (item 3)" splits into "train.json", "12", …, "3", …

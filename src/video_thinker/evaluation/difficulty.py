@@ -26,7 +26,7 @@ from typing import Annotated, Any
 from rich.console import Console
 from rich.table import Table
 
-from video_thinker.config import ModelArguments, VideoArguments, check_choice, parse_config
+from video_thinker.config import ModelArguments, VideoArguments, check_choice
 from video_thinker.data.annotations import load_samples
 from video_thinker.data.checks import check_all_texts
 from video_thinker.data.golds import check_golds
@@ -38,6 +38,7 @@ from video_thinker.evaluation.run import evaluate_split
 from video_thinker.generation.backend import Backend, make_backend
 from video_thinker.generation.engine import EngineArguments, Sampling
 from video_thinker.keys.rules import Count, NotNegative, Seed, Share, above_to
+from video_thinker.keys.settings import parse_config
 from video_thinker.models.fingerprint import model_fingerprint
 from video_thinker.models.loading import check_model_path, load_special_tokens
 from video_thinker.prompts import PROMPT_STYLES

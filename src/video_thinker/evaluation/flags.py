@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from video_thinker.errors import ConfigError
 from video_thinker.generation.controls import CONTROLS
 from video_thinker.keys.flags import FlagParser, file_to_write, folder_there, folder_to_write, value_of
 from video_thinker.keys.rules import Count, Seed
-from video_thinker.runs.reading import parse_items
+from video_thinker.runs.reading import make_labels, parse_items
 
 _PAIR = re.compile(r"[a-z]\w*=")
 _TAKES_A_VALUE = ("--model", "--suite", "--output-dir")
@@ -32,13 +33,18 @@ def compare_parser() -> FlagParser:
     parser = FlagParser(
         prog="video-thinker compare",
         description="Tabulate evaluations by benchmark, and test the first against each other on their common items.",
-        check=lambda args: check_items(args.items),
+        check=_check_compare,
     )
     _add_runs_and_items(parser)
     parser.add_argument("--force", action="store_true", help="compare runs of unlike settings or items, with a warning")
     parser.add_argument("--json", type=file_to_write, metavar="FILE", help="write all figures there, too")
     parser.add_argument("--seed", type=value_of(Seed), default=0, help="of the bootstrap (0)")
     return parser
+
+
+def _check_compare(args: argparse.Namespace) -> None:
+    check_items(args.items)
+    make_labels(args.runs)
 
 
 def _add_runs_and_items(parser: FlagParser) -> None:

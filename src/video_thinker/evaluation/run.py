@@ -22,15 +22,7 @@ import torch
 import yaml
 from tqdm import tqdm
 
-from video_thinker.config import (
-    ModelArguments,
-    ServerArguments,
-    VideoArguments,
-    check_choice,
-    combine_settings,
-    make_arguments,
-    parse_config,
-)
+from video_thinker.config import ModelArguments, ServerArguments, VideoArguments, check_choice
 from video_thinker.data.annotations import load_samples
 from video_thinker.data.checks import check_all_texts
 from video_thinker.data.decoding.process import files_in_work
@@ -62,6 +54,7 @@ from video_thinker.generation.backend import Backend, make_backend
 from video_thinker.generation.controls import CONTROLS, apply_control
 from video_thinker.generation.engine import EngineArguments, Sampling
 from video_thinker.keys.rules import Count, CountOrZero, NotNegative, Seed, Share, above_to
+from video_thinker.keys.settings import combine_settings, make_arguments, parse_config
 from video_thinker.models.fingerprint import model_fingerprint
 from video_thinker.models.loading import check_model_path, load_special_tokens, resolve_attn_implementation
 from video_thinker.prompts import PROMPT_STYLES

@@ -16,12 +16,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from video_thinker.config import read_config
 from video_thinker.errors import ConfigError
 from video_thinker.evaluation.flags import split_pairs, suite_parser
 from video_thinker.evaluation.processes import eval_command, failed_code, run_processes
 from video_thinker.evaluation.tables import print_suite
 from video_thinker.keys.commands import CONFIG_CLASSES
+from video_thinker.keys.settings import read_config
 from video_thinker.runs.files import read_json
 from video_thinker.runs.reading import make_labels
 

@@ -107,7 +107,9 @@ def keys_of(kind: type) -> dict[str, Checked]:
 
 def _make_key(origin: str, name: str, annotation: Any, default: str) -> Checked:
     is_library = origin.split(".")[0] in LIBRARIES
-    annotation = _only_choices(LIBRARY_TYPES.get(name, annotation) if is_library else annotation)
+    if is_library:
+        annotation = LIBRARY_TYPES.get(f"{origin.rpartition('.')[2]}.{name}", LIBRARY_TYPES.get(name, annotation))
+    annotation = _only_choices(annotation)
     return Checked(name, annotation, default, LIBRARY_RULES.get(name) if is_library else None)
 
 
@@ -197,6 +199,8 @@ def check_value(key: Checked, given: Given) -> Any:
         raise _refuse(key, given) from error
     if not _is_finite(converted, set()):
         raise _refuse(key, given)
+    if rules.is_too_large(converted):
+        raise _refuse(key, given, f", and at most {rules.MOST}")
     is_number = isinstance(converted, int | float) and not isinstance(converted, bool)
     if key.rule is not None and is_number and not key.rule.holds(converted):
         raise _refuse(key, given)
@@ -234,12 +238,12 @@ def _is_finite(value: Any, seen: set[int]) -> bool:
     return True
 
 
-def _refuse(key: Checked, given: Given) -> ConfigError:
+def _refuse(key: Checked, given: Given, more: str = "") -> ConfigError:
     found = key.name
     if not HIDDEN.search(key.name):
         found += f"={given.text if given.text is not None else _SHOWN.repr(given.value)}"
     default = "it is required" if key.default == REQUIRED else f"the default is {key.default}"
-    return ConfigError(f"{given.where}: {found[:160]}: must be {key.words}; correct it ({default}).")
+    return ConfigError(f"{given.where}: {found[:160]}: must be {key.words}{more}; correct it ({default}).")
 
 
 def check_known(keys: Mapping[str, Given], known: Sequence[str], hint: str = "") -> None:

@@ -22,8 +22,9 @@ EXAMPLES = {
     "synthesize": "video-thinker synthesize configs/synthesis/toy.yaml output_dir=runs/synthesis max_cost=5",
 }
 
-FILES = ("train_file", "eval_file", "items_file")
-"""Keys that name a file which must be there before a command starts."""
+FILES = ("train_file", "eval_file", "items_file", "deepspeed", "accelerator_config")
+"""Keys that name a file which must be there before a command starts; the last two may hold a mapping instead."""
+EXAMPLE_FILES = {"deepspeed": " (a file, e.g. configs/deepspeed/zero2.json)"}
 FOLDERS = ("media_root", "resume_from_checkpoint")
 """Keys that name a folder which must be there."""
 

@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 from video_thinker.errors import ConfigError
 from video_thinker.keys.check import Checked, check_value, describe, keys_of
 from video_thinker.keys.reading import COMMAND_LINE, read_value
+from video_thinker.keys.rules import MOST
 from video_thinker.keys.source import REQUIRED
 
 UNKNOWN = "unrecognized arguments: "
@@ -74,6 +75,7 @@ def value_of(annotation: Any) -> Callable[[str], Any]:
             return check_value(key, read_value("flag", text))
         except ConfigError:
             words = describe(annotation).replace(" or null", " or none")
+            words += f" and at most {MOST}" if re.fullmatch(r"[-+]?\d{10,}(\.\d*)?", text.strip()) else ""
             raise argparse.ArgumentTypeError(f"{text[:80]!r}: must be {words}") from None
 
     return convert

@@ -99,8 +99,11 @@ def mapping_values(path: Path, node: yaml.Node | None) -> dict[str, Given]:
             f"{path}:{node.start_mark.line + 1}: holds {_kind(node)}; it must hold a YAML mapping of keys to values "
             "(key: value, one a line)."
         )
-    loader = _Loader("")
-    loader.flatten_mapping(node)
+    try:
+        _Loader("").flatten_mapping(node)
+    except yaml.MarkedYAMLError as error:
+        line = (error.problem_mark or node.start_mark).line + 1
+        raise ConfigError(f"{path}:{line}: << must name a mapping (an alias: *name); {error.problem}.") from error
     found: dict[str, Given] = {}
     for key_node, value_node in node.value:
         where = f"{path}:{key_node.start_mark.line + 1}"
@@ -108,7 +111,7 @@ def mapping_values(path: Path, node: yaml.Node | None) -> dict[str, Given]:
         if not isinstance(key, str) or key_node.tag.endswith((":null", ":int", ":float")):
             raise ConfigError(f"{where}: a key must be a name, as in 'learning_rate: 1e-5'.")
         found.pop(key, None)  # a key of a merge (<<) that the mapping itself has, too
-        found[key] = Given(_construct(value_node), _plain_text(value_node), where)
+        found[key] = Given(_construct(value_node, key, str(path)), _plain_text(value_node), where)
     return found
 
 
@@ -122,7 +125,7 @@ def read_value(key: str, text: str) -> Given:
     if node is None:
         return Given(None, None, COMMAND_LINE)
     plain = _plain_text(node)
-    return Given(_construct(node), None if plain is None else text.strip(), COMMAND_LINE)
+    return Given(_construct(node, key), None if plain is None else text.strip(), COMMAND_LINE)
 
 
 def compose(text: str, name: str, *, with_lines: bool) -> yaml.Node | None:
@@ -195,12 +198,15 @@ def _children(node: yaml.Node) -> Iterator[yaml.Node]:
         yield from node.value
 
 
-def _construct(node: yaml.Node) -> Any:
+def _construct(node: yaml.Node, key: str, path: str = "") -> Any:
+    """Make the value of a key; `path` is that of its file, "" for the command line."""
     try:
         return _Loader("").construct_document(node)
-    except (yaml.MarkedYAMLError, ValueError) as error:
-        line = node.start_mark.line + 1
-        raise ConfigError(f"line {line}: a value cannot be read ({getattr(error, 'problem', error)}).") from error
+    except (yaml.MarkedYAMLError, ValueError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None) or node.start_mark
+        place = f"{path}:{mark.line + 1}" if path else COMMAND_LINE
+        problem = getattr(error, "problem", None) or "it is too long or too deep"
+        raise ConfigError(f"{place}: {key}: the value cannot be read ({problem}); write a plain YAML value.") from error
 
 
 def _plain_text(node: yaml.Node) -> str | None:

@@ -31,6 +31,17 @@ class Rule:
         return value
 
 
+MOST = 2**32
+"""No number of a config may be larger: further on they overflow clocks and tensors."""
+
+
+def is_too_large(value: Any) -> bool:
+    """Say whether a number, or one in a list, is beyond any sense."""
+    if isinstance(value, list):
+        return any(map(is_too_large, value))
+    return isinstance(value, int | float) and abs(value) > MOST
+
+
 def above(least: float) -> Rule:
     """A number larger than `least`."""
     return Rule(lambda value: value > least, f"above {least:g}")
@@ -72,6 +83,7 @@ DTYPES = ("auto", "float32", "bfloat16", "float16")
 ATTENTION_IMPLEMENTATIONS = ("auto", "sdpa", "eager", "flash_attention_2", "flash_attention_3", "flex_attention")
 Dtype = Annotated[str, one_of(*DTYPES)]
 Attention = Annotated[str, one_of(*ATTENTION_IMPLEMENTATIONS)]
+Part = Annotated[str, one_of("vision_tower", "merger", "language_model")]
 PromptStyleName = Annotated[str, one_of("trace", "trace_concise", "plain")]
 VideoBackend = Annotated[str, one_of("auto", "pyav", "torchcodec", "decord")]
 
@@ -82,8 +94,32 @@ _STEPS = Rule(
 _COUNT, _ZERO, _NOT_NEGATIVE, _SHARE = at_least(1), at_least(0), at_least(0), between(0, 1)
 _SEED = between(0, 2**32 - 1)
 
-LIBRARY_TYPES: dict[str, Any] = {"scale_rewards": bool | str, "fsdp": bool | str | None}
-"""Types of keys whose annotation leaves out what is allowed."""
+_LOG_LEVEL = Annotated[str, one_of("detail", "debug", "info", "warning", "error", "critical", "passive")]
+
+LIBRARY_TYPES: dict[str, Any] = {
+    "sft_config.loss_type": Annotated[str, one_of("nll", "dft", "chunked_nll")],
+    "grpo_config.loss_type": Annotated[
+        str, one_of("grpo", "bnpo", "dr_grpo", "dapo", "luspo", "cispo", "sapo", "vespo")
+    ],
+    "scale_rewards": bool | Annotated[str, one_of("group", "batch", "none")],
+    "importance_sampling_level": Annotated[str, one_of("token", "sequence")],
+    "multi_objective_aggregation": Annotated[str, one_of("sum_then_normalize", "normalize_then_sum")],
+    "vllm_importance_sampling_mode": Annotated[
+        str, one_of("token_truncate", "token_mask", "sequence_truncate", "sequence_mask")
+    ],
+    "vllm_mode": Annotated[str, one_of("server", "colocate")],
+    "vllm_model_impl": Annotated[str, one_of("vllm", "transformers")],
+    "truncation_mode": Annotated[str, one_of("keep_start", "keep_end")],
+    "packing_strategy": Annotated[str, one_of("bfd", "bfd_split", "wrapped")],
+    "train_sampling_strategy": Annotated[str, one_of("random", "sequential", "group_by_length", "batch_rebalance")],
+    "log_level": _LOG_LEVEL,
+    "log_level_replica": _LOG_LEVEL,
+    "include_num_input_tokens_seen": bool | Annotated[str, one_of("all", "non_padding", "no")],
+    "dataloader_multiprocessing_context": Annotated[str, one_of("fork", "spawn", "forkserver")] | None,
+    "ddp_backend": Annotated[str, one_of("nccl", "gloo", "mpi", "xccl", "hccl", "cncl", "mccl")] | None,
+    "fsdp": bool | str | None,
+}
+"""Types of keys whose annotation leaves out what is allowed; a key of two libraries is named with its module."""
 
 LIBRARY_RULES: dict[str, Rule] = {
     "max_steps": Rule(

@@ -24,12 +24,7 @@ from rich.padding import Padding
 from rich.panel import Panel
 from rich.text import Text
 
-from video_thinker.config import (
-    ModelArguments,
-    VideoArguments,
-    check_choice,
-    combine_settings,
-)
+from video_thinker.config import ModelArguments, VideoArguments, check_choice
 from video_thinker.data.decoding.failures import check_file
 from video_thinker.data.encode import SampleEncoder
 from video_thinker.data.texts import check_texts
@@ -38,6 +33,7 @@ from video_thinker.errors import ConfigError
 from video_thinker.generation.backend import Completion, LocalBackend
 from video_thinker.generation.controls import Prompt, load_prompt
 from video_thinker.generation.engine import Sampling
+from video_thinker.keys.settings import combine_settings
 from video_thinker.models.loading import load_encoder
 from video_thinker.prompts import PROMPT_STYLES
 from video_thinker.report.flags import SAMPLING_FIELDS, ask_parser

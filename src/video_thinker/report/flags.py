@@ -23,6 +23,7 @@ from video_thinker.keys.rules import (
     at_least,
 )
 from video_thinker.models.flags import check_model
+from video_thinker.runs.reading import make_labels
 
 SAMPLING_FIELDS = ("prompt_style", *SAMPLING_KEYS)
 """Keys of `VideoArguments` that are flags of `ask` and are taken over from a training run."""
@@ -71,7 +72,7 @@ def report_parser() -> FlagParser:
     parser = FlagParser(
         prog="video-thinker report",
         description="Write one self-contained HTML page about evaluations, training runs and synthesized traces.",
-        check=lambda args: check_items(args.items),
+        check=_check_report,
     )
     parser.add_argument(
         "runs", nargs="+", type=folder_there, metavar="RUN", help="output_dir of `eval`, `sft`, `grpo` or `synthesize`"
@@ -98,6 +99,11 @@ def report_parser() -> FlagParser:
     return parser
 
 
+def _check_report(args: argparse.Namespace) -> None:
+    check_items(args.items)
+    make_labels(args.runs)
+
+
 def card_parser() -> FlagParser:
     """Make the parser of `card`."""
     parser = FlagParser(
@@ -107,7 +113,12 @@ def card_parser() -> FlagParser:
     )
     parser.add_argument("model", type=folder_there, metavar="MODEL", help="folder of a checkpoint or an adapter")
     parser.add_argument(
-        "evaluations", nargs="*", type=folder_there, metavar="EVAL_DIR", help="output_dir of its evaluations"
+        "evaluations",
+        nargs="*",
+        default=[],
+        type=folder_there,
+        metavar="EVAL_DIR",
+        help="output_dir of evaluations",
     )
     parser.add_argument(
         "--items", action="append", default=[], metavar="SPLIT=FILE", help="items, if not where they were evaluated"

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from video_thinker.config import parse_config
 from video_thinker.disk import open_store
+from video_thinker.keys.settings import parse_config
 from video_thinker.runs.files import check_folder, replacing
 from video_thinker.runs.lock import run_lock
 from video_thinker.runs.record import run_config, write_run_info

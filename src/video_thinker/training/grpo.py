@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from video_thinker.config import DataArguments, ModelArguments, PeftArguments, parse_config
+from video_thinker.config import DataArguments, ModelArguments, PeftArguments
+from video_thinker.keys.settings import parse_config
 from video_thinker.training.arguments import VideoGRPOConfig
 from video_thinker.training.loop.process_group import join_process_group
 from video_thinker.training.recipe import Recipe

@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from video_thinker.config import DataArguments, ModelArguments, PeftArguments, combine_settings, make_arguments
+from video_thinker.config import DataArguments, ModelArguments, PeftArguments
 from video_thinker.data.golds import check_golds
 from video_thinker.data.row_rules import RowRules
 from video_thinker.errors import ConfigError
+from video_thinker.keys.settings import combine_settings, make_arguments
 from video_thinker.models.adapters import check_peft_arguments, lora_config, quantization_config
 from video_thinker.models.loading import check_model_path, load_encoder, load_model, prepare_training
 from video_thinker.models.tower_calls import equalize_tower_calls
@@ -33,6 +34,7 @@ from video_thinker.training.loop.resume import (
     run_training,
 )
 from video_thinker.training.loop.same_run import check_same_samples
+from video_thinker.training.steps import check_rows_for_grpo, check_rows_for_sft
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -167,6 +169,8 @@ class Recipe(Generic[Args]):
         train = load(self.data_args.train_file, self.train_samples)
         if not train:
             raise ConfigError("train_dataset has no samples: give at least one.")
+        check_rows = check_rows_for_grpo if isinstance(self.args, VideoGRPOConfig) else check_rows_for_sft
+        check_rows(self.args, len(train), self.data_args.train_file or "train_dataset")
         evaluated = load(self.data_args.eval_file or "", self.eval_samples)
         earlier = Path(output_dir) if self.checkpoint is None and self.is_finished else self.checkpoint
         check_same_samples(self.args, earlier, train, self.data_args)

@@ -8,6 +8,7 @@ from video_thinker.errors import ConfigError
 from video_thinker.generation.engine import Sampling
 from video_thinker.training.arguments import VideoGRPOConfig
 from video_thinker.training.dynamic_sampling import check_dynamic_sampling
+from video_thinker.training.steps import check_rows_for_grpo
 from video_thinker.training.token_budget import check_budget
 
 
@@ -47,10 +48,4 @@ def check_settings(trainer: Any) -> None:
             f"feature_cache_dir={args.feature_cache_dir!r}: features are kept of a frozen tower only; add `freeze: "
             "[vision_tower, merger]` and leave share_vision and share_prefill on, or remove feature_cache_dir."
         )
-    needed = args.generation_batch_size // trainer.num_generations
-    if len(trainer.train_dataset) < needed:  # TRL would drop them, train nothing, and say nothing
-        raise ConfigError(
-            f"train_file has {len(trainer.train_dataset)} prompts, but a rollout takes {needed} "
-            f"(generation_batch_size={args.generation_batch_size} / num_generations={trainer.num_generations}): "
-            "lower per_device_train_batch_size or steps_per_generation, or give more prompts."
-        )
+    check_rows_for_grpo(args, len(trainer.train_dataset), "train_dataset")

@@ -11,10 +11,11 @@ import torch
 from transformers import TrainerCallback
 from trl import SFTTrainer
 
-from video_thinker.config import DataArguments, ModelArguments, PeftArguments, parse_config
+from video_thinker.config import DataArguments, ModelArguments, PeftArguments
 from video_thinker.data.collate import SFTCollator
 from video_thinker.data.encode import PIXEL_FIELDS, blank_media
 from video_thinker.data.row_rules import RowRules
+from video_thinker.keys.settings import parse_config
 from video_thinker.models.adapters import lora_config
 from video_thinker.schema import VideoSample
 from video_thinker.training.arguments import VideoSFTConfig

@@ -357,9 +357,10 @@ def test_no_key_of_any_stage_is_taken_for_a_misspelt_one():
     import dataclasses
     import difflib
 
-    from video_thinker.config import MISSPELT, ModelArguments, PeftArguments
+    from video_thinker.config import ModelArguments, PeftArguments
     from video_thinker.evaluation.difficulty import DifficultyArguments
     from video_thinker.evaluation.run import EvalArguments
+    from video_thinker.keys.settings import MISSPELT
     from video_thinker.synthesis.arguments import SynthesisArguments
     from video_thinker.training.grpo import VideoGRPOConfig
     from video_thinker.training.sft import VideoSFTConfig

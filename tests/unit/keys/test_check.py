@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import ast
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
 import pytest
 
-from video_thinker.config import check_command_line, known_keys, read_config
+from tests.conftest import REPO
 from video_thinker.errors import ConfigError
+from video_thinker.keys.check import describe
 from video_thinker.keys.commands import CONFIG_CLASSES
-from video_thinker.keys.rules import LIBRARY_RULES, Count, Positive, one_of
+from video_thinker.keys.rules import LIBRARY_RULES, LIBRARY_TYPES, Count, Positive, one_of
+from video_thinker.keys.settings import check_command_line, known_keys, read_config
+from video_thinker.keys.source import module_path
 
 GRPO, SFT = CONFIG_CLASSES["grpo"], CONFIG_CLASSES["sft"]
 
@@ -100,14 +105,23 @@ def test_a_value_that_does_not_fit_is_refused_in_one_line(tmp_path, override, ru
 SENSELESS = [
     "learning_rate=0 -1 .nan .inf fast [1] true",
     "num_train_epochs=0 -1 .nan",
-    "max_steps=0 -2 1.5",
+    "max_steps=0 -2 1.5 99999999999999999999999",
+    "loss_type=dapo2 nll",
+    "scale_rewards=groups",
+    "importance_sampling_level=word",
+    "train_sampling_strategy=randomly",
+    "log_level=loud",
+    "freeze=vision [vision_tower,head]",
+    "prompt_style=tracee",
+    "video_backend=vlc",
+    "attn_implementation=flash",
     "num_generations=0 1 -8 [8] 2.5",
     "temperature=0 -1 .nan",
     "top_p=0 1.5",
     "beta=-0.1 .nan",
     "max_completion_length=0 -5",
     "max_prompt_length=0",
-    "per_device_train_batch_size=0 -1",
+    "per_device_train_batch_size=0 -1 1e30 9999999999999",
     "gradient_accumulation_steps=0",
     "save_steps=0 -1 2.5",
     "logging_steps=0 -5",
@@ -124,7 +138,7 @@ SENSELESS = [
     "num_frames=0 -1",
     "max_frames=0",
     "max_pixels=0 -1 1.5",
-    "media_timeout_s=0 -1 .nan .inf",
+    "media_timeout_s=0 -1 .nan .inf 1e12",
     "media_cache_mib=-1",
     "max_decode_errors=2 -0.1",
     "on_decode_error=drop",
@@ -203,3 +217,25 @@ def test_the_source_says_what_the_imported_classes_say(command):
             if "a value" not in source[key].words:
                 assert source[key].words == live[key].words, key
             assert (source[key].default == "required") == (live[key].default == "required"), key
+
+
+@pytest.mark.parametrize("value", ["3", "nowhere.json", "configs"])
+def test_deepspeed_names_a_file(monkeypatch, value):
+    monkeypatch.chdir(REPO)
+    with pytest.raises(
+        ConfigError, match=rf"deepspeed='{value}': no such file, .*e\.g\. configs/deepspeed/zero2\.json"
+    ):
+        check_command_line(
+            "sft", ["configs/sft/toy.yaml", "train_file=README.md", "media_root=.", f"deepspeed={value}"]
+        )
+
+
+def test_the_choices_of_a_library_are_those_of_the_installed_version():
+    """Where Transformers and TRL list the choices of a key in their own field, ours are the same."""
+    for name, kind in LIBRARY_TYPES.items():
+        module = "sft_config" if name in ("truncation_mode", "packing_strategy") else "training_args"
+        path = module_path(f"{'trl.trainer' if module == 'sft_config' else 'transformers'}.{module}")
+        field = re.search(rf"^    {name}: .*?\n    \)", path.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+        listed = field and re.search(r'"choices": (\[.*?\])', field[0], re.DOTALL)
+        if listed:
+            assert all(f" {choice}" in f" {describe(kind)}" for choice in ast.literal_eval(listed[1])), name

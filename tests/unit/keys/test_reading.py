@@ -33,7 +33,9 @@ from video_thinker.keys.reading import read_file, read_value
         (b"1: a\n", r"c\.yaml:1: a key must be a name"),
         (b"[a, b]: c\n", r"c\.yaml:1: a key must be a name"),
         (b"a: " + b"[" * 3000, r"c\.yaml:?.*: is (nested too deeply|not YAML)"),
-        (b"a: !!python/object:os.system x\n", r"line 1: a value cannot be read"),
+        (b"a: !!python/object:os.system x\n", r"c\.yaml:1: a: the value cannot be read"),
+        (b"a: 1\nb:\n  c: !!python/name:os.system\n", r"c\.yaml:3: b: the value cannot be read"),
+        (b"a: 1\n<<: 3\n", r"c\.yaml:2: << must name a mapping"),
     ],
 )
 def test_what_cannot_be_read_is_named_with_file_and_line(tmp_path, data, message):

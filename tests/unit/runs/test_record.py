@@ -6,8 +6,8 @@ import hashlib
 
 import yaml
 
-from video_thinker.config import check_command_line, read_config
 from video_thinker.keys.commands import CONFIG_CLASSES
+from video_thinker.keys.settings import check_command_line, read_config
 from video_thinker.runs import record
 
 
