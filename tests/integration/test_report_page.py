@@ -228,7 +228,7 @@ def test_the_clip_plays_and_a_segment_goes_to_its_start(page):
     page.click('.row[data-id="q1"]')
     assert page.locator("#detail video").count() == 0  # nothing is read before a reader asks
     page.click(".clip summary")
-    page.wait_for_function("document.querySelector('video').readyState >= 1")
+    page.wait_for_function("document.querySelector('video')?.readyState >= 1")
     assert page.evaluate("document.querySelector('video').duration") == pytest.approx(4, abs=0.2)
     page.click('.seg[data-owner="gold"]')
     assert page.evaluate("document.querySelector('video').currentTime") == 3

@@ -231,6 +231,7 @@ def test_a_file_that_any_command_cannot_read_or_write_is_one_line(monkeypatch, c
         def main(argv):
             raise OSError(errno.ENOSPC, "No space left on device", "/data/run/metrics.json")
 
+    monkeypatch.setattr(cli, "check_first", lambda name, argv: True)
     monkeypatch.setattr(cli.importlib, "import_module", lambda name: Command)
     assert cli.main(["doctor"]) == 2
     assert capsys.readouterr().err == "\nOSError: /data/run/metrics.json: the disk is full\n"
