@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import ast
 import dataclasses
 import functools
@@ -15,17 +16,16 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "video_thinker"
 sys.path.insert(0, str(PACKAGE.parent))  # MkDocs runs without the package's own path
 
+from video_thinker.cli import flag_parser  # noqa: E402
+from video_thinker.evaluation.flags import suite_parser  # noqa: E402
 from video_thinker.keys.source import (  # noqa: E402
     REQUIRED,
     Key,
     KeyGroup,
-    constant,
     effective_keys,
-    evaluate,
     key_groups,
     module_path,
     parse_file,
-    text_of,
     write_value,
 )
 
@@ -92,14 +92,16 @@ class Flag:
 
 
 def command_flags(command: str) -> list[Flag]:
-    """Arguments that the module of a command adds to its parser."""
-    module = commands()[command][0]
-    modules = [module]
-    if command in config_commands():  # `eval` also has flags, in a module beside its own
-        modules += [
-            m for m, _ in all_modules() if m in _imports(module) and m.rpartition(".")[0] == module.rpartition(".")[0]
-        ]
-    return [flag for one in modules for flag in _flags(parse_file(module_path(one)))]
+    """Arguments of a command's parser; of a command that reads a config there are none."""
+    if command in config_commands() and command != "eval":
+        return []
+    parser = suite_parser() if command == "eval" else flag_parser(command)
+    flags = []
+    for action in (action for action in parser._actions if action.default != argparse.SUPPRESS or action.type):
+        names = " ".join(action.option_strings) or str(action.metavar or action.dest)
+        shown = "" if action.default in (None, argparse.SUPPRESS, [], "", False) else write_value(action.default)
+        flags.append(Flag(names, REQUIRED if action.required else shown, " ".join((action.help or "").split())))
+    return flags
 
 
 def _imports(module: str) -> set[str]:
@@ -109,29 +111,6 @@ def _imports(module: str) -> set[str]:
         if isinstance(node, ast.ImportFrom) and node.module:
             names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
     return names
-
-
-SAMPLING_FLAGS = "--max-frames …"
-
-
-def _flags(tree: ast.Module) -> list[Flag]:
-    flags = []
-    for node in ast.walk(tree):
-        if not isinstance(node, ast.Call):
-            continue
-        function = ast.unparse(node.func).split(".")[-1]
-        names = [str(arg.value) for arg in node.args if isinstance(arg, ast.Constant)]
-        given = {keyword.arg: keyword.value for keyword in node.keywords}
-        if function == "add_argument" and names:
-            default = evaluate(given["default"]) if "default" in given else ""
-            optional = constant(given.get("nargs")) in ("*", "?")
-            if "required" in given or not (names[0].startswith("-") or optional):
-                default = REQUIRED
-            flags.append(Flag(" ".join(names), default, " ".join(text_of(given.get("help")).split())))
-        elif function in ("add_argument", "add_video_flags") and SAMPLING_FLAGS not in [one.names for one in flags]:
-            text = "Keys of the group Video are flags, too: `max_frames` is `--max-frames`."
-            flags.append(Flag(SAMPLING_FLAGS, "", text))
-    return flags
 
 
 def load_metrics() -> tuple[Any, ...]:

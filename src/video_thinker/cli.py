@@ -17,7 +17,9 @@ from video_thinker.disk import WORDS, say, shorten
 from video_thinker.errors import VideoThinkerError
 from video_thinker.keys.commands import CONFIG_CLASSES
 from video_thinker.keys.environment import check_environment
+from video_thinker.keys.flags import FlagParser
 from video_thinker.keys.help import help_text
+from video_thinker.memory import memory_errors
 from video_thinker.redaction import RedactingFormatter, redacted_output
 from video_thinker.runs.record import note_launch
 
@@ -48,6 +50,7 @@ COMMANDS = {
         "video_thinker.diagnostics.plan",
         "CONFIG --gpus N [--gpu-memory GIB]: will it fit GPUs and host, and what to change if not",
     ),
+    "init": ("video_thinker.diagnostics.init", "DIR: copy the configs and scripts of the package into a folder"),
     "doctor": (
         "video_thinker.diagnostics.doctor",
         "check this machine: packages, GPUs, decoders, positions, patch embedding",
@@ -64,7 +67,7 @@ COMMANDS = {
 
 
 TOPICS = {
-    "train": ("sft", "grpo", "difficulty", "merge", "card", "plan"),
+    "train": ("sft", "grpo", "difficulty", "merge", "card", "plan", "init"),
     "data": ("validate", "prepare", "synthesize"),
     "look": ("eval", "score", "compare", "ask", "report", "completions", "doctor"),
     "toy world": ("toy build", "toy base", "toy teacher", "toy summary"),
@@ -106,6 +109,13 @@ def unknown_command(argv: list[str]) -> str:
     return f"video-thinker: unknown command {argv[0]!r}\n\n{usage()}"
 
 
+def flag_parser(name: str) -> FlagParser:
+    """Make the parser of a command that reads no config: of `ask` it is `ask_parser` in the `flags.py` of its room."""
+    room = COMMANDS[name][0].rpartition(".")[0]
+    parser: FlagParser = getattr(importlib.import_module(f"{room}.flags"), f"{name.split()[-1]}_parser")()
+    return parser
+
+
 def check_first(name: str, argv: list[str]) -> bool:
     """Answer `--help` and check keys, values and paths before the command imports torch; false if all is said.
 
@@ -113,6 +123,7 @@ def check_first(name: str, argv: list[str]) -> bool:
         ConfigError: the config or an override is wrong.
     """
     if name not in CONFIG_CLASSES:
+        flag_parser(name).read(argv)
         return True
     wants_help = argv[:1] in (["-h"], ["--help"])
     if name == "eval" and argv[:1] and (wants_help or argv[0].startswith("--")):
@@ -157,7 +168,8 @@ def _run(name: str, argv: list[str]) -> int:
         if not check_first(name, argv):
             return 0
         command: Callable[[list[str]], int] = importlib.import_module(COMMANDS[name][0]).main
-        return command(argv)
+        with memory_errors(name):
+            return command(argv)
     except VideoThinkerError as error:
         sys.stderr.write(f"\n{type(error).__name__}: {error}\n")
         return 2

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import difflib
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,11 +17,15 @@ from video_thinker.keys.check import Checked, check_known, check_values, keys_in
 from video_thinker.keys.commands import CONFIG_CLASSES, FILES, FOLDERS, commands_with
 from video_thinker.keys.reading import COMMAND_LINE, Given, read_file, read_value
 from video_thinker.keys.rules import (  # noqa: F401  # names in annotations
+    Attention,
     Count,
     CountOrZero,
+    Dtype,
     NotNegative,
     Positive,
+    PromptStyleName,
     Share,
+    VideoBackend,
     at_least,
     below,
     one_of,
@@ -43,10 +46,8 @@ class ModelArguments:
     """Which model, and how it is loaded."""
 
     model_name_or_path: str = field(metadata={"help": "Checkpoint or adapter, a folder or hub name."})
-    dtype: Annotated[str, one_of("auto", "float32", "bfloat16", "float16")] = field(
-        default="auto", metadata={"help": "Weights' type: auto, float32, bfloat16 or float16."}
-    )
-    attn_implementation: str = field(
+    dtype: Dtype = field(default="auto", metadata={"help": "Weights' type: auto, float32, bfloat16 or float16."})
+    attn_implementation: Attention = field(
         default="auto",
         metadata={
             "help": "auto (FlashAttention-2 if importable on a GPU, else SDPA), sdpa, eager, flash_attention_2, "
@@ -134,7 +135,7 @@ class VideoArguments:
     """How prompts are written and videos are sampled; the same for training, evaluation and `ask`."""
 
     media_root: str = field(default=".", metadata={"help": "Folder that the items' paths are relative to."})
-    prompt_style: str = field(
+    prompt_style: PromptStyleName = field(
         default="trace", metadata={"help": "trace (the paper's), trace_concise or plain; see prompts.py."}
     )
     fps: Positive = field(default=2.0, metadata={"help": "Sampled frames per second of video."})
@@ -146,7 +147,7 @@ class VideoArguments:
         default=128 * 28 * 28,
         metadata={"help": "Most height x width of a frame; a token: 28 x 28 in Qwen2.5-VL, 32 x 32 in Qwen3-VL."},
     )
-    video_backend: str = field(default="auto", metadata={"help": "auto, decord, torchcodec or pyav."})
+    video_backend: VideoBackend = field(default="auto", metadata={"help": "auto, decord, torchcodec or pyav."})
     media_timeout_s: Positive | None = field(
         default=DEFAULT_MEDIA_TIMEOUT_S,
         metadata={"help": "Longest time to decode one media file; a longer one is a decode error. null: no limit."},
@@ -443,37 +444,6 @@ def check_media_timeout(seconds: float | None) -> None:
     """Raise `ConfigError` unless `seconds` is a time limit, or `None` for no limit."""
     if seconds is not None and not seconds > 0:
         raise ConfigError(f"media_timeout_s={seconds}: must be above 0; null is no limit.")
-
-
-def add_video_flags(parser: argparse._ActionsContainer, names: Sequence[str], *, given_only: bool = False) -> None:
-    """Add keys of `VideoArguments` as flags, `fps` as `--fps`; with `given_only`, one that is not given is left out."""
-    kinds: dict[str, Callable[[str], Any]] = {
-        "prompt_style": str,
-        "fps": float,
-        "video_backend": str,
-        "media_timeout_s": parse_media_timeout,
-    }
-    fields = {field_.name: field_ for field_ in dataclasses.fields(VideoArguments)}
-    for name in names:
-        default = argparse.SUPPRESS if given_only else fields[name].default
-        help_text = fields[name].metadata["help"].replace("null:", "none:")
-        shown = (
-            ""
-            if default in (None, argparse.SUPPRESS)
-            else f" Default {default:g}."
-            if isinstance(default, float)
-            else f" Default {default}."
-        )
-        parser.add_argument(
-            "--" + name.replace("_", "-"), type=kinds.get(name, int), default=default, help=help_text + shown
-        )
-
-
-def parse_media_timeout(text: str) -> float | None:
-    """Read the flag `--media-timeout-s`: seconds, or "none" for no limit. Raises `ValueError`, which argparse names."""
-    seconds = None if text.lower() in ("none", "null") else float(text)
-    check_media_timeout(seconds)
-    return seconds
 
 
 def check_choice(name: str, value: str, choices: Sequence[str]) -> None:

@@ -7,7 +7,22 @@ program. Nothing in the project catches them to go on with something else; skipp
 
 
 class VideoThinkerError(ValueError):
-    """Base of all errors of this project."""
+    """Base of all errors of this project.
+
+    A data worker of PyTorch sends its error as the text of a traceback, from which the error is made again. Only the
+    message is kept, so that an error reads the same from wherever it comes.
+    """
+
+    def __init__(self, *args: object) -> None:
+        """See the class."""
+        super().__init__(*(self._own_words(arg) if isinstance(arg, str) else arg for arg in args))
+
+    @classmethod
+    def _own_words(cls, text: str) -> str:
+        if not text.startswith(f"Caught {cls.__name__} in "):
+            return text
+        _, _, words = text.rpartition(f"\n{cls.__module__}.{cls.__qualname__}: ")
+        return words.strip() or text
 
 
 class DataError(VideoThinkerError):
@@ -22,7 +37,11 @@ class TimesChangedError(DecodeError):
     """A video's frames turned out to be at other times than its packets say. Opened again, it has the right ones."""
 
 
-class MediaMemoryError(VideoThinkerError, MemoryError):
+class NotEnoughMemoryError(VideoThinkerError, MemoryError):
+    """The machine, a GPU or a data worker has too little memory. No file, sample or answer is at fault."""
+
+
+class MediaMemoryError(NotEnoughMemoryError):
     """There is not enough memory to decode a media file. The file need not be broken, so `skip` does not skip it."""
 
 

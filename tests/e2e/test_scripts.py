@@ -61,9 +61,8 @@ def test_sft_then_grpo(overrides, tiny_model_dir, tmp_path):
 def test_mistakes_give_one_paragraph_and_exit_code_2(overrides, tmp_path):
     output = run("scripts/run_grpo_video.sh", "configs/grpo/toy.yaml", "learning_rat=1", expected=2)
     assert "did you mean 'learning_rate'" in output and "Traceback" not in output
-    output = run(
-        "scripts/run_grpo_video.sh", "configs/grpo/toy.yaml", f"model_name_or_path={tmp_path}/no_sft", expected=2
-    )
+    no_model = f"model_name_or_path={tmp_path}/no_sft"
+    output = run("scripts/run_grpo_video.sh", "configs/grpo/toy.yaml", *overrides, no_model, expected=2)
     assert "no config.json there" in output and "Traceback" not in output
     assert "usage" in run("scripts/run_sft_video.sh", expected=2)
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.conftest import TINY_VISION, make_tiny_qwen2_5_vl, make_tiny_qwen3_vl, tiny_config
 from tests.rollouts import OFF, log_probs, rollout, sample_ids
+from tests.tiny import TINY_VISION, make_tiny_qwen2_5_vl, make_tiny_qwen3_vl, tiny_config
 from video_thinker.toyworld.tokenizer import train_tokenizer
 from video_thinker.training.packing import use_packed_attention
 

@@ -22,7 +22,7 @@ from tests.synthesis_helpers import scripted_server
 from video_thinker import cli
 from video_thinker.config import ServerArguments, VideoArguments
 from video_thinker.data.video import VideoSampling, load_video
-from video_thinker.errors import ConfigError, ServerError
+from video_thinker.errors import ConfigError, DataError, ServerError
 from video_thinker.evaluation import run as runner
 from video_thinker.generation.controls import shuffled_order
 from video_thinker.generation.openai import OPENAI_CLIP_MEAN
@@ -398,14 +398,17 @@ def test_the_key_is_in_no_file_and_in_no_log(evaluate, out, caplog, capfd):
 def test_an_unreadable_video_is_failed_and_not_sent(evaluate, out, tmp_path):
     items = [make_item("bad", "broken.mp4"), make_item("good")]
     served = Served()
-    assert evaluate(served, f"splits={{id: {write_items(tmp_path / 'items.jsonl', items)}}}") == 1
+    splits = f"splits={{id: {write_items(tmp_path / 'items.jsonl', items)}}}"
+    with pytest.raises(DataError, match="1 of 2 items cannot be shown"):
+        evaluate(served, splits)
+    assert evaluate(served, splits, "max_failed=0.5") == 0
     assert len(served.bodies) == 1 and "broken.mp4" in rows(out)[0]["error"]
 
 
 def test_a_whole_file_can_be_sent(evaluate, out, media_root, tmp_path):
     items = write_items(tmp_path / "items.jsonl", [make_item("good"), make_item("bad", "broken.mp4")])
     served = Served()
-    assert evaluate(served, "media=video_url", "video=[real,none]", f"splits={{id: {items}}}") == 1
+    assert evaluate(served, "media=video_url", "video=[real,none]", f"splits={{id: {items}}}", "max_failed=0.5") == 0
     video, question = served.bodies[0]["messages"][-1]["content"]
     head, _, data = video["video_url"]["url"].partition(",")
     assert head == "data:video/mp4;base64" and base64.b64decode(data) == (media_root / "a.mp4").read_bytes()

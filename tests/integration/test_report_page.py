@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from tests.conftest import make_item, write_items
-from tests.report_helpers import RIGHT, prediction, write_eval_run, write_example
+from tests.report_helpers import RIGHT, UGLY, prediction, write_eval_run, write_example
 from video_thinker.evaluation import run as runner
 from video_thinker.evaluation.tables import percent, with_interval
 from video_thinker.report import command
@@ -214,6 +214,55 @@ def test_markup_in_a_completion_is_text(page):
     assert '"><img src=x onerror="window.owned=1">' in page.inner_text(".card")
     assert page.evaluate("window.owned") is None
     assert page.locator("#detail img, #detail script, #detail b:not(.seg b)").count() == 0
+
+
+def test_a_page_of_1280_pixels_shows_the_whole_table(open_page, example):
+    page = open_page(example[0], viewport={"width": 1280, "height": 900})
+    assert page.evaluate("document.documentElement.scrollWidth") == 1280
+    assert page.evaluate("[...document.querySelectorAll('.scroll')].every(box => box.scrollWidth <= box.clientWidth)")
+    box = page.locator("#help").bounding_box()
+    assert abs(box["y"] - page.locator("#sort").bounding_box()["y"]) < 5  # the tools stay in one line
+
+
+def test_the_clip_plays_and_a_segment_goes_to_its_start(page):
+    page.click('.row[data-id="q1"]')
+    assert page.locator("#detail video").count() == 0  # nothing is read before a reader asks
+    page.click(".clip summary")
+    page.wait_for_function("document.querySelector('video').readyState >= 1")
+    assert page.evaluate("document.querySelector('video').duration") == pytest.approx(4, abs=0.2)
+    page.click('.seg[data-owner="gold"]')
+    assert page.evaluate("document.querySelector('video').currentTime") == 3
+    page.click('.row[data-id="q3"]')  # a broken file
+    page.click(".clip summary")
+    page.wait_for_selector(".clip .unread:visible")
+    assert "cannot play" in page.inner_text(".clip .unread") and page.locator("#detail video").is_hidden()
+
+
+def test_sorting_and_saving_the_list(page):
+    page.select_option("#sort", "long")
+    assert shown_ids(page)[:2] == ["q2", "q4"] and shown_ids(page)[-1] == "q5"  # 6 s, 5 s, …, an image
+    page.select_option("#sort", "low")
+    assert shown_ids(page)[0] == "q1" and shown_ids(page)[-1] in ("q3", "q5", "q6")  # without a figure: last
+    page.click('[data-filter="lost"]')
+    assert shown_ids(page) == ["q1", "q2", "q4"]
+    page.select_option("#sort", "long")
+    assert shown_ids(page) == ["q2", "q4", "q1"]
+    with page.expect_download() as download:
+        page.click("#export")
+    assert download.value.suggested_filename == "id.lost.jsonl"
+    rows = [json.loads(line) for line in Path(download.value.path()).read_text().splitlines()]
+    assert [row["problem_id"] for row in rows] == ["q2", "q4", "q1"]
+    assert rows[1]["predictions"]["first"]["completion"] == UGLY and rows[1]["path"] == ["c.mp4"]
+    assert rows[0]["predictions"]["first"]["reason"] == "no readable answer"
+
+
+def test_the_legend_says_what_marks_and_colors_mean(page):
+    assert page.locator("#legend").is_hidden()
+    page.click("#help")
+    legend = page.inner_text("#legend")
+    for words in ("correct", "wrong", "failed, no completion", "gold segment", "beyond the end"):
+        assert words in legend, words
+    assert page.locator("#legend .glyph").count() == 4
 
 
 def test_training_curves(page):

@@ -123,9 +123,9 @@ def test_skip_drops_counts_and_lists_and_is_capped(config, items, tmp_path, capl
     ("override", "message"),
     [
         ("learning_rat=1e-5", "did you mean 'learning_rate'"),
-        ("attn_implementation=flashy", "attn_implementation='flashy' is unknown"),
+        ("attn_implementation=flashy", "attn_implementation=flashy: must be one of auto"),
         ("model_name_or_path=./nowhere", "no config.json there"),
-        ("on_decode_error=replace", "on_decode_error='replace' is unknown"),
+        ("on_decode_error=replace", "on_decode_error=replace: must be one of raise, skip"),
         ("prompt_style=poem", "poem"),
         ("min_frames=40", "min_frames=40, max_frames=16"),
         ("freeze=[eyes]", "freeze: 'eyes' is unknown"),

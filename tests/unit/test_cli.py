@@ -16,9 +16,14 @@ QUICK = """
 import contextlib, io, os, sys
 os.chdir(sys.argv[1])
 from video_thinker.cli import COMMANDS, main
-HEAVY = ("ask", "report", "merge", "plan", "doctor", "toy base", "toy build", "toy teacher", "toy summary")
 cases = [["--help"], ["--version"], ["trian"], [], ["sft"], ["sft", "nowhere.yaml"]]
-cases += [[*name.split(), "--help"] for name in COMMANDS if name not in HEAVY]
+cases += [[*name.split(), "--help"] for name in COMMANDS]
+cases += [[*name.split(), "--seeed", "1"] for name in COMMANDS]
+cases += [["ask", "nowhere.mp4", "Who?", "--model", "m"], ["report", "nowhere", "--out", "x.html"]]
+cases += [["plan", "nowhere.yaml", "--gpu-memory", "24"], ["score", "nowhere"], ["completions", "nowhere.jsonl"]]
+cases += [["toy", "summary", "nowhere", "--seed", "0"], ["toy", "build", "--out", "README.md"]]
+cases += [["merge", "a", "README.md"], ["merge", "runs/nowhere", "x"], ["toy", "teacher", "--error-rate", "2"]]
+cases += [["plan", "configs/sft/toy.yaml", "--gpu-memory", "24", "fpss=1"], ["validate", "a.json", "--workers", "0"]]
 cases += [["sft", "--help", "all"], ["grpo", "--help", "beta"], ["grpo", "--help", "bta"]]
 toy = {name: f"configs/{folder}/toy.yaml" for name, folder in
        {"sft": "sft", "grpo": "grpo", "eval": "eval", "difficulty": "difficulty", "synthesize": "synthesis"}.items()}

@@ -13,11 +13,11 @@ SOURCE = Path(__file__).resolve().parents[2] / "src" / PACKAGE
 
 # Bottom to top: a module imports from its own layer and from those below. A package's name stands for all its modules.
 LAYERS = [
-    ["schema", "errors", "redaction", "disk"],
+    ["schema", "errors", "redaction", "disk", "memory"],
     ["times", "prompts", "trace", "scoring", "grounding", "keys", "config"],
     ["data", "datasets", "rewards", "runs"],
     ["models"],
-    ["generation"],
+    ["generation", "spotlight"],
     ["training", "evaluation", "synthesis"],
     ["report", "diagnostics", "toyworld"],
     ["cli"],
@@ -32,6 +32,7 @@ TORCH_FREE = [
     "errors",
     "redaction",
     "disk",
+    "memory",
     "times",
     "trace",
     "scoring",
@@ -45,6 +46,11 @@ TORCH_FREE = [
     "runs.predictions",
     "runs.reading",
     "runs.record",
+    "spotlight.actions",
+    "spotlight.episode",
+    "spotlight.frames",
+    "spotlight.texts",
+    "spotlight.verify",
     "rewards",
     "data",
     "data.annotations",

@@ -265,13 +265,13 @@ def _time_faults(sample: VideoSample, duration_s: float | None, length_s: float 
             found = f"segment {index}, {span}, is outside the video of {length_s:.2f} s"
             yield _Fault("error", "a segment is outside the video", found, "fix or drop it")
     for start_s, end_s in _gold_spans(sample):
-        found = f"the gold span {start_s:g}-{end_s:g} s is outside the video of {length_s:.2f} s"
+        found = f"the gold span {start_s:g}-{end_s:g} s "
         if start_s >= length_s:
             kind, fix = "a grounding gold lies after the end of the video", "no answer can meet it: fix or drop the row"
-            yield _Fault("error", kind, found, fix)
+            yield _Fault("error", kind, f"{found}lies after the video of {length_s:.2f} s", fix)
         elif end_s > length_s + TIME_TOLERANCE_S:
             kind, fix = "a grounding gold ends after the video", "end it with the video"
-            yield _Fault("warning", kind, found, fix)
+            yield _Fault("warning", kind, f"{found}goes beyond the video of {length_s:.2f} s", fix)
 
 
 def _gold_spans(sample: VideoSample) -> list[tuple[float, float]]:

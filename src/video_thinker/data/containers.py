@@ -8,10 +8,13 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av import CodecContext
 from av.container import InputContainer
 from av.stream import Disposition
+from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
+from video_thinker.data.dolby_vision import check_dolby_vision
 from video_thinker.data.image_reader import check_pixels
 from video_thinker.data.video_index import NO_TIME, FrameIndex
 from video_thinker.errors import DecodeError
@@ -29,6 +32,42 @@ WITHOUT_PRESENTATION_TIMES = {"avi", "h264", "hevc", "m4v", "mpegvideo", "vc1", 
 
 REORDERING = {"h264", "hevc", "vc1", "wmv3"}
 """Codecs whose header does not always tell that frames are shown in another order than they are decoded."""
+
+
+READS_OPACITY = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
+"""Decoders that give transparent parts, in place of FFmpeg's own, which leave them out."""
+
+
+def check_kind(path: Path, container: InputContainer, stream: VideoStream) -> None:
+    """Refuse, by name, what FFmpeg opens and does not give as a player shows it.
+
+    Raises:
+        DecodeError: it is an animated WebP, or Dolby Vision without a picture for other players.
+    """
+    if stream.codec_context.name == "webp" and _is_animated_webp(path):
+        raise DecodeError(
+            "it is an animated WebP, which the bundled FFmpeg does not decode; turn it into a GIF: python -c "
+            "\"from PIL import Image; Image.open('FILE').save('NEW.gif', save_all=True)\""
+        )
+    check_dolby_vision(path, container, stream)
+
+
+def _is_animated_webp(path: Path) -> bool:
+    """Read the animation flag of an extended file (RFC 9649, 2.7)."""
+    with path.open("rb") as file:
+        head = file.read(21)
+    return head[8:16] == b"WEBPVP8X" and bool(head[20] & 0x02)
+
+
+def decoder_for(stream: VideoStream) -> VideoCodecContext:
+    """Give the decoder of a stream, with one thread: one that reads opacity where Matroska says that there is some."""
+    decoder = stream.codec_context
+    if stream.metadata.get("ALPHA_MODE", stream.metadata.get("alpha_mode")) == "1" and decoder.name in READS_OPACITY:
+        other = CodecContext.create(READS_OPACITY[decoder.name], "r")
+        assert isinstance(other, VideoCodecContext)
+        decoder = other
+    decoder.thread_count = 1
+    return decoder
 
 
 def has_no_presentation_times(container: InputContainer, stream: VideoStream) -> bool:

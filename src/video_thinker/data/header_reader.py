@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import av
 import numpy as np
 
-from video_thinker.data.containers import IO_TIMEOUT_S, best_stream, time_unit
+from video_thinker.data.containers import IO_TIMEOUT_S, best_stream, check_kind, time_unit
 from video_thinker.data.image_reader import check_pixels, no_pixel_limit_of_pillow, open_image
 from video_thinker.data.pixels import Turn, displayed_size
 from video_thinker.data.readers import LENGTH_TOLERANCE_S, decode_errors
@@ -76,6 +76,7 @@ def read_video_header(path: str) -> MediaHeader:
     """Read what a container says of its video, and look for its first packet. Raises as `HeaderReader`."""
     with av.open(path, timeout=IO_TIMEOUT_S) as container:
         stream = best_stream(container)
+        check_kind(Path(path), container, stream)
         width, height = displayed_size(stream.width, stream.height, stream.sample_aspect_ratio, Turn())
         if next((packet for packet in container.demux(stream) if packet.size), None) is None:
             raise DecodeError("it holds no video frames")

@@ -18,18 +18,19 @@ MOST_PACKETS = 300_000
 
 @dataclass(frozen=True, slots=True)
 class FileVersion:
-    """A file as it is now; another one when it was written anew."""
+    """A file as it is now; another one when it was written anew, also where its time was set back (`cp -p`)."""
 
     path: Path
     num_bytes: int
     modified_ns: int
     inode: int
+    changed_ns: int
 
     @classmethod
     def of(cls, path: Path) -> FileVersion:
         """Look at a file."""
         found = path.stat()
-        return cls(path.absolute(), found.st_size, found.st_mtime_ns, found.st_ino)
+        return cls(path.absolute(), found.st_size, found.st_mtime_ns, found.st_ino, found.st_ctime_ns)
 
 
 class IndexMemory(Generic[T]):

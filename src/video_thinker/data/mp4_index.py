@@ -137,19 +137,26 @@ def _offsets_of(size: np.ndarray, sizes: np.ndarray, offsets: np.ndarray) -> np.
     return None
 
 
+def read_head(path: Path) -> memoryview | None:
+    """Read the box that describes all tracks (`moov`); `None` where there is not just one, or not all of it."""
+    with path.open("rb") as file:
+        found = [(start, length) for name, start, length in _top_boxes(file) if name == b"moov"]
+        if len(found) != 1 or found[0][1] > LARGEST_HEAD:
+            return None
+        start, length = found[0]
+        file.seek(start)
+        return memoryview(file.read(length))
+
+
 def _read_samples(path: Path, track_id: int) -> _Samples | None:
     """Read what the head of a file lists of a track; `None` where it does not list all, or the file is cut off."""
-    num_bytes = path.stat().st_size
     with path.open("rb") as file:
         tops = list(_top_boxes(file))
-        names = [name for name, _, _ in tops]
-        if names.count(b"moov") != 1 or b"moof" in names:
-            return None  # in fragments: the head does not list them
-        start, length = next((start, length) for name, start, length in tops if name == b"moov")
-        if length > LARGEST_HEAD or max(start + length for _, start, length in tops) > num_bytes:
-            return None
-        file.seek(start)
-        moov = memoryview(file.read(length))
+    if any(name == b"moof" for name, _, _ in tops):
+        return None  # in fragments: the head does not list them
+    moov = read_head(path)
+    if moov is None or max(start + length for _, start, length in tops) > path.stat().st_size:
+        return None
     for name, trak in _boxes(moov):
         if name == b"trak" and _track_id(trak) == track_id:
             table = _inside(trak, b"mdia", b"minf", b"stbl")

@@ -10,7 +10,7 @@ from av.error import FFmpegError
 from av.stream import Discard
 from av.video.stream import VideoStream
 
-from video_thinker.data.containers import IO_TIMEOUT_S, best_stream
+from video_thinker.data.containers import IO_TIMEOUT_S, best_stream, check_kind, decoder_for
 from video_thinker.data.video_index import NO_TIME, PacketTable
 from video_thinker.errors import DecodeError
 
@@ -28,6 +28,7 @@ class PacketSource:
     Attributes:
         container: The file.
         stream: Its video.
+        decoder: What its packets are to be decoded with.
         packets: The table of its packets; to be set before one is read.
         by_tables: Whether that table was made of the file's head.
         seekable: Whether seeks lead where the table says, as far as is known.
@@ -46,11 +47,12 @@ class PacketSource:
         self._path = path
         self.by_tables = self.seekable = True
         self._open()
+        check_kind(path, self.container, self.stream)
 
     def _open(self) -> None:
         self.container = av.open(str(self._path), timeout=IO_TIMEOUT_S)
         self.stream = best_stream(self.container)
-        self.stream.codec_context.thread_count = 1
+        self.decoder = decoder_for(self.stream)
         for stream in self.container.streams:
             if stream.index != self.stream.index:
                 stream.discard = Discard.all
@@ -81,6 +83,7 @@ class PacketSource:
         except FFmpegError:
             self.seekable = False
             return False
+        self.decoder.flush_buffers()  # PyAV does so for the streams' own
         self.start_reading()
         self._from_start = False
         for packet in self._demuxed:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from video_thinker.errors import DataError
+from video_thinker.memory import is_out_of_memory
 
 MAGIC = b"PAR1"
 ROWS_AT_A_TIME = 1024
@@ -37,6 +38,8 @@ def read_parquet(path: Path) -> Iterator[dict[str, Any]]:
             for batch in file.iter_batches(batch_size=ROWS_AT_A_TIME, columns=columns):
                 yield from batch.to_pylist()
     except (pyarrow.ArrowException, OSError) as error:
+        if is_out_of_memory(error):
+            raise
         reason = str(error).partition("\n")[0]
         raise DataError(f"{path}: {reason}; the parquet file cannot be read to its end; download it again.") from error
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from av.video.reformatter import ColorPrimaries, ColorTrc
 
+from video_thinker.data.dolby_vision import check_dolby_vision_of_frame
 from video_thinker.errors import DecodeError
 
 if TYPE_CHECKING:
@@ -24,6 +25,19 @@ HDR = (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67)
 
 SDR = (ColorTrc.BT709, ColorTrc.SMPTE170M, ColorTrc.BT2020_10, ColorTrc.BT2020_12)
 """Those of BT.709 and BT.2020, which are the same curve."""
+
+UNCONVERTED = {
+    8: "YCgCo",
+    10: "BT.2020 of constant luminance",
+    11: "SMPTE ST 2085",
+    12: "derived from the primaries",
+    13: "derived from the primaries",
+    14: "ICtCp",
+    15: "IPT-PQ-C2",
+    16: "YCgCo-R",
+    17: "YCgCo-R",
+}
+"""Matrices (ITU-T H.273, table 4) from which FFmpeg does not convert to RGB."""
 
 REFERENCE_WHITE = 203.0
 """Luminance in cd/m2 of white paper in HDR (ITU-R BT.2408)."""
@@ -88,6 +102,20 @@ def _turn_by_matrix(matrix: np.ndarray) -> Turn:
         f"its display matrix turns the picture by {angle:.0f} degrees, which is no multiple of 90; encode it upright: "
         "ffmpeg -i FILE NEW.mp4"
     )
+
+
+def check_colors(frame: VideoFrame) -> None:
+    """Refuse colors that cannot be brought to RGB.
+
+    Raises:
+        DecodeError: they are of such a kind.
+    """
+    if frame.colorspace in UNCONVERTED:
+        raise DecodeError(
+            f"its colors are stored as {UNCONVERTED[frame.colorspace]}, which FFmpeg does not convert; encode it anew: "
+            "ffmpeg -i FILE -vf libplacebo=colorspace=bt709 NEW.mp4"
+        )
+    check_dolby_vision_of_frame(frame)
 
 
 def to_rgb(frame: VideoFrame, reformatter: VideoReformatter) -> np.ndarray:

@@ -30,7 +30,7 @@ from video_thinker.data.containers import (
 from video_thinker.data.index_memory import FileVersion, IndexMemory
 from video_thinker.data.mp4_index import read_tables
 from video_thinker.data.packet_source import PacketSource, TablesAreWrongError
-from video_thinker.data.pixels import displayed_size, special_pixels, to_rgb, turn_of
+from video_thinker.data.pixels import check_colors, displayed_size, special_pixels, to_rgb, turn_of
 from video_thinker.data.video_index import (
     MOST_REORDERED,
     FrameIndex,
@@ -119,6 +119,7 @@ class PyavReader:
 
     def _read_first(self) -> None:
         frame = self._first_frame()
+        check_colors(frame)
         aspect = self._stream.sample_aspect_ratio
         self.width, self.height = displayed_size(frame.width, frame.height, aspect, turn_of(frame))
 
@@ -217,7 +218,9 @@ class PyavReader:
             for frame in self._decode(packet):
                 if frame.pts == pts and not frame.is_corrupt:
                     return frame
-        return next((frame for frame in self._stream.decode(None) if frame.pts == pts and not frame.is_corrupt), None)
+        return next(
+            (frame for frame in self._source.decoder.decode(None) if frame.pts == pts and not frame.is_corrupt), None
+        )
 
     def _keys_before(self, pts: int) -> list[int]:
         packets = self._index.packets
@@ -279,13 +282,13 @@ class PyavReader:
         if self.codec in DROPS_WHOLE_FRAMES and not self._index.decoded:
             skip: Literal["DEFAULT", "NONREF"] = "DEFAULT" if packet.pts in wanted else "NONREF"
             if skip != self._skip:
-                self._stream.codec_context.skip_frame = self._skip = skip
+                self._source.decoder.skip_frame = self._skip = skip
         self._ready.extend(self._decode(packet))
 
     def _decode(self, packet: av.Packet[VideoStream]) -> list[av.VideoFrame]:
         """Decode a packet. What cannot be decoded before the first key frame is the rest of a cut: nobody sees it."""
         try:
-            return packet.decode()
+            return self._source.decoder.decode(packet)
         except InvalidDataError as error:
             packets = self._source.packets
             if self._source.place <= packets.first_key:
@@ -295,7 +298,7 @@ class PyavReader:
             raise DecodeError(f"codec {self.codec}: the data at {max(0.0, time_s):.2f} s is damaged") from error
 
     def _drain(self) -> None:
-        self._ready.extend(self._stream.decode(None))
+        self._ready.extend(self._source.decoder.decode(None))
         self._drained = True
 
     # By number.
@@ -337,7 +340,7 @@ class PyavReader:
         self._start_over()
         while (packet := self._source.read()) is not None:
             yield from self._decode(packet)
-        yield from self._stream.decode(None)
+        yield from self._source.decoder.decode(None)
 
     def _index_by_decoding(self) -> FrameIndex:
         unreal = has_no_presentation_times(self._container, self._stream)

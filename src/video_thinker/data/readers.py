@@ -18,9 +18,10 @@ from typing import Protocol
 import av.error
 import numpy as np
 
-from video_thinker.data.decoding.failures import cannot_decode, check_file, is_out_of_memory
+from video_thinker.data.decoding.failures import cannot_decode, check_file
 from video_thinker.data.pyav_reader import PyavReader
 from video_thinker.errors import ConfigError, DecodeError
+from video_thinker.memory import is_out_of_memory
 
 LENGTH_TOLERANCE_S = 1.0
 """How far the frames' length may be from the length that the container states."""

@@ -159,4 +159,6 @@ def _pattern(names: frozenset[str]) -> re.Pattern[str]:
 def brief(value: object) -> str:
     """Write a decoded value for an error message: as JSON, cut to 80 characters."""
     text = printable(json.dumps(value, ensure_ascii=False, default=str))
-    return text if len(text) <= 80 else text[:77] + "..."
+    if len(text) <= 80:
+        return text
+    return text[:76] + '..."' if isinstance(value, str) else text[:77] + "..."

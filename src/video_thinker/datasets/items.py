@@ -157,7 +157,8 @@ def letter_of_text(record: Record, key: str, options: Mapping[str, str]) -> str:
             return letter
     if len(found) != 1:
         raise record.error(
-            f"{key}: the answer {brief(gold)} is {len(found)} of the options {brief(dict(options))}", "it is one"
+            f"{key}: the answer {brief(gold)} is {len(found)} of the options {brief(dict(options))}",
+            "it is exactly one of them",
         )
     return found[0]
 

@@ -54,7 +54,8 @@ def _segments(record: Record) -> Iterator[Item]:
     if not isinstance(frames, list) or not frames:
         record.note("no times", f"position={brief(frames)}: no gold segments")
     elif not rate:
-        record.note("frames without a rate", f"position={brief(frames)} counts frames, at a rate the row does not give")
+        found = f"position={brief(frames)} counts frames, and the row gives no rate: no gold segments"
+        record.note("frames without a rate", found)
     else:
         for frame in frames:
             if (number := as_seconds(frame)) is None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import difflib
 import itertools
 import json
 import os
@@ -29,6 +28,7 @@ from video_thinker.data.annotations import to_row
 from video_thinker.data.conversation import media_path
 from video_thinker.datasets import BENCHMARKS
 from video_thinker.datasets.conversion import Conversion, convert_file
+from video_thinker.datasets.flags import prepare_parser
 from video_thinker.datasets.published import NUM_ITEMS
 from video_thinker.errors import ConfigError
 from video_thinker.runs.files import write_text
@@ -124,7 +124,7 @@ def write_notes(conversion: Conversion, missing: dict[str, str], items_path: str
 
 def main(argv: list[str]) -> int:
     """Convert a file; exit code 1 if there is nothing to write, or more questions than allowed were refused."""
-    args = _parse(argv)
+    args = prepare_parser().read(argv)
     if args.list or args.name is None:
         _console().print(_benchmarks_table())
         return 0
@@ -167,47 +167,6 @@ def _benchmarks_table() -> Table:
     for name, benchmark in sorted(BENCHMARKS.items()):
         table.add_row(name, ", ".join(benchmark.subsets), escape(benchmark.file))
     return table
-
-
-def _parse(argv: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="video-thinker prepare",
-        description="Turn a benchmark's official annotation file into items for `video-thinker eval`.",
-    )
-    parser.add_argument("name", nargs="?", metavar="NAME", help=", ".join(sorted(BENCHMARKS)))
-    parser.add_argument("--list", action="store_true", help="name the benchmarks, their subsets and official files")
-    parser.add_argument("--raw", help="the official annotation file (JSON, JSONL, parquet), or the folder of its tasks")
-    parser.add_argument(
-        "--media-root", help="folder of the videos, the media_root of the evaluation; looks for each one"
-    )
-    parser.add_argument("--out", help="items file to write; JSON, or JSONL if it ends in .jsonl")
-    parser.add_argument("--subset", help="write a named part only, e.g. reasoning of cg_bench")
-    parser.add_argument(
-        "--strict", action="store_const", const=0, dest="allow_errors", help="write nothing if a question is refused"
-    )
-    parser.add_argument("--allow-errors", type=int, metavar="N", help="write nothing if more than N are refused")
-    parser.add_argument("--max-findings", type=int, default=50, help="findings shown of a kind (default 50)")
-    args = parser.parse_args(argv)
-    if args.list or args.name is None:
-        if args.name is None and (args.raw or args.out) and not args.list:
-            parser.error(f"which benchmark is it? Give its NAME: {', '.join(sorted(BENCHMARKS))}")
-        return args
-    if args.name not in BENCHMARKS:
-        parser.error(
-            f"there is no benchmark {args.name!r}{_meant(args.name)}; there are {', '.join(sorted(BENCHMARKS))}"
-        )
-    subsets = BENCHMARKS[args.name].subsets
-    if args.subset is not None and args.subset not in subsets:
-        parser.error(f"{args.name} has no subset {args.subset!r}; it has {', '.join(subsets) or 'none'}")
-    if absent := [f"--{key}" for key in ("raw", "out") if getattr(args, key) is None]:
-        parser.error(f"{' and '.join(absent)} missing; {args.name} is made from {BENCHMARKS[args.name].file}")
-    return args
-
-
-def _meant(name: str) -> str:
-    plain = name.lower().replace("-", "_")
-    close = difflib.get_close_matches(plain, BENCHMARKS, n=1, cutoff=0.5)
-    return f" (did you mean {close[0]}?)" if close else ""
 
 
 def _print_findings(console: Console, conversion: Conversion, media: MediaSearch | None, max_findings: int) -> None:

@@ -5,11 +5,9 @@ Nothing is downloaded. The checks lie in this folder.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
-from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
@@ -17,6 +15,7 @@ from rich.table import Table
 
 from video_thinker.diagnostics.decoders import check_decoders
 from video_thinker.diagnostics.finding import Finding, Status
+from video_thinker.diagnostics.flags import doctor_parser
 from video_thinker.diagnostics.hardware import check_attention, check_gpus, check_patch_embedding, check_space
 from video_thinker.diagnostics.positions import check_positions
 from video_thinker.diagnostics.software import check_deepspeed, check_packages, check_trainers
@@ -64,13 +63,11 @@ def render(findings: list[Finding], console: Console) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns 1 if something that is needed is broken."""
-    parser = argparse.ArgumentParser(prog="video-thinker doctor", description="Check whether this machine will train.")
-    parser.add_argument("--json", metavar="FILE", help="write the findings there, too")
-    args = parser.parse_args(argv)
+    args = doctor_parser().read(argv)
     findings = examine()
     render(findings, Console(highlight=False))
     if args.json:
-        write_json(Path(args.json), [asdict(finding) for finding in findings])
+        write_json(args.json, [asdict(finding) for finding in findings])
     return 1 if any(finding.status == "bad" for finding in findings) else 0
 
 

@@ -7,13 +7,11 @@ code 0: fits; 1: does not; 2: the config is wrong.
 
 from __future__ import annotations
 
-import argparse
 import math
 import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,6 +21,7 @@ from rich.table import Table
 
 from video_thinker.diagnostics.advice import Advisor, Change, Limits, command_line, needed, write_value
 from video_thinker.diagnostics.finding import num_gpus
+from video_thinker.diagnostics.flags import plan_parser
 from video_thinker.diagnostics.host import host_needed, host_phases, machine_memory
 from video_thinker.diagnostics.memory import GIB, Phase, Prediction, VLLMUse, predict
 from video_thinker.diagnostics.planned_run import Zero
@@ -209,31 +208,9 @@ def find_limits(gpu_gib: float | None, host_gib: float | None, *, use_cpu: bool)
     return Limits(None if use_cpu else min(found), host)
 
 
-def _parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="video-thinker plan", description="Predict a run's memory on GPUs and host.")
-    parser.add_argument("config", help="an sft or grpo config")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="as for the run itself")
-    parser.add_argument("--gpus", type=int, default=1, help="number of GPUs, all in one machine (default 1)")
-    parser.add_argument(
-        "--gpu-memory", type=float, metavar="GIB", help="memory of one GPU in GiB (default: this one's)"
-    )
-    parser.add_argument("--host-memory", type=float, metavar="GIB", help="memory of the machine (default: this one's)")
-    parser.add_argument("--stage", choices=("sft", "grpo"), default="", help="if the config's keys do not tell")
-    parser.add_argument(
-        "--shape", default="", metavar="MODEL", help="folder or known checkpoint to take the shape from"
-    )
-    parser.add_argument("--text-tokens", type=int, help="text tokens of the longest prompt")
-    parser.add_argument("--target-tokens", type=int, help="tokens of the longest trace (sft)")
-    parser.add_argument("--json", metavar="FILE", help="write all numbers there, too")
-    args = parser.parse_intermixed_args(argv)  # overrides before and after options
-    if args.gpus < 1:
-        raise ConfigError(f"--gpus {args.gpus}: must be at least 1.")
-    return args
-
-
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns 1 if the run does not fit."""
-    args = _parse(argv)
+    args = plan_parser().read(argv)
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     request = Request(
         (args.config, *args.overrides), args.gpus, args.stage, args.shape, args.text_tokens, args.target_tokens
@@ -255,7 +232,7 @@ def main(argv: list[str] | None = None) -> int:
         render_advice(single, together, limits, command, console)
     if args.json:
         numbers = to_json(prediction, limits, stage, single, together, command)
-        write_json(Path(args.json), numbers)
+        write_json(args.json, numbers)
     return 0 if now.fits(limits) else 1
 
 

@@ -14,6 +14,7 @@ import torch
 from video_thinker.config import DataArguments, ModelArguments, PeftArguments, read_config
 from video_thinker.data.annotations import load_samples
 from video_thinker.data.conversation import build_messages, build_target
+from video_thinker.diagnostics.flags import find_stage
 from video_thinker.diagnostics.memory import trains_no_vision
 from video_thinker.diagnostics.planned_run import VLLM, Policy, Run, Workers, Zero
 from video_thinker.diagnostics.shapes import Adapter, ModelShape, load_shape, video_grid
@@ -22,7 +23,6 @@ from video_thinker.models.layers import SHARE_PREFILL_LAYERS, SHARE_PREFIX_LAYER
 from video_thinker.models.loading import model_init_kwargs
 from video_thinker.schema import VideoSample
 
-STAGES = ("sft", "grpo")
 CHARACTERS_PER_TOKEN = 3.0
 """English in Qwen's vocabulary has 4 to 5; times and tags have fewer. Low, so that lengths come out high."""
 
@@ -78,23 +78,6 @@ def _keys(types: Sequence[type]) -> dict[str, Any]:
         for kind in types
         for f in dataclasses.fields(kind)
     }
-
-
-def find_stage(argv: Sequence[str]) -> str:
-    """Tell a config's stage by a key that only one stage has, or else by its folder (`configs/grpo/…`).
-
-    Raises:
-        ConfigError: neither tells.
-    """
-    sft, grpo = (_keys(_stage_types(stage)) for stage in STAGES)
-    given = read_config((*_stage_types("sft"), *_stage_types("grpo")), argv)
-    only = {"sft": [k for k in given if k not in grpo], "grpo": [k for k in given if k not in sft]}
-    if bool(only["sft"]) != bool(only["grpo"]):
-        return "sft" if only["sft"] else "grpo"
-    folder = Path(argv[0]).parent.name
-    if folder in STAGES and not only["sft"]:
-        return folder
-    raise ConfigError(f"{argv[0]}: its keys do not tell whether it is an sft or a grpo config; give --stage.")
 
 
 def read_zero(path: str) -> Zero:

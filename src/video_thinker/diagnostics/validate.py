@@ -23,10 +23,8 @@ from rich.table import Table
 from tqdm import tqdm
 
 from video_thinker.config import (
-    SAMPLING_KEYS,
     DataArguments,
     VideoArguments,
-    add_video_flags,
     make_arguments,
     read_overrides,
     read_part,
@@ -36,14 +34,12 @@ from video_thinker.data.checks import Finding, Severity, check_sample, finding_o
 from video_thinker.data.headers import MediaFile
 from video_thinker.data.media_checks import MediaState, length_findings, media_file, media_findings, media_users
 from video_thinker.data.texts import SpecialTokens
+from video_thinker.diagnostics.flags import VIDEO_KEYS, validate_parser
 from video_thinker.errors import ConfigError, DataError, DecodeError
 from video_thinker.schema import VideoSample
 
 # "train.json:12 (item 3)" splits into "train.json", "12", …, "3", …
 _LOCATION_NUMBERS = re.compile(r":(\d+)$|:(\d+) \(item (\d+)\)$")
-
-VIDEO_KEYS = ("video_backend", "media_timeout_s", *SAMPLING_KEYS)
-"""Keys of a run that are flags of this command, too."""
 
 
 @dataclass
@@ -150,28 +146,6 @@ def render(report: Report, console: Console, max_findings: int = 5) -> None:
     console.print(f"{'FAILED' if errors else 'OK'}: {errors} errors, {warnings} warnings in {report.num_rows} rows.")
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Make the parser."""
-    parser = argparse.ArgumentParser(
-        prog="video-thinker validate",
-        description="Check annotation and media files.",
-        epilog="key=value gives a run's video keys, e.g. fps=1 max_frames=32 video_backend=pyav: files are then "
-        "decoded as that run would. Without FILE the files that the config names are checked.",
-    )
-    parser.add_argument("files", nargs="*", metavar="FILE | key=value", help="annotation files, JSON lists or JSONL")
-    parser.add_argument("--config", metavar="YAML", help="config of a run (sft, grpo, eval, difficulty) to check for")
-    parser.add_argument("--model", help="checkpoint whose special tokens and patch size count")
-    parser.add_argument("--media-root", help="folder that the paths in the files start from")
-    parser.add_argument("--skip-media", action="store_true", help="check the rows only, open no media file")
-    parser.add_argument("--workers", type=int, default=4, help="media files opened at a time (default 4)")
-    parser.add_argument(
-        "--max-findings", type=int, default=5, help="places shown of each kind of finding (default 5; all are counted)"
-    )
-    keys = parser.add_argument_group("video keys, as in the config of the run to come")
-    add_video_flags(keys, VIDEO_KEYS, given_only=True)
-    return parser
-
-
 def read_arguments(args: argparse.Namespace) -> tuple[list[str], ValidateArguments, bool]:
     """Combine the config, the overrides and the flags; the last win.
 
@@ -223,11 +197,10 @@ def read_model(keys: ValidateArguments) -> ModelTraits:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns 1 if there are errors."""
-    parser = build_parser()
-    args = parser.parse_intermixed_args(argv)
+    args = validate_parser().read(argv)
     files, keys, has_media_root = read_arguments(args)
     if not has_media_root and not args.skip_media:
-        parser.error("give --media-root DIR, or --skip-media to check the rows only")
+        raise ConfigError("give --media-root DIR, or --skip-media to check the rows only.")
     report = validate(
         files,
         keys.media_root,

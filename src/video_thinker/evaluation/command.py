@@ -8,12 +8,12 @@ import sys
 def main(argv: list[str]) -> int:
     """Run `runner.main` on `CONFIG [key=value …]`, `suite.main` on `--model A --suite CONFIG …`."""
     if argv and argv[0] in ("-h", "--help"):
-        from video_thinker.evaluation.suite import make_parser
+        from video_thinker.evaluation.flags import suite_parser
         from video_thinker.keys.commands import CONFIG_CLASSES
         from video_thinker.keys.help import help_text
 
         if not argv[1:]:
-            sys.stdout.write(make_parser().format_help() + "\nWith a config:\n\n")
+            sys.stdout.write(suite_parser().format_help() + "\nWith a config:\n\n")
         sys.stdout.write(help_text("eval", CONFIG_CLASSES["eval"], *argv[1:2]))
         return 0
     if argv and argv[0].startswith("--"):

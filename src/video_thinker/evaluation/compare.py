@@ -13,7 +13,6 @@ on besides the model are refused, since the difference could come from that; `--
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import importlib.util
 import math
@@ -23,6 +22,7 @@ from typing import Any
 
 from video_thinker.errors import ConfigError
 from video_thinker.evaluation.comparison import Comparison, PairedDifference, PublishedRow
+from video_thinker.evaluation.flags import compare_parser
 from video_thinker.evaluation.metrics import CONFIDENCE
 from video_thinker.evaluation.scored import Result, score_runs
 from video_thinker.evaluation.tables import print_comparison
@@ -223,25 +223,9 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
     return {"comparable": not comparison.differences, **dataclasses.asdict(comparison)}
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Make the parser of the command line."""
-    parser = argparse.ArgumentParser(
-        prog="video-thinker compare",
-        description="Tabulate evaluations by benchmark, and test the first against each other on their common items.",
-    )
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="output_dir of `video-thinker eval`")
-    parser.add_argument("--force", action="store_true", help="compare runs of unlike settings or items, with a warning")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there, too")
-    parser.add_argument(
-        "--items", action="append", default=[], metavar="SPLIT=FILE", help="items, if not where they were evaluated"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (0)")
-    return parser
-
-
 def main(argv: list[str] | None = None) -> int:
     """Print a comparison."""
-    args = make_parser().parse_args(argv)
+    args = compare_parser().read(argv)
     comparison = compare_runs(args.runs, force=args.force, items=parse_items(args.items), seed=args.seed)
     print_comparison(comparison)
     if args.json:

@@ -57,6 +57,8 @@ def compute_metrics(graded: Sequence[Graded]) -> dict[str, Any]:
     `caption_figures` over those with gold captions, each sample with equal weight; `mean_completion_tokens`, which is
     `None` where a backend did not count tokens, and then `mean_completion_characters` is there.
 
+    `first_failure` is there if any failed: the id of the first, and its cause.
+
     What no model is needed for: `chance`, the mean of 1 / number of options, and `majority_letter`, the accuracy of
     always answering the letter that is most often right.
 
@@ -78,6 +80,8 @@ def compute_metrics(graded: Sequence[Graded]) -> dict[str, Any]:
         "num_truncated": sum(not one.prediction.finished for one in asked),
         **_mean_length([one.prediction for one in asked]),
     }
+    if failed := next((one.prediction for one in graded if one.score is None), None):
+        metrics["first_failure"] = f"{failed.problem_id}: {failed.error}"
     groups = {
         "by_source": _by(graded, lambda one: one.sample.data_source),
         "by_category": _by(graded, _category),

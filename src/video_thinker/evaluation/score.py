@@ -7,13 +7,13 @@ together, graded by the grader of today, and written back as `predictions/*.json
 
 from __future__ import annotations
 
-import argparse
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from video_thinker.errors import ConfigError
+from video_thinker.evaluation.flags import score_parser
 from video_thinker.evaluation.results import conclude, exit_code, read_result, stored_keys
 from video_thinker.evaluation.tables import print_metrics
 from video_thinker.runs.files import read_json
@@ -54,21 +54,9 @@ def score_run(folder: Path, items: Mapping[str, Path]) -> tuple[dict[str, dict[s
     return metrics, len(metrics) == len(results)
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Make the parser of the command line."""
-    parser = argparse.ArgumentParser(
-        prog="video-thinker score", description="Score stored predictions again, without a model."
-    )
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="output_dir of `video-thinker eval`")
-    parser.add_argument(
-        "--items", action="append", default=[], metavar="SPLIT=FILE", help="items, if not where they were evaluated"
-    )
-    return parser
-
-
 def main(argv: list[str] | None = None) -> int:
     """Score runs; exit code 1 if one is not complete, or more of its items failed than its config allows."""
-    args = make_parser().parse_args(argv)
+    args = score_parser().read(argv)
     items = parse_items(args.items)
     code = 0
     for folder in args.runs:

@@ -10,25 +10,22 @@ model's path; where two models share it, as many parts as tell them apart, as ne
 
 from __future__ import annotations
 
-import argparse
 import logging
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from video_thinker.config import read_config
 from video_thinker.errors import ConfigError
+from video_thinker.evaluation.flags import split_pairs, suite_parser
 from video_thinker.evaluation.processes import eval_command, failed_code, run_processes
 from video_thinker.evaluation.tables import print_suite
-from video_thinker.generation.controls import CONTROLS
+from video_thinker.keys.commands import CONFIG_CLASSES
 from video_thinker.runs.files import read_json
 from video_thinker.runs.reading import make_labels
 
 logger = logging.getLogger(__name__)
-
-_PAIR = re.compile(r"[a-z]\w*=")
-_TAKES_A_VALUE = ("--model", "--suite", "--output-dir")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,46 +54,14 @@ def plan_suite(models: Sequence[str], frame_counts: Sequence[int | None], output
     return runs
 
 
-def split_pairs(argv: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Take the `key=value` pairs out of a command line, wherever they stand: (flags, pairs)."""
-    flags: list[str] = []
-    pairs: list[str] = []
-    for before, text in zip(["", *argv], argv, strict=False):
-        (pairs if _PAIR.match(text) and before not in _TAKES_A_VALUE else flags).append(text)
-    return flags, pairs
-
-
-def make_parser() -> argparse.ArgumentParser:
-    """Make the parser of the command line."""
-    parser = argparse.ArgumentParser(
-        prog="video-thinker eval",
-        description="Evaluate models on a suite. (A config as first argument: one evaluation, CONFIG [key=value …])",
-        epilog="key=value pairs are handed to every evaluation: media_root=data/media batch_size=16",
-        allow_abbrev=False,
-    )
-    parser.add_argument(
-        "--model", action="append", required=True, metavar="MODEL", help="checkpoint, adapter or hub name; repeat it"
-    )
-    parser.add_argument("--suite", type=Path, required=True, metavar="FILE", help="a config, e.g. configs/eval/id.yaml")
-    parser.add_argument(
-        "--output-dir", type=Path, required=True, metavar="DIR", help="gets a folder for each evaluation"
-    )
-    parser.add_argument(
-        "--num-frames", type=int, nargs="+", metavar="N", help="one evaluation for each number of frames"
-    )
-    parser.add_argument("--video", nargs="+", choices=CONTROLS, help="what the models see; default: as in the suite")
-    return parser
-
-
 def main(argv: list[str]) -> int:
     """Run a suite; the exit code is 0 only if all evaluations end with 0."""
     flags, pairs = split_pairs(argv)
-    args = make_parser().parse_args(flags)
+    args = suite_parser().read(flags)
     if owned := [pair for pair in pairs if pair.startswith(("model_name_or_path=", "output_dir=", "process="))]:
         raise ConfigError(f"{owned[0]}: with flags, models and folders are given as --model and --output-dir.")
-    if not args.suite.is_file():
-        raise ConfigError(f"--suite {args.suite}: no such config file.")
     shared = [*pairs, *([f"video=[{','.join(args.video)}]"] if args.video else [])]
+    read_config(CONFIG_CLASSES["eval"], [str(args.suite), *pairs])
     runs = plan_suite(args.model, args.num_frames or [None], args.output_dir)
     codes = {}
     for number, run in enumerate(runs, start=1):
@@ -104,5 +69,7 @@ def main(argv: list[str]) -> int:
         (codes[run.name],) = run_processes([eval_command([str(args.suite), *shared, *run.pairs])], [os.environ])
         if codes[run.name]:
             logger.error("%s: ended with exit code %d", run.name, codes[run.name])
-    print_suite({name: (code, read_json(args.output_dir / name / "metrics.json")) for name, code in codes.items()})
+    settings = {name: read_json(args.output_dir / name / "manifest.json").get("settings", {}) for name in codes}
+    metrics = {name: read_json(args.output_dir / name / "metrics.json") for name in codes}
+    print_suite({name: (code, metrics[name]) for name, code in codes.items()}, settings=settings)
     return failed_code(list(codes.values()))

@@ -27,7 +27,7 @@ SHARES = {"chance": "chance", "format_rate": "format", "miou": "mIoU"}
 COUNTS = {"num_samples": "items", "num_unanswered": "no answer", "num_failed": "failed"}
 EXTRA = {"recall@0.3": "R@0.3", "recall@0.5": "R@0.5", "recall@0.7": "R@0.7", "mean_completion_tokens": "tokens"}
 
-MODEL_COLUMNS, ACCURACY_COLUMNS = 42, 21
+MODEL_COLUMNS, ACCURACY_COLUMNS, FRAMES_COLUMNS = 42, 21, 14
 """Terminal columns for a model's name and for an accuracy with its interval; further results go to another table."""
 
 PAIRED_CAPTION = (
@@ -80,26 +80,71 @@ def print_metrics(metrics: Mapping[str, Mapping[str, Any]], *, title: str) -> No
     """Print `metrics_table`."""
     console = make_console()
     console.print(metrics_table(metrics, title, wide=console.width >= WIDE_COLUMNS))
+    for line in failure_lines(metrics):
+        console.print(Text(line))
+
+
+def failure_lines(metrics: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Say for each result with failed items how many there are, and why the first one failed."""
+    failed = {key: figures for key, figures in metrics.items() if figures.get("num_failed")}
+    return [
+        f"{key}: {figures['num_failed']} {'item' if figures['num_failed'] == 1 else 'items'} failed"
+        + (f"; the first, {figures['first_failure']}" if "first_failure" in figures else "")
+        for key, figures in failed.items()
+    ]
+
+
+CONTROL_NAMES = {"blank": "blank frames", "shuffled": "shuffled frames", "none": "no video"}
+
+
+def name_result(key: str) -> str:
+    """Name a result with its control in words: "id", "id, blank frames"."""
+    split, _, control = key.partition(".")
+    return f"{split}, {CONTROL_NAMES.get(control, control)}" if control else split
+
+
+def name_frames(settings: Mapping[str, Any]) -> str:
+    """Name the frames of an evaluation by its `settings`: "32 frames", "2 fps, 4-16 frames"."""
+    if settings.get("num_frames"):
+        return f"{settings['num_frames']} frames"
+    if not settings.get("fps"):
+        return "-"
+    return f"{settings['fps']:g} fps, {settings.get('min_frames')}-{settings.get('max_frames')} frames"
 
 
 def print_suite(
-    runs: Mapping[str, tuple[int, Mapping[str, Mapping[str, Any]]]], console: Console | None = None
+    runs: Mapping[str, tuple[int, Mapping[str, Mapping[str, Any]]]],
+    console: Console | None = None,
+    *,
+    settings: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> None:
-    """Print the accuracies of several evaluations: run -> (exit code, result key -> figures)."""
+    """Print the accuracies of several evaluations.
+
+    Args:
+        runs: Run -> (exit code, result key -> figures).
+        console: Where to.
+        settings: Run -> `settings` of its manifest.
+    """
     console = console or make_console()
+    frames = {name: name_frames(of_run) for name, of_run in (settings or {}).items() if of_run}
     keys = list(dict.fromkeys(key for _, metrics in runs.values() for key in metrics))
-    per_table = max(1, (console.width - MODEL_COLUMNS) // ACCURACY_COLUMNS)
+    per_table = max(1, (console.width - MODEL_COLUMNS - FRAMES_COLUMNS * bool(frames)) // ACCURACY_COLUMNS)
     for start in range(0, max(1, len(keys)), per_table):
         table = Table(title=Text("Accuracy", style="bold"), **LOOK)
         table.add_column("evaluation", overflow="fold", max_width=MODEL_COLUMNS - 2)
+        if frames:
+            table.add_column("frames", max_width=FRAMES_COLUMNS - 2)
         shown = keys[start : start + per_table]
         for key in shown:
-            table.add_column(Text(key), justify="right", overflow="fold")
+            table.add_column(Text(name_result(key)), justify="right", overflow="fold")
         table.add_column("exit code", justify="right")
         for name, (code, metrics) in runs.items():
             cells = [_with_failures(metrics[key]) if key in metrics else "-" for key in shown]
-            table.add_row(Text(name), *cells, str(code))
+            table.add_row(Text(name), *([frames.get(name, "-")] if frames else []), *cells, str(code))
         console.print(table)
+    for name, (_, metrics) in runs.items():
+        for line in failure_lines(metrics):
+            console.print(Text(f"{name}: {line}"))
     console.print("Percent with 95% intervals; failed items are left out and counted beside.")
 
 

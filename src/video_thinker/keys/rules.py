@@ -68,6 +68,13 @@ NotNegative = Annotated[float, at_least(0)]
 Share = Annotated[float, between(0, 1)]
 Seed = Annotated[int, between(0, 2**32 - 1)]
 
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+ATTENTION_IMPLEMENTATIONS = ("auto", "sdpa", "eager", "flash_attention_2", "flash_attention_3", "flex_attention")
+Dtype = Annotated[str, one_of(*DTYPES)]
+Attention = Annotated[str, one_of(*ATTENTION_IMPLEMENTATIONS)]
+PromptStyleName = Annotated[str, one_of("trace", "trace_concise", "plain")]
+VideoBackend = Annotated[str, one_of("auto", "pyav", "torchcodec", "decord")]
+
 _STEPS = Rule(
     lambda value: 0 < value < 1 or (value >= 1 and float(value).is_integer()),
     "above 0: a whole number of steps, or below 1 as a share of all steps",

@@ -14,6 +14,8 @@ from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 from video_thinker.data.encode import SampleEncoder, build_encoder
 from video_thinker.data.texts import SpecialTokens
 from video_thinker.errors import ConfigError
+from video_thinker.keys.rules import ATTENTION_IMPLEMENTATIONS, DTYPES
+from video_thinker.memory import is_out_of_memory
 from video_thinker.models.adapters import adapter_base, load_adapter
 from video_thinker.models.names import check_model_name
 from video_thinker.models.parts import PARTS, belongs_to, is_adapter_weight, num_parameters, parameter_table
@@ -29,9 +31,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 VISION_TOKENS = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>")
-ATTENTION_IMPLEMENTATIONS = ("auto", "sdpa", "eager", "flash_attention_2", "flash_attention_3", "flex_attention")
 PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
-DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
 def resolve_attn_implementation(name: str) -> str:
@@ -136,6 +136,8 @@ def load_encoder(path: str, args: VideoArguments) -> SampleEncoder:
 
 
 def _not_found(path: str, source: str, error: OSError) -> ConfigError:
+    if is_out_of_memory(error):
+        raise error
     what = "" if source == path else f"its base {source!r} is "
     cause = " ".join(str(error).split())[:200]
     return ConfigError(f"model_name_or_path={path!r}: {what}neither a folder here nor a model the hub gave ({cause}).")

@@ -7,7 +7,6 @@ base as it is on disk, not into its 4-bit copy.
 
 from __future__ import annotations
 
-import argparse
 import logging
 import shutil
 from pathlib import Path
@@ -17,6 +16,7 @@ from transformers import AutoConfig
 
 from video_thinker.errors import ConfigError
 from video_thinker.models.adapters import adapter_base
+from video_thinker.models.flags import check_new_folder, merge_parser
 from video_thinker.models.loading import check_model_path, load_model, load_processor
 from video_thinker.models.weights import check_finite, not_finite, own_tensors
 from video_thinker.runs.card import Saved, write_card
@@ -40,8 +40,7 @@ def merge_adapter(adapter: str, out: str | Path) -> None:
     """
     out = Path(out)
     remove_drafts(out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ConfigError(f"OUT={str(out)!r} is there and not empty; nothing is overwritten: choose another folder.")
+    check_new_folder(out)
     base = check_model_path(adapter)
     if adapter_base(adapter) is None:
         raise ConfigError(
@@ -71,11 +70,6 @@ def merge_adapter(adapter: str, out: str | Path) -> None:
 
 def main(argv: list[str]) -> int:
     """Merge one adapter."""
-    parser = argparse.ArgumentParser(
-        prog="video-thinker merge", description="Merge a LoRA adapter into its base: a plain checkpoint."
-    )
-    parser.add_argument("adapter", help="adapter folder, as training wrote it, or hub name")
-    parser.add_argument("out", type=Path, help="folder for the checkpoint; must be empty or not exist")
-    args = parser.parse_args(argv)
+    args = merge_parser().read(argv)
     merge_adapter(args.adapter, args.out)
     return 0

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import logging
 import re
 import string
 from collections.abc import Sequence
@@ -24,10 +25,8 @@ from rich.panel import Panel
 from rich.text import Text
 
 from video_thinker.config import (
-    SAMPLING_KEYS,
     ModelArguments,
     VideoArguments,
-    add_video_flags,
     check_choice,
     combine_settings,
 )
@@ -41,42 +40,19 @@ from video_thinker.generation.controls import Prompt, load_prompt
 from video_thinker.generation.engine import Sampling
 from video_thinker.models.loading import load_encoder
 from video_thinker.prompts import PROMPT_STYLES
+from video_thinker.report.flags import SAMPLING_FIELDS, ask_parser
 from video_thinker.report.timeline import describe_span, draw_timeline, on_color, segment_color
 from video_thinker.runs.record import find_run_file
 from video_thinker.schema import Media, Trace, VideoSample
 from video_thinker.scoring import extract_choice, option_letters, options_are_lettered
+from video_thinker.toyworld.recognize import foreign_clip
 from video_thinker.trace import format_violations, parse_trace
 
-# Fields of VideoArguments that are flags here and are taken over from a training run.
-SAMPLING_FIELDS = ("prompt_style", *SAMPLING_KEYS)
+logger = logging.getLogger(__name__)
+
 PICTURE_MAX_PIXELS = 320 * 28 * 28
 
 _LETTERED = re.compile(r"\(?[A-Za-z][.):]\s")
-
-
-def build_parser() -> argparse.ArgumentParser:
-    """Make the parser; a sampling flag that is not given is `None`."""
-    parser = argparse.ArgumentParser(
-        prog="video-thinker ask", description="Ask a model about one video: print its trace, draw the timeline."
-    )
-    parser.add_argument("video", type=Path, help="video file")
-    parser.add_argument("question")
-    parser.add_argument("--model", required=True, help="checkpoint or adapter, a folder or hub name")
-    parser.add_argument("--options", nargs="+", default=[], help='answers to choose from, "A. red" or just "red"')
-    parser.add_argument("--no-letters", action="store_true", help="leave options as words, without letters")
-    parser.add_argument("--out", type=Path, help="timeline PNG (default: VIDEO's name + .timeline.png, here)")
-    parser.add_argument("--no-picture", action="store_true", help="print only")
-    sampling = parser.add_argument_group("sampling (default: as the model was trained, else the project's defaults)")
-    add_video_flags(sampling, SAMPLING_FIELDS, given_only=True)
-    add_video_flags(sampling, ("video_backend", "media_timeout_s"))
-    generation = parser.add_argument_group("generation")
-    generation.add_argument("--max-new-tokens", type=int, default=1024)
-    generation.add_argument("--temperature", type=float, default=0.0, help="0 (the default) is greedy")
-    generation.add_argument("--top-p", type=float, default=1.0)
-    generation.add_argument("--seed", type=int, default=0)
-    generation.add_argument("--dtype", default="auto")
-    generation.add_argument("--attn-implementation", default="auto")
-    return parser
 
 
 def read_run_sampling(path: Path) -> dict[str, Any]:
@@ -237,10 +213,17 @@ def ask(
 
 
 def load_question(sample: VideoSample, model: str, video_args: VideoArguments) -> tuple[SampleEncoder, Prompt]:
-    """Check a sample and decode its video, before the model is loaded: an unreadable file shows in a second."""
+    """Check a sample and decode its video, before the model is loaded: an unreadable file shows in a second.
+
+    A toy checkpoint that is asked about a clip from elsewhere is warned about.
+    """
     encoder = load_encoder(model, video_args)
     check_texts(sample, encoder.special_tokens)
-    return encoder, load_prompt(sample, encoder)
+    prompt = load_prompt(sample, encoder)
+    tokenizer, video = encoder.processor.tokenizer, Path(sample.media[0].path)
+    if warning := foreign_clip(tokenizer, video, prompt.videos[0], encoder.timeout_s):
+        logger.warning("%s", warning)
+    return encoder, prompt
 
 
 def trace_view(trace: Trace | None, completion: Completion, sample: VideoSample, video: SampledVideo) -> Group:
@@ -291,8 +274,7 @@ def frames_for_people(path: Path, encoder: SampleEncoder) -> SampledVideo:
 
 def main(argv: list[str]) -> int:
     """Answer one question."""
-    args = build_parser().parse_args(argv)
-    check_file(args.video, "")
+    args = ask_parser().read(argv)
     video_args, origin = resolve_video_arguments(args)
     sample = build_sample(args)
     model_args = ModelArguments(args.model, dtype=args.dtype, attn_implementation=args.attn_implementation)

@@ -7,7 +7,6 @@ Only evaluations of just this checkpoint are taken: its files have the hash that
 
 from __future__ import annotations
 
-import argparse
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 from video_thinker.errors import ConfigError
 from video_thinker.evaluation.scored import Result, score_runs
 from video_thinker.evaluation.tables import percent, with_interval
+from video_thinker.report.flags import card_parser
 from video_thinker.runs.card import CARD, RESULTS_BEGIN, Saved, put_results, write_card
 from video_thinker.runs.card_texts import code, describe_frames, describe_pixels
 from video_thinker.runs.files import read_json
@@ -131,14 +131,6 @@ def _row(result: Result) -> str:
 
 def main(argv: list[str]) -> int:
     """Write or complete a card."""
-    parser = argparse.ArgumentParser(
-        prog="video-thinker card", description="Put results of evaluations into a model's card (README.md)."
-    )
-    parser.add_argument("model", type=Path, metavar="MODEL", help="folder of a checkpoint or an adapter")
-    parser.add_argument("evaluations", nargs="*", type=Path, metavar="EVAL_DIR", help="output_dir of its evaluations")
-    parser.add_argument(
-        "--items", action="append", default=[], metavar="SPLIT=FILE", help="items, if not where they were evaluated"
-    )
-    args = parser.parse_args(argv)
+    args = card_parser().read(argv)
     logger.info("%s is written", write_results(args.model, args.evaluations, parse_items(args.items)))
     return 0

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
 
-from video_thinker.config import DEFAULT_MEDIA_TIMEOUT_S, add_video_flags
-from video_thinker.errors import ConfigError
+from video_thinker.config import DEFAULT_MEDIA_TIMEOUT_S
 from video_thinker.evaluation.scored import score_runs
+from video_thinker.report.flags import report_parser
 from video_thinker.report.page import render_page
 from video_thinker.report.samples import Place, Shown, choose_samples
 from video_thinker.report.strips import Strip, make_strip
@@ -60,7 +59,7 @@ def write_report(
     results = score_runs(runs, samples)
     shown = choose_samples(samples, media_roots(runs, media_root), max_samples)
     strips = make_strips(shown, frames_per_sample, media_timeout_s)
-    html = render_page(title, results, trainings, shown, strips)
+    html = render_page(title, results, trainings, shown, strips, out.parent)
     write_text(out, html)
     return out
 
@@ -88,35 +87,9 @@ def make_strips(
     return strips
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Make the parser of the command line."""
-    parser = argparse.ArgumentParser(
-        prog="video-thinker report",
-        description="Write one self-contained HTML page about evaluations, training runs and synthesized traces.",
-    )
-    parser.add_argument(
-        "runs", nargs="+", type=Path, metavar="RUN", help="output_dir of `eval`, `sft`, `grpo` or `synthesize`"
-    )
-    parser.add_argument("--out", type=Path, required=True, help="the HTML file to write")
-    parser.add_argument("--title", default="Video-Thinker report")
-    parser.add_argument(
-        "--items", action="append", default=[], metavar="SPLIT=FILE", help="items, if not where they were evaluated"
-    )
-    parser.add_argument("--media-root", type=Path, help="folder of the media, if not where it was evaluated")
-    parser.add_argument("--frames-per-sample", type=int, default=8, help="most frames per video (8)")
-    parser.add_argument("--max-samples", type=int, default=1000, help="most samples shown of each split (1000)")
-    add_video_flags(parser, ("media_timeout_s",))
-    return parser
-
-
 def main(argv: list[str] | None = None) -> int:
     """Write a report."""
-    args = make_parser().parse_args(argv)
-    if args.frames_per_sample < 2 or args.max_samples < 1:
-        raise ConfigError(
-            f"--frames-per-sample {args.frames_per_sample} --max-samples {args.max_samples}: at least 2 frames and 1 "
-            "sample are needed."
-        )
+    args = report_parser().read(argv)
     out = write_report(
         args.runs,
         args.out,

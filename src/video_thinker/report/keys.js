@@ -86,11 +86,29 @@ function openHash() {
   openDetail();
 }
 
+function drawLegend() {
+  const there = new Set(data.samples.flatMap((sample) => Object.values(sample.predictions).map((p) => p.status)));
+  if (data.samples.some((sample) => data.main.some((entry) => !sample.predictions[entry]))) there.add("missing");
+  const box = (content, props) => h("span", { class: "num", ...props }, content);
+  const entries = [
+    ...Object.keys(MARKS).filter((status) => there.has(status)).map((status) => [glyph(status), status === "unanswered" ? "no answer, or none that can be read" : EXPLAIN[status]]),
+    [[h("span", { class: "badge a" }, "A"), h("span", { class: "badge b" }, "B")], "model A and model B; on an option: its answer"],
+    [[0, 1, 2].map((index) => box(index + 1, colorOf(index))), "segments that a model names, in the order of its text; the color goes with the number"],
+    [box("gold", { class: "num gold-num" }), "gold segment, or the right option"],
+    [h("span", { class: "seg cut sample", ...colorOf(0) }), "goes on beyond the end of the video"],
+  ];
+  $("legend").replaceChildren(...entries.map(([mark, text]) => h("span", { class: "item" }, mark, " ", text)));
+}
+
 function startSamples() {
   const entries = data.entries.map((name, index) => [index, name]);
   fill("split", data.splits.map((name) => [name, name]));
   fill("entry-a", entries);
   fill("entry-b", [["", "none"], ...entries]);
+  fill("sort", SORTS.map((sort) => [sort.name, sort.label]));
+  drawLegend();
+  $("sort").addEventListener("change", (event) => choose({ sort: event.target.value }));
+  $("export").addEventListener("click", exportView);
   $("split").parentElement.hidden = data.splits.length < 2;
   $("label-b").hidden = entries.length < 2;
   $("split").addEventListener("change", (event) => choose({ split: event.target.value }));
@@ -99,7 +117,7 @@ function startSamples() {
   $("category").addEventListener("change", (event) => choose({ category: event.target.value }));
   $("search").addEventListener("input", (event) => choose({ query: event.target.value }));
   $("help").addEventListener("click", () => {
-    $("keys").hidden = !$("keys").hidden;
+    $("legend").hidden = $("keys").hidden = !$("keys").hidden;
     $("help").setAttribute("aria-expanded", String(!$("keys").hidden));
   });
   $("list").addEventListener("scroll", drawRows, { passive: true });

@@ -2,7 +2,7 @@
 
 All text reaches the page in one of two ways: through Jinja2 with autoescape, or inside of one JSON island whose "<",
 ">" and "&" are written as escapes, from which the script makes text nodes and never markup. A content security policy
-with the hash of the script lets nothing else run, and nothing be fetched.
+with the hash of the script lets nothing else run, and nothing be fetched but a clip that a reader opens.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import base64
 import hashlib
 from collections.abc import Mapping, Sequence
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -18,7 +19,7 @@ from jinja2.utils import htmlsafe_json_dumps
 from markupsafe import Markup
 
 from video_thinker.evaluation.scored import STATUSES, Result
-from video_thinker.evaluation.tables import COUNTS, EXTRA, SHARES, percent
+from video_thinker.evaluation.tables import COUNTS, EXTRA, SHARES, failure_lines, percent
 from video_thinker.report.samples import Place, Shown, page_data
 from video_thinker.report.strips import Strip
 from video_thinker.runs.reading import EvalRun, TrainingRun
@@ -34,8 +35,9 @@ def render_page(
     trainings: Sequence[TrainingRun],
     shown: Sequence[Shown],
     strips: Mapping[Place, Strip],
+    folder: Path,
 ) -> str:
-    """Write the whole page as HTML."""
+    """Write the whole page as HTML; `folder` is where it will lie, from which it links the clips."""
     script = "\n".join(_asset(name) for name in SCRIPTS)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     environment = Environment(
@@ -52,7 +54,7 @@ def render_page(
         style=Markup(_asset("page.css")),
         script=Markup(script),
         script_hash=digest,
-        data=htmlsafe_json_dumps(page_data(results, trainings, shown, strips), allow_nan=False),
+        data=htmlsafe_json_dumps(page_data(results, trainings, shown, strips, folder), allow_nan=False),
         overview=[overview(one.split, [r for r in results if r.split == one.split]) for one in shown],
         settings=settings_table(runs),
         runs=runs,
@@ -69,13 +71,15 @@ def overview(split: str, results: Sequence[Result]) -> dict[str, Any]:
     """Collect what the overview says of one split: bars, a table, and tables by group."""
     present = [result.figures for result in results]
     known = [key for key in NAMED if any(figures.get(key) is not None for figures in present)]
-    known += [key for figures in present for key in figures if _is_extra(key, figures[key]) and key not in known]
+    extra = dict.fromkeys(key for figures in present for key in figures if _is_extra(key, figures[key]))
     statuses = [s for s in STATUSES if s not in ("partial", "unscorable") or any(r.count(s) for r in results)]
     return {
         "split": split,
         "results": results,
-        "columns": [(key, NAMED.get(key, key.replace("_", " "))) for key in dict.fromkeys(known)],
+        "columns": [(key, NAMED[key]) for key in known],
+        "more": [(key, key.replace("_", " ")) for key in extra],
         "statuses": statuses,
+        "failures": [line for r in results for line in failure_lines({r.entry: r.figures})],
         "groups": [_group_table(key, results) for key in GROUPS if any(key in figures for figures in present)],
     }
 

@@ -9,6 +9,8 @@ const EXPLAIN = {
   unscorable: "gold cannot be graded", failed: "failed, no completion", missing: "no prediction",
 };
 const NONE = { status: "missing", moments: [], violations: [], completion: "", reasoning: "", answer: null };
+const UNREAD = { none: "no answer", "no option": "not among the options", unreadable: "no readable answer" };
+const explain = (prediction) => (prediction.status === "unanswered" && UNREAD[prediction.unread]) || EXPLAIN[prediction.status];
 const statusOf = (sample, entry) => (sample.predictions[entry] || NONE).status;
 const FILTERS = [
   { name: "all", label: "All", test: () => true },
@@ -16,6 +18,7 @@ const FILTERS = [
   { name: "wrong", label: "Wrong", test: (p) => p.status === "wrong" },
   { name: "partial", label: "Partly correct", test: (p) => p.status === "partial", optional: true },
   { name: "unanswered", label: "Unanswered", test: (p) => p.status === "unanswered" },
+  { name: "no-option", label: "Not an option", test: (p) => p.unread === "no option", optional: true, title: "names an answer that is none of the options" },
   { name: "unscorable", label: "Unscorable", test: (p) => p.status === "unscorable", optional: true },
   { name: "failed", label: "Failed", test: (p) => p.status === "failed" },
   { name: "lost", label: "Lost grounding", test: (p) => p.lost, title: `has gold segments, and a mean best IoU with them below ${data.lost_iou}` },
@@ -23,7 +26,16 @@ const FILTERS = [
   { name: "missing", label: "No prediction", test: (p) => p.status === "missing", optional: true },
   { name: "differ", label: "A ≠ B", test: (p, sample) => state.b !== null && p.status !== statusOf(sample, state.b), optional: true, title: "A and B fare differently" },
 ];
-const state = { split: data.splits[0], a: data.main.at(-1) ?? 0, b: data.main.length > 1 ? data.main.at(-2) : null, filter: "all", category: "", query: "", view: [], at: 0 };
+const last = (value) => (value === null || value === undefined ? Infinity : value);
+const SORTS = [
+  { name: "file", label: "as in the file" },
+  { name: "short", label: "shortest clip first", key: (sample) => last(sample.duration) },
+  { name: "long", label: "longest clip first", key: (sample) => last(sample.duration && -sample.duration) },
+  { name: "low", label: "lowest mIoU of A first", key: (sample, p) => last(p.miou) },
+  { name: "high", label: "highest mIoU of A first", key: (sample, p) => last(p.miou === null || p.miou === undefined ? null : -p.miou) },
+  { name: "wordy", label: "longest completion of A first", key: (sample, p) => -(p.num_tokens || p.completion.length) },
+];
+const state = { split: data.splits[0], a: data.main.at(-1) ?? 0, b: data.main.length > 1 ? data.main.at(-2) : null, filter: "all", sort: "file", category: "", query: "", view: [], at: 0 };
 const wide = matchMedia("(min-width: 821px)");
 const isOpen = () => wide.matches || document.body.classList.contains("open");
 
@@ -55,17 +67,37 @@ function refresh(keep) {
   $("filters").replaceChildren(...FILTERS.filter((f) => !f.optional || found[f.name].length || f.name === state.filter).map((filter) =>
     h("button", { type: "button", "data-filter": filter.name, "aria-pressed": String(filter.name === state.filter), title: filter.title, onclick: () => choose({ filter: filter.name }) },
       filter.label, h("span", { class: "n" }, found[filter.name].length))));
-  state.view = found[state.filter];
+  state.view = sorted(found[state.filter]);
   state.at = Math.max(0, state.view.indexOf(keep));
   $("rows").style.height = `${state.view.length * ROW}px`;
   select(state.at, false);
+}
+
+function sorted(samples) {
+  const key = SORTS.find((sort) => sort.name === state.sort).key;
+  if (!key) return samples;
+  const keyed = samples.map((sample) => [key(sample, sample.predictions[state.a] || NONE), sample]);
+  return keyed.sort(([one], [other]) => (one === other ? 0 : one - other)).map(([, sample]) => sample);
+}
+
+// One row for each sample of the list, in its order: the question, its gold, and what each model gave.
+function exportView() {
+  const rows = state.view.map((sample) => JSON.stringify({
+    split: sample.split, problem_id: sample.id, problem: sample.problem, options: sample.options, answer: sample.answer,
+    category: sample.category, duration_s: sample.duration, path: sample.media.map((number) => data.media[number].path),
+    predictions: Object.fromEntries(Object.entries(sample.predictions).map(([entry, p]) => [data.entries[entry],
+      { status: p.status, reason: explain(p), score: p.score, answer: p.answer, miou: p.miou, completion: p.completion, error: p.error }])),
+  }) + "\n");
+  const url = URL.createObjectURL(new Blob(rows, { type: "application/jsonl" }));
+  h("a", { href: url, download: `${state.split}.${state.filter}.jsonl` }).click();
+  setTimeout(() => URL.revokeObjectURL(url), 1000);
 }
 
 function choose(change) {
   const keep = state.view[state.at];
   Object.assign(state, change);
   if ("split" in change) { state.category = ""; fillCategories(); }
-  for (const [id, value] of [["split", state.split], ["entry-a", state.a], ["entry-b", state.b ?? ""], ["category", state.category]]) $(id).value = value;
+  for (const [id, value] of [["split", state.split], ["entry-a", state.a], ["entry-b", state.b ?? ""], ["category", state.category], ["sort", state.sort]]) $(id).value = value;
   refresh(keep);
 }
 
@@ -80,7 +112,7 @@ function drawRows() {
 }
 
 function drawRow(sample, index) {
-  const marks = [state.a, state.b].filter((entry) => entry !== null).map((entry) => glyph(statusOf(sample, entry), `${data.entries[entry]}: ${EXPLAIN[statusOf(sample, entry)]}`));
+  const marks = [state.a, state.b].filter((entry) => entry !== null).map((entry) => glyph(statusOf(sample, entry), `${data.entries[entry]}: ${explain(sample.predictions[entry] || NONE)}`));
   return h("div", {
     class: "row", id: `row-${index}`, role: "option", style: `top:${index * ROW}px`, "data-id": sample.id,
     "aria-selected": String(index === state.at), "aria-setsize": state.view.length, "aria-posinset": index + 1,
@@ -132,7 +164,7 @@ function drawDetail(sample) {
     h("div", { class: "crumbs" }, h("button", { type: "button", class: "back", onclick: closeDetail }, "← List"),
       h("span", { class: "id" }, sample.id), sample.category && h("span", {}, sample.category), h("span", {}, sample.split),
       sample.duration && h("span", {}, `${Number(sample.duration.toFixed(1))} s`)),
-    h("p", { class: "problem" }, sample.problem), drawOptions(sample, models), drawMedia(sample, models),
+    h("p", { class: "problem" }, sample.problem), drawOptions(sample, models), drawMedia(sample, models), ...drawClips(sample),
     h("div", { class: "models" }, models.map((model) => drawModel(sample, model))));
   link(detail);
 }
@@ -150,6 +182,23 @@ function drawMedia(sample, models) {
   if (sample.duration) return h("div", {}, errors, drawTime(sample, models, strips[0]));
   return h("div", {}, errors, strips.filter((strip) => strip.image).map((strip) => h("div", { class: `time ${strip.num_frames === 1 ? "still" : ""}` },
     strip.num_frames > 1 && h("span"), drawStrip(strip))));
+}
+
+// A clip is read from its file when a reader opens it. The page holds no clip: it plays where both still lie as they did.
+function drawClips(sample) {
+  return sample.media.map((number) => data.media[number]).filter((media) => media.url).map((media) => {
+    const link = h("a", { href: media.url, target: "_blank", rel: "noopener" }, media.path);
+    if (media.kind !== "video") return h("p", { class: "clip" }, "File: ", link);
+    const box = h("details", { class: "clip" }, h("summary", {}, "Play the clip"));
+    box.addEventListener("toggle", () => {
+      if (!box.open || box.querySelector("video")) return;
+      const said = h("p", { class: "unread", hidden: true }, "This browser cannot play the clip, or it is no longer at its place. Open the file: ", link.cloneNode(true));
+      const video = h("video", { controls: true, preload: "metadata", src: media.url, "aria-label": media.path, onerror: () => { video.hidden = true; said.hidden = false; } });
+      box.append(video, said);
+    });
+    box.append(h("p", { class: "soft" }, link, " · a click on a segment goes to its start"));
+    return box;
+  });
 }
 
 function drawStrip(strip) {
@@ -198,6 +247,7 @@ function drawSegment(sample, segment, index, owner) {
   const label = `${isGold ? "Gold segment" : `Segment ${index + 1} of ${owner}`}, ${span(segment)}: ${segment.caption || "no caption"}${segment.think ? `. Thought: ${segment.think}` : ""}`;
   const node = h("button", {
     type: "button", class: `seg ${isGold ? "gold-seg" : ""} ${cut ? "cut" : ""}`, "aria-label": label, "data-owner": owner, "data-index": index,
+    onclick: () => { const video = document.querySelector(".clip video"); if (video) video.currentTime = segment.start; },
     style: `left:${left}%;width:${right - left}%;top:${3 + segment.row * 30}px`, ...(isGold ? {} : colorOf(index)),
   }, !isGold && h("b", {}, index + 1), h("span", { class: "text" }, segment.caption));
   shown.segments.push({ node, segment, index, owner, left, right, cut });
@@ -209,6 +259,7 @@ function drawAnswer(sample, prediction) {
   if (prediction.status === "missing") return h("p", { class: "nothing" }, "No prediction for this sample.");
   const option = sample.options[prediction.choice];
   return h("p", { class: "answer" }, option ?? prediction.answer ?? "no answer",
+    prediction.unread === "no option" && h("small", {}, "is none of the options"),
     option && !option.startsWith(prediction.answer) && h("small", {}, `written as “${prediction.answer}”`),
     prediction.status === "partial" && h("small", {}, `score ${prediction.score.toFixed(2)}, gold “${sample.answer}”`));
 }
@@ -225,7 +276,7 @@ function drawModel(sample, { letter, entry, prediction }) {
   ];
   return h("section", { class: "model", "data-model": letter },
     h("header", {}, h("span", { class: `badge ${letter.toLowerCase()}` }, letter), h("span", { class: "name", title: data.entries[entry] }, data.entries[entry]),
-      h("span", { class: `verdict ${prediction.status}` }, glyph(prediction.status), EXPLAIN[prediction.status])),
+      h("span", { class: `verdict ${prediction.status}` }, glyph(prediction.status, explain(prediction)), explain(prediction))),
     drawAnswer(sample, prediction), body);
 }
 

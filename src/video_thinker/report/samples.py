@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
+from video_thinker.data.conversation import media_path
 from video_thinker.evaluation.scored import Result, status_of
 from video_thinker.grounding import mean_best_iou, temporal_iou
 from video_thinker.report.curves import make_panels
@@ -17,7 +20,7 @@ from video_thinker.runs.predictions import Graded
 from video_thinker.runs.reading import TrainingRun, variant_of
 from video_thinker.schema import Media, TraceBlock, VideoSample
 from video_thinker.scoring import extract_choice, option_letters
-from video_thinker.trace import format_violations, parse_trace
+from video_thinker.trace import format_violations, parse_trace, untagged_prose
 
 LOST_IOU = 0.3
 """A sample has lost its grounding if it has gold segments and a lower mean best IoU with them: the lowest of R@K."""
@@ -58,8 +61,9 @@ def page_data(
     trainings: Sequence[TrainingRun],
     shown: Sequence[Shown],
     strips: Mapping[Place, Strip],
+    folder: Path,
 ) -> dict[str, Any]:
-    """Collect all that the script draws.
+    """Collect all that the script draws, on a page that will lie in `folder`.
 
     `entries` are the models under their variants, in the order of the runs; `main` are the numbers of those on the real
     videos. A sample's `media` and the keys of its `predictions` are numbers of `media` and `entries`.
@@ -80,10 +84,19 @@ def page_data(
         "splits": [one.split for one in shown],
         "lost_iou": LOST_IOU,
         "colors": [{"fill": color, "ink": on_color(color)} for color in SEGMENT_COLORS],
-        "media": [dataclasses.asdict(strip) for strip in strips.values()],
+        "media": [
+            {**dataclasses.asdict(strip), "kind": media.kind, "url": media_url(media, root, folder)}
+            for (root, media), strip in strips.items()
+        ],
         "samples": samples,
         "training": [make_panels(run) for run in trainings],
     }
+
+
+def media_url(media: Media, root: Path, folder: Path) -> str | None:
+    """Address a media file from a page in `folder`, relative to it; `None` if the file is not there."""
+    path = media_path(media, root)
+    return quote(os.path.relpath(path.resolve(), folder.resolve())) if path.is_file() else None
 
 
 def describe_sample(sample: VideoSample, graded: Mapping[int, Graded], strips: Sequence[Strip]) -> dict[str, Any]:
@@ -128,6 +141,7 @@ def describe_prediction(graded: Graded, duration_s: float | None) -> dict[str, A
         moment["iou"] = max((temporal_iou(block, gold) for gold in sample.segments), default=None)
     return {
         "status": status_of(graded),
+        "unread": why_unanswered(graded),
         "score": graded.score.value if graded.score else None,
         "answer": graded.answer,
         "choice": choice_index(graded.answer, sample),
@@ -141,6 +155,19 @@ def describe_prediction(graded: Graded, duration_s: float | None) -> dict[str, A
         "finished": prediction.finished,
         "error": prediction.error,
     }
+
+
+def why_unanswered(graded: Graded) -> str | None:
+    """Tell an answer that is not among the options from one that cannot be read, and from none; `None` if it counts.
+
+    Prose without a marked answer ("I cannot see it") is one that cannot be read.
+    """
+    if graded.score is None or graded.score.status != "unanswered":
+        return None
+    if not graded.answer:
+        return "none"
+    is_marked = graded.answer != untagged_prose(graded.prediction.completion).strip()
+    return "no option" if is_marked and graded.sample.problem_type == "multiple choice" else "unreadable"
 
 
 def _on_axis(blocks: Sequence[TraceBlock], duration_s: float | None) -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 from video_thinker.config import DEFAULT_MEDIA_TIMEOUT_S
+from video_thinker.data.conversation import media_path
 from video_thinker.data.images import load_image
 from video_thinker.data.video import VideoSampling, load_video
 from video_thinker.errors import DecodeError
@@ -48,7 +49,7 @@ def make_strip(
 ) -> Strip:
     """Read a video or image as a strip. One that cannot be read gives a strip that says so."""
     sampling = VideoSampling(fps=MAX_FPS, min_frames=2, max_frames=num_frames, max_pixels=MAX_PIXELS)
-    path = media_root / media.path
+    path = media_path(media, media_root)
     try:
         if media.kind == "image":
             frames, duration_s = load_image(path, sampling, factor=SIZE_FACTOR, timeout_s=timeout_s)[None], None

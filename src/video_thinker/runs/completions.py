@@ -11,7 +11,6 @@ One line (`path` is a list where there are several media; a reward is null where
 
 from __future__ import annotations
 
-import argparse
 import json
 import logging
 import os
@@ -26,6 +25,7 @@ from rich.text import Text
 
 from video_thinker.errors import DataError
 from video_thinker.runs.files import LogFile, write_text
+from video_thinker.runs.flags import completions_parser
 
 logger = logging.getLogger(__name__)
 
@@ -142,12 +142,7 @@ def print_rows(path: Path, console: Console, **conditions: Any) -> int:
 
 def main(argv: list[str]) -> int:
     """Run the command; returns 1 if nothing is selected."""
-    parser = argparse.ArgumentParser(prog="video-thinker completions", description="Page through sampled completions.")
-    parser.add_argument("file", type=Path, metavar="FILE", help="completions.jsonl in a GRPO run's output_dir")
-    parser.add_argument("--step", type=int, help="only those sampled for this step")
-    parser.add_argument("--sample", metavar="ID", help="only those of this problem_id")
-    parser.add_argument("--wrong", action="store_true", help="only those whose accuracy reward is 0")
-    args = parser.parse_args(argv)
+    args = completions_parser().read(argv)
     conditions = {"step": args.step, "sample_id": args.sample, "wrong": args.wrong}
     if sys.stdout.isatty():
         os.environ.setdefault("LESS", "-RF")  # colors, and no pager for what fits the screen

@@ -170,7 +170,14 @@ def load_items(runs: Sequence[EvalRun], overrides: Mapping[str, Path]) -> dict[s
                 )
     if unknown := overrides.keys() - sources.keys():
         raise ConfigError(f"--items {min(unknown)}=…: no RUN has such a split; there are {', '.join(sources)}.")
-    return {name: _load_split(name, split, overrides.get(name)) for name, (_, split) in sources.items()}
+    loaded = {name: _load_split(name, split, overrides.get(name)) for name, (_, split) in sources.items()}
+    return {name: samples[: _most_asked(runs, name)] for name, samples in loaded.items()}
+
+
+def _most_asked(runs: Sequence[EvalRun], name: str) -> int | None:
+    """Most items that a run asked of a split: its `num_samples` takes the first ones only."""
+    counts = [run.manifest["splits"][name].get("num_samples") for run in runs if name in run.manifest["splits"]]
+    return None if None in counts else max(counts, default=None)
 
 
 def _load_split(name: str, split: Mapping[str, Any], override: Path | None) -> list[VideoSample]:

@@ -105,6 +105,8 @@ _ALSO_AFTER = re.compile(
     re.IGNORECASE,
 )
 
+_ARROW = re.compile(r"[-=]>|[\u2192\u21d2]")
+
 _MAX_CLAIM_CHARS = 400
 
 _MAX_CLAIMS = 20
@@ -169,6 +171,7 @@ def _read(text: str, options: Options) -> _Reading:
         return reading
     found = (
         _last_line(text, options)
+        or _end_of_chain(text, options)
         or contained_option(text, options)
         or _number_of_options(text, options)
         or _time_of_options(text, options)
@@ -289,6 +292,13 @@ def _last_line(text: str, options: Options) -> str | None:
         mentioned = {letter for mention in mentions_in(text, options) for letter in mention.letters}
         return match.group(1) if mentioned == {match.group(1)} else None
     return None
+
+
+def _end_of_chain(text: str, options: Options) -> str | None:
+    """Read "clear liquid -> water -> C", if the chain names no other option."""
+    letter = whole_option(_ARROW.split(text)[-1], options) if _ARROW.search(text) else None
+    mentioned = {other for mention in mentions_in(text, options) for other in mention.letters}
+    return letter if mentioned <= {letter} else None
 
 
 def _contradicts_itself(text: str, options: Options) -> bool:

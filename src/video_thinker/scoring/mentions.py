@@ -197,7 +197,7 @@ def _is_label(text: str, match: re.Match[str], options: Options) -> bool:
         return not text[:start].strip(" (") and re.match(r"[.):]\s", text[end : end + 2]) is not None
     before, after = text[max(0, start - 2) : start], text[end : end + 3]
     if re.match(r"'\w|\.[A-Za-z](?:$|\W)|-[A-Za-z]{2}", after) or re.search(
-        r"\w'$|[A-Za-z]\.$|[A-Za-z]{2}-$", text[max(0, start - 3) : start]
+        r"(?:\w'|[A-Za-z]\.|[A-Za-z]{2}-)\Z", text[max(0, start - 3) : start]
     ):
         return bool(re.match(r"\.[A-Za-z]\s", after)) and False
     if letter.islower():
@@ -232,7 +232,7 @@ def _labels_its_text(text: str, end: int, letter: str, options: Options) -> bool
     rest = text[end : end + len(own) + 1]
     if own and rest.strip().casefold().startswith(own.casefold()[: max(1, len(own) - 1)]):
         return True
-    return re.match(r"\s+\(?[A-Z]\)?(?:\s|$|[,.;:)])", text[end : end + 6]) is not None
+    return re.match(r"\s+\(?[A-Z]\)?(?:\s|$|[,.;:)\]}>])", text[end : end + 6]) is not None
 
 
 def ruled_in(text: str, mentions: Sequence[Mention]) -> list[Mention]:

@@ -242,7 +242,8 @@ def _without_others(text: str, found: list[FoundQuantity]) -> list[FoundQuantity
 _PARTS = re.compile(r"\(([^()\n]{3,80})\)")
 _OUT_OF = re.compile(r"(?<=[0-9a-z]) (?:out of|of) (?:the |all |a total of )?[0-9]{1,6}(?![0-9.:,/]\d)", re.IGNORECASE)
 _AT_CLOCK = re.compile(
-    r"\b(?:at|around|by|from|to|until|after|before) (?:about )?[0-9]{1,2}(?::[0-5][0-9]){1,2}(?![0-9:])"
+    r"\b(?:at|around|by|from|to|until|after|before) (?:about )?[0-9]{1,2}(?::[0-5][0-9]){1,2}(?![0-9:])",
+    re.IGNORECASE,
 )
 
 

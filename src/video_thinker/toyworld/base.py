@@ -16,7 +16,6 @@ Shapes: S seconds of video (one visual token each), H hidden size, B rows, L tok
 
 from __future__ import annotations
 
-import argparse
 import math
 import random
 import re
@@ -24,7 +23,6 @@ import time
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -38,7 +36,7 @@ from transformers import (
 from video_thinker.models.positions import PositionRule
 from video_thinker.prompts import PROMPT_STYLES
 from video_thinker.runs.files import building
-from video_thinker.toyworld import lessons
+from video_thinker.toyworld import flags, lessons
 from video_thinker.toyworld.questions import KINDS, PROBLEMS, ask, write_trace
 from video_thinker.toyworld.rows import LessonWriter, Round, Row, collate
 from video_thinker.toyworld.seconds import SecondsBank, record_seconds, train_vision
@@ -264,13 +262,7 @@ def renew_tag_vectors(model: Qwen2_5_VLForConditionalGeneration, processor: Qwen
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `video-thinker toy base`."""
-    parser = argparse.ArgumentParser(prog="video-thinker toy base", description=__doc__.split("\n")[0])
-    parser.add_argument("--out", type=Path, required=True, help="folder for the checkpoint")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--clips", type=int, default=800, help="mp4 files to learn seeing from (default 800)")
-    parser.add_argument("--vision-steps", type=int, default=400)
-    parser.add_argument("--share", type=float, default=1.0, help="share of the steps of each round (default 1.0)")
-    args = parser.parse_args(argv)
+    args = flags.base_parser().read(argv)
     torch.set_num_threads(1)
     processor = build_processor()
     model = init_model(processor, args.seed)

@@ -13,7 +13,6 @@ curation off: its errors are what GRPO is to repair.
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 import tempfile
@@ -26,6 +25,7 @@ from video_thinker.runs.files import check_folder, write_text
 from video_thinker.synthesis.arguments import SynthesisArguments
 from video_thinker.synthesis.outputs import read_results
 from video_thinker.synthesis.run import synthesize
+from video_thinker.toyworld import flags
 from video_thinker.toyworld.questions import KINDS, NUM_OPTIONS, OPPOSITE, Item, Question, ask, to_item
 from video_thinker.toyworld.teacher import ToyTeacher
 from video_thinker.toyworld.teacher_server import MODEL, TeacherServer
@@ -165,15 +165,7 @@ def build_world(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `video-thinker toy build`."""
-    parser = argparse.ArgumentParser(prog="video-thinker toy build", description=__doc__.split("\n")[0])
-    parser.add_argument("--out", type=Path, required=True, help="folder to write")
-    parser.add_argument("--seed", type=int, default=0, help="changes clips, questions and traces (default 0)")
-    parser.add_argument(
-        "--p-wrong", type=float, default=0.5, help="share of traces that look the wrong way (default 0.5)"
-    )
-    parser.add_argument("--clean", action="store_true", help="a teacher without errors: the same as --p-wrong 0")
-    parser.add_argument("--processes", type=int, default=2, help="processes that write clips (default 2)")
-    args = parser.parse_args(argv)
+    args = flags.build_parser().read(argv)
     build_world(args.out, args.seed, p_wrong=0.0 if args.clean else args.p_wrong, num_processes=args.processes)
     return 0
 

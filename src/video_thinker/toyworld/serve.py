@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
 
+from video_thinker.toyworld import flags
 from video_thinker.toyworld.build import SPLIT_SIZES, question_id, sample_questions
 from video_thinker.toyworld.teacher import ToyTeacher
 from video_thinker.toyworld.teacher_server import Faults, TeacherServer
@@ -24,13 +24,7 @@ def known_clips(seed: int) -> dict[str, Clip]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `video-thinker toy teacher` until it is interrupted."""
-    parser = argparse.ArgumentParser(prog="video-thinker toy teacher", description=__doc__)
-    parser.add_argument("--seed", type=int, default=0, help="that of `toy build` (default 0)")
-    parser.add_argument("--port", type=int, default=8321, help="on 127.0.0.1 (default 8321)")
-    parser.add_argument("--error-rate", type=float, default=0.0, help="share of wrong questions, captions and traces")
-    parser.add_argument("--answer-error-rate", type=float, default=0.0, help="share of wrong answers from notes")
-    parser.add_argument("--fault-rate", type=float, default=0.0, help="share of requests at which the server fails")
-    args = parser.parse_args(argv)
+    args = flags.teacher_parser().read(argv)
     teacher = ToyTeacher(known_clips(args.seed), args.error_rate, args.answer_error_rate, seed=args.seed)
     with (
         TeacherServer(teacher, Faults(args.fault_rate, seed=args.seed), args.port) as server,

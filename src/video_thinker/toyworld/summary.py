@@ -15,7 +15,6 @@ and writes `RUN_DIR/summary.json` and `RUN_DIR/learning.png`.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -32,6 +31,7 @@ from video_thinker.evaluation.tables import make_console, percent, with_interval
 from video_thinker.evaluation.thoughts import TeacherWords
 from video_thinker.runs.files import read_json, write_json
 from video_thinker.runs.reading import read_history, require_json
+from video_thinker.toyworld import flags
 from video_thinker.toyworld.picture import draw_learning
 
 STAGES = ("base", "sft", "grpo")
@@ -167,10 +167,7 @@ def read_seconds(path: Path) -> dict[str, float]:
 
 def main(argv: list[str] | None = None) -> int:
     """Summarize a quickstart run."""
-    parser = argparse.ArgumentParser(prog="video-thinker toy summary", description="Summarize a quickstart run.")
-    parser.add_argument("run_dir", type=Path)
-    parser.add_argument("--seed", type=int, required=True)
-    args = parser.parse_args(argv)
+    args = flags.summary_parser().read(argv)
     summarize(args.run_dir, seed=args.seed)
     return 0
 

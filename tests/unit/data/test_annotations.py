@@ -356,3 +356,50 @@ def test_real_annotations(real_clips):
         assert format_violations(completion) == []
         assert score_completion(completion, sample, strict=True).value == 1.0
         assert parse_row(to_row(sample), sample.location) == sample
+
+
+def test_jsonl_is_read_line_by_line(tmp_path, monkeypatch):
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps(ROW) + "\r\n" + json.dumps({**ROW, "problem_id": "b"}) + "\n" + "x" * 5000 + "\n")
+    monkeypatch.setattr(Path, "read_text", None)
+    monkeypatch.setattr(Path, "read_bytes", None)
+    rows = iter_rows(path)
+    assert next(rows).value == ROW
+    path.write_text("")  # what follows is not in memory yet, but for the buffer of the file
+    monkeypatch.setattr("video_thinker.data.raw_files.MAX_LINE_CHARACTERS", 4000)
+    assert next(rows).value["problem_id"] == "b"
+    with pytest.raises(DataError, match=r"a\.jsonl:3: a line of more than 4,000 characters; .*one row a line"):
+        list(rows)
+
+
+def test_a_huge_json_list_is_refused_with_its_size_and_the_way_out(tmp_path, monkeypatch):
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps([ROW] * 10))
+    monkeypatch.setattr("video_thinker.data.raw_files.MAX_LIST_BYTES", 1000)
+    with pytest.raises(DataError, match=r"a\.json: a JSON list of 0\.0 GB.*write JSONL.*jq -cn --stream"):
+        list(iter_rows(path))
+    (tmp_path / "a.jsonl").write_text((json.dumps(ROW) + "\n") * 10)
+    assert len(list(iter_rows(tmp_path / "a.jsonl"))) == 10
+
+
+@pytest.mark.parametrize("before", ["", "ü" * 2**19, "x" * (2**20 - 1)], ids=["start", "even", "odd"])
+def test_the_place_of_a_byte_that_is_not_utf8(tmp_path, before):
+    path = tmp_path / "a.jsonl"
+    good = ("[]\n" + before).encode()
+    path.write_bytes(good + b"\xff\n{}\n")
+    with pytest.raises(DataError, match=rf"a\.jsonl:2: byte {len(good)} is not UTF-8"):
+        list(iter_rows(path))
+
+
+def test_want_of_memory_is_not_a_broken_parquet_file(tmp_path, monkeypatch):
+    import pyarrow
+    import pyarrow.parquet
+
+    def fail(path):
+        raise pyarrow.ArrowMemoryError("malloc of size 64 failed")
+
+    path = tmp_path / "a.parquet"
+    path.write_bytes(b"PAR1")
+    monkeypatch.setattr(pyarrow.parquet, "ParquetFile", fail)
+    with pytest.raises(MemoryError):
+        list(iter_rows(path))

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
 
-from tests.coded_clips import Clip, number_of
+from tests.coded_clips import CONSTANT, Clip, number_of
 from tests.unit.data.test_readers import CLOSED
 from video_thinker.data import pyav_reader
 from video_thinker.data.decoding import videos
@@ -28,6 +32,37 @@ def test_a_file_opened_again_is_not_indexed_again(tmp_path, monkeypatch, name):
         Clip(f"other {name}", options=CLOSED, times_s=Clip(name).times_s[:30]).write(tmp_path).read_bytes()
     )
     assert len(open_reader(path).times_s) == 30
+
+
+@pytest.mark.parametrize("how", ["replaced", "in place"])
+def test_another_file_of_the_same_size_and_time_is_indexed(tmp_path, how):
+    """As `cp -p` and `rsync -t` leave them; the index says that the frames come every 0.1 s, or every 0.2 s."""
+    path = Clip("clip.mkv", options=CLOSED).write(tmp_path)
+    slower = Clip("slower.mkv", options=CLOSED, times_s=[2 * time_s for time_s in CONSTANT]).write(tmp_path)
+    size = max(path.stat().st_size, slower.stat().st_size)
+    for file in (path, slower):
+        file.write_bytes(file.read_bytes().ljust(size, b"\0"))
+        os.utime(file, ns=(0, 0))
+    assert open_reader(path).times_s[-1] == pytest.approx(3.9, abs=0.002)
+    if how == "replaced":
+        slower.rename(path)
+    else:
+        path.write_bytes(slower.read_bytes())
+        os.utime(path, ns=(0, 0))
+    assert open_reader(path).times_s[-1] == pytest.approx(7.8, abs=0.002)
+
+
+@pytest.mark.parametrize("field", ["st_size", "st_mtime_ns", "st_ino", "st_ctime_ns"])
+def test_each_sign_of_another_file_counts(tmp_path, monkeypatch, field):
+    path = tmp_path / "file"
+    path.write_text("x")
+    before, status = FileVersion.of(path), path.stat()
+    signs = {name: getattr(status, name) for name in ("st_size", "st_mtime_ns", "st_ino", "st_ctime_ns")}
+    for change, same in ((0, True), (1, False)):
+        found = SimpleNamespace(**{**signs, field: signs[field] + change})
+        monkeypatch.setattr(Path, "stat", lambda self, found=found: found)
+        assert (FileVersion.of(path) == before) is same
+        monkeypatch.undo()
 
 
 def test_the_ones_not_used_for_longest_are_forgotten(tmp_path):

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import struct
 from fractions import Fraction
 
 import av
 import numpy as np
 import pytest
 
-from tests.coded_clips import Clip, number_of
-from tests.unit.data.test_readers import CLOSED, OPEN, VP8, X265_OPEN
+from tests.coded_clips import FAST_THEN_SLOW, PHONE, Clip, number_of, trim
+from tests.unit.data.test_readers import CLOSED, MILLI, OPEN, VP8, X265_OPEN
 from video_thinker.data import pyav_reader
 from video_thinker.data.readers import open_reader
+from video_thinker.data.video import VideoSampling, load_span, load_video
 from video_thinker.errors import DecodeError
 
 NEGATIVE = {"avoid_negative_ts": "disabled"}
@@ -126,3 +128,129 @@ def test_a_sound_file_with_a_cover_picture_is_no_video(tmp_path):
         container.mux(cover.encode())
     with pytest.raises(DecodeError, match=r"song\.mp4.*only a cover picture"):
         open_reader(path)
+
+
+def boxes(data):
+    place = 0
+    while place < len(data):
+        (length,) = struct.unpack_from(">I", data, place)
+        yield data[place + 4 : place + 8], data[place : place + length]
+        place += length
+
+
+def box(name, *parts):
+    content = b"".join(parts)
+    return struct.pack(">I4s", 8 + len(content), name) + content
+
+
+def set_edits(path, edits):
+    """Give the one track of an mp4 file other edits: (seconds shown, first second of the media or `None`)."""
+    with av.open(str(path)) as container:
+        unit = container.streams.video[0].time_base
+        delay = -next(packet.dts for packet in container.demux(video=0))  # of B-frames, which the usual edit leaves out
+    rows = [
+        struct.pack(">Iihh", int(shown * 1000), -1 if start is None else delay + round(start / unit), 1, 0)
+        for shown, start in edits
+    ]
+    listed = box(b"edts", box(b"elst", struct.pack(">II", 0, len(rows)), *rows))
+    tops = dict(boxes(path.read_bytes()))
+    (*_, last), moov = tops, dict(boxes(tops[b"moov"][8:]))
+    assert last == b"moov"  # so that no place in the file changes
+    track = {name: part for name, part in boxes(moov[b"trak"][8:]) if name != b"edts"}
+    moov[b"trak"] = box(b"trak", track.pop(b"tkhd"), listed, *track.values())
+    tops[b"moov"] = box(b"moov", *moov.values())
+    path.write_bytes(b"".join(tops.values()))
+
+
+EDITS = {
+    "empty, whole": ([(Fraction(1, 2), None), (4, 0)], [*range(40)]),
+    "empty, trimmed": ([(Fraction(1, 2), None), (2, Fraction(3, 2))], [*range(15, 35)]),
+    "end left out": ([(2, 0)], [*range(20)]),
+    "middle left out": ([(1, 0), (Fraction(3, 2), Fraction(5, 2))], [*range(10), *range(25, 40)]),
+    "end shown first": ([(1, Fraction(12, 5)), (1, 0)], [*range(24, 34), *range(10)]),
+    "shown twice": ([(1, 0), (1, 0)], [*range(10), *range(10)]),
+}
+
+
+@pytest.mark.parametrize(
+    ("edits", "options"),
+    [(edits, CLOSED) for edits in EDITS] + [("empty, trimmed", OPEN), ("end left out", OPEN)],
+)
+def test_edit_lists_of_several_entries(tmp_path, edits, options):
+    """What FFmpeg's `showinfo` tells of such files; times begin with the first frame, as everywhere."""
+    path = Clip("edited.mp4", options=options).write(tmp_path)
+    entries, expected = EDITS[edits]
+    set_edits(path, entries)
+    frames, times_s = load_span(path, 0, 60, 99, max_pixels=10**6)
+    assert [number_of(frame) for frame in frames] == expected
+    assert times_s == pytest.approx(np.arange(len(expected)) / 10, abs=0.002)
+    video = load_video(path, VideoSampling(num_frames=4))
+    chosen = [expected[number] for number in np.linspace(0, len(expected) - 1, 4).round().astype(int)]
+    assert [number_of(frame.permute(1, 2, 0).numpy()) for frame in video.frames] == chosen
+
+
+@pytest.mark.parametrize("name", ["phone.mp4", "phone_trimmed.mp4", "fast_then_slow.mkv"])
+def test_turned_with_wide_pixels_at_a_variable_rate(tmp_path, name):
+    def adjust(stream):
+        stream.codec_context.sample_aspect_ratio = Fraction(4, 3)
+        stream.set_display_rotation(90, 0, 0)
+
+    times_s, unit = (FAST_THEN_SLOW, MILLI) if name.endswith("mkv") else (PHONE, Fraction(1, 30000))
+    path = Clip(name, options=OPEN, times_s=times_s, time_base=unit, adjust=adjust).write(tmp_path)
+    first = 0
+    if "trimmed" in name:
+        first = 16
+        trim(path, path := tmp_path / "cut.mp4", float(times_s[first]) - 0.001)
+    frames, found_s = load_span(path, 0, 60, 99, max_pixels=10**6)
+    assert frames.shape[1:] == (85, 48, 3)
+    assert [number_of(np.rot90(frame, -1)) for frame in frames] == list(range(first, len(times_s)))
+    assert found_s == pytest.approx([float(time_s - times_s[first]) for time_s in times_s[first:]], abs=0.002)
+
+
+@pytest.mark.parametrize(
+    ("name", "muxer", "says"),
+    [
+        ("end.mp4", {}, "the file is damaged, half a download, or no video at all"),
+        ("start.mp4", {"movflags": "faststart"}, r"of the 20\.00 s that its container states: the file is cut off"),
+        ("half.mkv", {}, r"of the 20\.00 s that its container states: the file is cut off"),
+    ],
+)
+def test_half_a_download_is_refused(tmp_path, name, muxer, says):
+    times_s = [Fraction(number, 10) for number in range(200)]
+    path = Clip(name, options=CLOSED, times_s=times_s, time_base=MILLI, muxer=muxer).write(tmp_path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) * 2 // 3])
+    with pytest.raises(DecodeError, match=says):
+        load_video(path, VideoSampling())
+
+
+def test_a_track_of_time_codes_is_no_video(tmp_path):
+    path = tmp_path / "camera.mov"
+    source = Clip("whole.mp4", options=CLOSED).write(tmp_path)
+    with av.open(str(source)) as read, av.open(str(path), "w") as written:
+        written.metadata["timecode"] = "01:00:00:00"
+        copy = written.add_stream_from_template(read.streams.video[0])
+        for packet in read.demux(video=0):
+            if packet.size:
+                packet.stream = copy
+                written.mux(packet)
+    assert b"tmcd" in path.read_bytes()
+    reader, frames = read_all(path)
+    assert frames == list(range(40)) and reader.times_s == pytest.approx(np.arange(40) / 10, abs=0.002)
+
+
+def test_of_two_videos_the_default_one_is_shown(tmp_path):
+    """A player shows the one that the container marks, not the first one."""
+    path = tmp_path / "two.mkv"
+    sources = [Clip("first.mp4", options=CLOSED).write(tmp_path), Clip("second.mp4", options=CLOSED).write(tmp_path)]
+    with av.open(str(sources[0])) as first, av.open(str(sources[1])) as second, av.open(str(path), "w") as written:
+        videos = [first.streams.video[0], second.streams.video[0]]
+        copies = [written.add_stream_from_template(video) for video in videos]
+        copies[0].disposition, copies[1].disposition = av.stream.Disposition(0), av.stream.Disposition.default
+        packets = [[packet for packet in video.container.demux(video) if packet.size] for video in videos]
+        for number, pair in enumerate(zip(*packets, strict=True)):
+            for packet, copy in list(zip(pair, copies, strict=True))[number >= 20 :]:  # the first one is shorter
+                packet.stream = copy
+                written.mux(packet)
+    _, frames = read_all(path)
+    assert frames == list(range(40))

@@ -13,11 +13,12 @@ from transformers import AutoConfig
 from video_thinker.cli import main as cli
 from video_thinker.diagnostics.activations import LiveBytes
 from video_thinker.diagnostics.advice import Advisor, Change, Limits, command_line, needed, possible_changes
+from video_thinker.diagnostics.flags import find_stage
 from video_thinker.diagnostics.host import CUDA_PROGRAM, PROGRAM, WORKER, host_needed, host_phases, machine_memory
 from video_thinker.diagnostics.memory import GIB, predict
 from video_thinker.diagnostics.plan import find_limits, render_advice
 from video_thinker.diagnostics.planned_run import Policy, Run, Workers, Zero
-from video_thinker.diagnostics.resolve import Request, find_stage, read_values, read_zero, resolve
+from video_thinker.diagnostics.resolve import Request, read_values, read_zero, resolve
 from video_thinker.diagnostics.shapes import (
     Adapter,
     build_meta_model,

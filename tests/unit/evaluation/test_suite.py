@@ -8,7 +8,8 @@ from rich.console import Console
 
 from video_thinker.errors import ConfigError
 from video_thinker.evaluation import suite
-from video_thinker.evaluation.suite import plan_suite, split_pairs
+from video_thinker.evaluation.flags import split_pairs
+from video_thinker.evaluation.suite import plan_suite
 from video_thinker.evaluation.tables import print_suite
 
 FIGURES = {"accuracy": 0.5, "ci95": [0.4, 0.6], "num_failed": 0}
@@ -108,3 +109,19 @@ def test_the_summary_shows_every_key_and_failures_beside(capsys):
     print_suite({"model": (0, metrics), "other": (1, {})}, Console(width=110, highlight=False))
     text = capsys.readouterr().out
     assert all(f"split{i}" in text for i in range(6)) and text.count("3 failed") == 1
+
+
+def test_the_summary_names_frames_and_controls_and_the_first_reason_of_failures(capsys):
+    figures = {**FIGURES, "num_failed": 2, "first_failure": "q7: a.mp4: no such file"}
+    settings = {"a": {"fps": 2.0, "min_frames": 4, "max_frames": 16}, "b": {"num_frames": 32, "fps": 2.0}}
+    results = {"id": figures, "id.blank": FIGURES, "id.none": FIGURES}
+    print_suite({"a": (0, results), "b": (0, {})}, Console(width=150, highlight=False), settings=settings)
+    text = " ".join(capsys.readouterr().out.split())
+    for words in (
+        "id, blank frames",
+        "id, no video",
+        "32 frames",
+        "2 fps,",
+        "a: id: 2 items failed; the first, q7: a.mp4",
+    ):
+        assert words in text, words

@@ -269,6 +269,7 @@ def free_address(host: str = "127.0.0.1", scheme: str = "http") -> str:
         ("http://no-such-host.invalid/v1", "host name is not known"),
         (free_address(scheme="https"), "connection refused"),
     ],
+    ids=["refused", "unknown host", "refused over https"],  # the workers of a parallel run must agree on the names
 )
 def test_a_server_that_is_away_is_named_and_asked_no_more(url, cause):
     server = make_server(url, max_tries=50)

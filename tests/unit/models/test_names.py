@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import socket
+from types import SimpleNamespace
 
 import pytest
 from huggingface_hub import constants
-from huggingface_hub.utils import EntryNotFoundError
+from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 
 from video_thinker.errors import ConfigError
 from video_thinker.models import names
@@ -99,3 +100,50 @@ def test_offline(hub, monkeypatch):
     with pytest.raises(ConfigError, match="HF_HUB_OFFLINE is set, and it is not in the hub's cache"):
         check_model_name("owner/unknown")
     assert not hub.asked
+
+
+def refused(kind: type[HfHubHTTPError]) -> HfHubHTTPError:
+    return kind("the hub says no", response=SimpleNamespace(headers={}, request=None, status_code=404))
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (GatedRepoError, "its owner must let you in first"),
+        (RepositoryNotFoundError, "the hub has no model of this name"),
+        (HfHubHTTPError, "the hub answers the hub says no"),
+    ],
+)
+def test_what_the_hub_answers_is_said_and_a_cached_model_is_used_all_the_same(hub, monkeypatch, error, words):
+    hub.with_ = refused(error)
+    with pytest.raises(ConfigError, match=words):
+        check_model_name("owner/refused")
+    monkeypatch.setattr(names, "try_to_load_from_cache", lambda name, file: "/cache/config.json")
+    check_model_name("owner/kept")
+    assert not constants.HF_HUB_OFFLINE  # the hub is there
+
+
+def test_an_adapter_of_the_hub_is_found_by_its_second_file(hub, monkeypatch):
+    asked = []
+
+    def answer(url, **options):
+        asked.append(url)
+        if url.endswith("/config.json"):
+            raise EntryNotFoundError("no")
+
+    monkeypatch.setattr(names, "get_hf_file_metadata", answer)
+    check_model_name("owner/adapter")
+    assert len(asked) == 2 and asked[1].endswith("adapter_config.json")
+
+
+def test_offline_a_cached_model_is_used_without_asking(hub, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(names, "try_to_load_from_cache", lambda name, file: "/cache/config.json")
+    check_model_name("owner/cached")
+    assert not hub.asked
+
+
+def test_a_cached_model_that_the_hub_has_no_more_is_used(hub, monkeypatch):
+    monkeypatch.setattr(names, "try_to_load_from_cache", lambda name, file: "/cache/config.json")
+    hub.with_ = EntryNotFoundError("no")
+    check_model_name("owner/cached")

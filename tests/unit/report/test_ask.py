@@ -11,7 +11,6 @@ from video_thinker.data.video import SampledVideo
 from video_thinker.errors import ConfigError, DecodeError
 from video_thinker.generation.backend import Completion
 from video_thinker.report.ask import (
-    build_parser,
     build_sample,
     letter_options,
     main,
@@ -19,6 +18,7 @@ from video_thinker.report.ask import (
     resolve_video_arguments,
     trace_view,
 )
+from video_thinker.report.flags import ask_parser
 from video_thinker.trace import parse_trace
 
 TRACE = (
@@ -28,7 +28,7 @@ TRACE = (
 
 
 def arguments(model: str, *flags: str):
-    return build_parser().parse_args(["v.mp4", "Which ball?", "--model", model, *flags])
+    return ask_parser().parse_args(["v.mp4", "Which ball?", "--model", model, *flags])
 
 
 @pytest.fixture
@@ -147,6 +147,6 @@ def test_a_missing_video_is_a_decode_error_before_anything_is_loaded(tmp_path):
 
 
 def test_options_stay_words_on_request():
-    args = build_parser().parse_args(["v.mp4", "Which?", "--model", "m", "--no-letters", "--options", "red", "blue"])
+    args = ask_parser().parse_args(["v.mp4", "Which?", "--model", "m", "--no-letters", "--options", "red", "blue"])
     assert build_sample(args).options == ("red", "blue")
     assert readable_answer("blue", ("red", "blue")) == "blue"

@@ -267,13 +267,14 @@ def test_only_the_script_of_the_page_may_run(example):
     _, _, html = example
     script = html[html.rindex("<script>") + len("<script>") : html.rindex("</script>")]
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    assert f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'" in html
+    policy = f"media-src 'self' file:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+    assert f"default-src 'none'; img-src data:; {policy}" in html
 
 
 def test_the_page_names_no_other_place(example):
     _, _, html = example
     places = set(re.findall(r"""(?:src|href|url)\s*[=(]\s*["']?([^"'\s)>]+)""", html))
-    assert {place for place in places if not place.startswith(("#", "data:", "${", "x"))} == set()
+    assert {place for place in places if not place.startswith(("#", "data:", "${", "x", "URL."))} == set()
     assert set(re.findall(r"https?://[^\s\"']+", html)) == {"http://www.w3.org/2000/svg"}
 
 
@@ -316,7 +317,7 @@ def test_the_command(media_root, tmp_path, capsys):
     assert cli.main(["report", *arguments, "--media-root", str(media_root), "--frames-per-sample", "4"]) == 0
     assert {strip["num_frames"] for strip in island(out.read_text())["media"]} == {4, 1, 0}
     assert cli.main(["report", *arguments, "--frames-per-sample", "1"]) == 2
-    assert "at least 2 frames" in capsys.readouterr().err
+    assert "must be a whole number of at least 2" in capsys.readouterr().err
 
 
 def test_items_options():
@@ -324,3 +325,43 @@ def test_items_options():
     for text in ("id", "=a.json", "id="):
         with pytest.raises(ConfigError, match="write SPLIT=FILE"):
             parse_items([text])
+
+
+def test_an_answer_outside_of_the_options_is_told_from_one_that_cannot_be_read(tmp_path):
+    texts = {"q0": "<answer>purple</answer>", "q1": "I cannot see", "q2": "<answer></answer>", "q3": RIGHT}
+    items_file = write_items(tmp_path / "items.jsonl", [make_item(name) for name in texts])
+    run = write_eval_run(tmp_path / "one", items_file, {"id": [prediction(*pair) for pair in texts.items()]})
+    samples = island(write_report([run], tmp_path / "report.html").read_text())["samples"]
+    told = {sample["id"]: sample["predictions"]["0"]["unread"] for sample in samples}
+    assert told == {"q0": "no option", "q1": "unreadable", "q2": "none", "q3": None}
+
+
+def test_only_the_items_that_were_asked_are_shown(tmp_path):
+    """`num_samples` takes the first items of a split."""
+    items_file = write_items(tmp_path / "items.jsonl", [make_item(f"q{i}") for i in range(9)])
+    runs = [
+        write_eval_run(tmp_path / name, items_file, {"id": [prediction(f"q{i}", RIGHT) for i in range(count)]})
+        for name, count in (("one", 2), ("two", 3))
+    ]
+    for run, count in zip(runs, (2, 3), strict=True):
+        manifest = json.loads((run / "manifest.json").read_text())
+        manifest["splits"]["id"]["num_samples"] = count
+        (run / "manifest.json").write_text(json.dumps(manifest))
+    html = write_report(runs, tmp_path / "report.html").read_text()
+    assert [sample["id"] for sample in island(html)["samples"]] == ["q0", "q1", "q2"]
+
+
+def test_clips_are_where_the_one_path_rule_finds_them(media_root, tmp_path):
+    paths = {"q0": str(media_root / "a.mp4"), "q1": "/b.mp4", "q2": "gone.mp4"}
+    items_file = write_items(tmp_path / "items.jsonl", [make_item(name, path) for name, path in paths.items()])
+    rows = [prediction(name, RIGHT) for name in paths]
+    run = write_eval_run(tmp_path / "one", items_file, {"id": rows}, media_root=media_root)
+    out = write_report([run], tmp_path / "deep" / "report.html")
+    media = {one["path"]: one for one in island(out.read_text())["media"]}
+    for path, name in ((paths["q0"], "a.mp4"), ("/b.mp4", "b.mp4")):
+        assert media[path]["image"] and (out.parent / media[path]["url"]).resolve() == (media_root / name).resolve()
+    assert media["gone.mp4"]["url"] is None and "gone.mp4" in media["gone.mp4"]["error"]
+
+
+def test_the_first_reason_of_failures_is_shown(example):
+    assert "first: 1 item failed; the first, q3: broken.mp4: cannot decode" in example[2]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import core, given, settings
 from hypothesis import strategies as st
 
 from video_thinker.schema import PROBLEM_TYPES, VideoSample
@@ -68,7 +68,8 @@ PIECES = st.sampled_from((
     "1/2", "\\frac{1}{2}", "^", "00:04", "-", "–", "~", "to", "=", "%", "½", "10^3", "\u200b", "答案", "选",
     "是", "第", "四", "百", "because", "wrong", "I", "'", "\x00", "\ud800", "é", "～",
 ))  # fmt: skip
-reproducible = settings(derandomize=True, deadline=None, database=None)
+reproducible = settings(derandomize=core.global_force_seed is None, deadline=None, database=None)
+"""The same draws each time, unless `pytest --hypothesis-seed=N` asks for others."""
 
 
 def sample(kind, answer, options=()):

@@ -22,8 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from video_thinker.data.decoding.failures import is_out_of_memory
 from video_thinker.data.decoding.protocol import FrameSlot, receive_exactly, receive_message, send_message
+from video_thinker.memory import is_out_of_memory
 
 LIFELINE = 0
 """Standard input; see the module."""

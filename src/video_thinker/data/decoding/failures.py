@@ -6,16 +6,9 @@ import stat
 from pathlib import Path
 
 from video_thinker.errors import DecodeError
+from video_thinker.memory import is_out_of_memory
 
 MAX_CAUSE_CHARS = 300
-
-OUT_OF_MEMORY = ("std::bad_alloc", "Cannot allocate memory", "DefaultCPUAllocator: can't allocate memory")
-"""Words of C++, FFmpeg and torch in exceptions of other classes than `MemoryError`."""
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Say whether an exception means that there is not enough memory, which is no fault of the file."""
-    return isinstance(error, MemoryError) or any(words in str(error) for words in OUT_OF_MEMORY)
 
 
 def cannot_decode(path: Path, sample_id: str, cause: str) -> DecodeError:
@@ -33,6 +26,8 @@ def check_file(path: Path, sample_id: str) -> None:
     except (FileNotFoundError, NotADirectoryError):
         raise DecodeError(f"{path}: no such file ({named(sample_id)}check media_root and the row's path).") from None
     except OSError as error:  # not for this user, a loop of links, too long a name, a network disk that went away
+        if is_out_of_memory(error):
+            raise
         raise DecodeError(f"{path}: cannot be opened ({named(sample_id)}{error.strerror or error}).") from None
     if stat.S_ISDIR(status.st_mode):
         raise DecodeError(f"{path}: is a folder, not a file ({named(sample_id)}check the row's path).")

@@ -297,7 +297,7 @@ class RemoteReader:
 def _out_of_memory(request: MediaRequest, cause: str) -> MediaMemoryError:
     return MediaMemoryError(
         f"{request.path}: not enough memory to decode it: {cause} {request.describe()}; the file need not be broken: "
-        "free memory, decode fewer files at a time, or make it smaller."
+        "free memory, decode fewer files at a time (dataloader_num_workers, --workers), or make it smaller."
     )
 
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from video_thinker.errors import VideoThinkerError
+from video_thinker.memory import is_out_of_memory
 from video_thinker.redaction import RedactingFormatter
 from video_thinker.runs.record import hide_secrets
 
@@ -49,6 +50,10 @@ def log_file(path: Path) -> Iterator[None]:
         yield
     except VideoThinkerError as error:
         file_only.error("%s: %s", type(error).__name__, error)
+        raise
+    except (RuntimeError, OSError, MemoryError) as error:
+        if is_out_of_memory(error):
+            file_only.error("too little memory: %s", " ".join(str(error).split())[:300])
         raise
     except KeyboardInterrupt:
         file_only.error("interrupted before the first step, or while the result was written")

@@ -102,15 +102,18 @@ def check_same_settings(checkpoint: Path, earlier: Mapping[str, Any], now: Mappi
         for key, value in now.items()
         if key in earlier and key not in FREE and earlier[key] != value
     }
-    for key, (old, new) in changed.items():
-        if key in HONOURED or key in LENGTH:
-            continue
+    refused = [key for key in changed if key not in HONOURED and key not in LENGTH]
+    refused.sort(key=lambda key: key != "world_size")  # other keys follow from it
+    for key in refused[:1]:
+        old, new = changed[key]
+        others = f" (also changed: {', '.join(refused[1:])})" if refused[1:] else ""
         why = "it decides what a step sees or computes"
         if key in OPTIMIZER:
             why = "the optimizer's state in the checkpoint holds it, so that the new value would not be used"
         raise ConfigError(
-            f"{checkpoint} was made with {key}={old!r}, this run has {key}={new!r}; {why}: the run cannot continue "
-            f"with it. Keep {key}, or start a run of its own: another output_dir, with model_name_or_path={checkpoint}."
+            f"{checkpoint} was made with {key}={old!r}, this run has {key}={new!r}{others}; {why}: the run cannot "
+            f"continue with it. Keep {key}, or start a run of its own: another output_dir, with "
+            f"model_name_or_path={checkpoint}."
         )
     for key, (old, new) in changed.items():
         if key in LENGTH:

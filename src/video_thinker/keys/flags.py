@@ -1,0 +1,140 @@
+"""Flags of the commands that read no config: each value is checked against a type and a rule, as those of keys are.
+
+Each room with such commands has a `flags.py` with one parser for each of them: `report/flags.py` has `ask_parser`. None
+imports torch, so that `--help`, a misspelt flag and a missing file are answered at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import difflib
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from video_thinker.errors import ConfigError
+from video_thinker.keys.check import Checked, check_value, describe, keys_of
+from video_thinker.keys.reading import COMMAND_LINE, read_value
+from video_thinker.keys.source import REQUIRED
+
+UNKNOWN = "unrecognized arguments: "
+
+
+class FlagParser(argparse.ArgumentParser):
+    """A parser whose errors are one line, a `ConfigError`; flags may stand before and after the other arguments."""
+
+    def __init__(self, *args: Any, check: Callable[[argparse.Namespace], None] | None = None, **kwargs: Any) -> None:
+        """Make a parser.
+
+        Args:
+            *args: As of `argparse.ArgumentParser`.
+            check: Called with what was read; raises `ConfigError` where flags contradict one another.
+            **kwargs: As of `argparse.ArgumentParser`.
+        """
+        super().__init__(*args, **kwargs)
+        self._check = check
+
+    def error(self, message: str) -> NoReturn:
+        """Raise `ConfigError` with what argparse found, and the flag that may have been meant."""
+        if message.startswith(UNKNOWN):
+            word = message.removeprefix(UNKNOWN).split()[0].partition("=")[0]
+            message = f"unknown argument {word!r}{self._meant(word)}"
+        message = re.sub(r"^argument ", "", message)
+        raise ConfigError(f"{COMMAND_LINE}: {message}; see `{self.prog} --help`.")
+
+    def _meant(self, word: str) -> str:
+        flags = [flag for action in self._actions for flag in action.option_strings]
+        close = difflib.get_close_matches(word.replace("_", "-"), flags, n=1)
+        return f" (did you mean {close[0]}?)" if close else ""
+
+    def read(self, argv: Sequence[str] | None) -> argparse.Namespace:
+        """Read a command line.
+
+        Raises:
+            ConfigError: a flag is unknown or missing, a value breaks a rule, or a file is not there.
+        """
+        args = self.parse_intermixed_args(argv)
+        if self._check is not None:
+            self._check(args)
+        return args
+
+
+def value_of(annotation: Any) -> Callable[[str], Any]:
+    """Make the `type` of a flag from the type of a key: `value_of(Count)`. Where null is a value, "none" is it, too."""
+    key = Checked("flag", annotation, REQUIRED)
+
+    def convert(text: str) -> Any:
+        if key.may_be_null and text.lower() in ("none", "null"):
+            return None
+        try:
+            if not text.strip():
+                raise ConfigError("empty")
+            return check_value(key, read_value("flag", text))
+        except ConfigError:
+            words = describe(annotation).replace(" or null", " or none")
+            raise argparse.ArgumentTypeError(f"{text[:80]!r}: must be {words}") from None
+
+    return convert
+
+
+def folder_there(text: str) -> Path:
+    """Take the path of a folder that must be there."""
+    path = Path(text)
+    if not path.is_dir():
+        found = "is a file, not a folder" if path.exists() else f"no such folder, seen from {Path.cwd()}"
+        raise argparse.ArgumentTypeError(f"{text[:200]!r}: {found}")
+    return path
+
+
+def path_there(text: str) -> Path:
+    """Take the path of a file or a folder that must be there."""
+    path = Path(text)
+    if not path.exists():
+        raise argparse.ArgumentTypeError(f"{text[:200]!r}: no such file or folder, seen from {Path.cwd()}")
+    return path
+
+
+def file_to_write(text: str) -> Path:
+    """Take the path of a file that will be written: no folder may be there."""
+    path = Path(text)
+    if not text.strip() or path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text[:200]!r}: is {'a folder' if text.strip() else 'empty'}; name a file")
+    if (above := nearest_there(path)) and not above.is_dir():
+        raise argparse.ArgumentTypeError(f"{text[:200]!r}: {above} is a file, so nothing can be written below it")
+    return path
+
+
+def folder_to_write(text: str) -> Path:
+    """Take the path of a folder that will be written: no file may be there."""
+    path = Path(text)
+    if not text.strip() or path.is_file():
+        raise argparse.ArgumentTypeError(f"{text[:200]!r}: is {'a file' if text.strip() else 'empty'}; name a folder")
+    if (above := nearest_there(path)) and not above.is_dir():
+        raise argparse.ArgumentTypeError(f"{text[:200]!r}: {above} is a file, so nothing can be written below it")
+    return path
+
+
+def nearest_there(path: Path) -> Path | None:
+    """Give the nearest folder above a path, or the file in its way, that is there."""
+    return next((above for above in path.absolute().parents if above.exists()), None)
+
+
+def add_key_flags(
+    parser: argparse._ActionsContainer, kind: type, names: Sequence[str], *, given_only: bool = False
+) -> None:
+    """Add keys of a dataclass as flags, `fps` as `--fps`; with `given_only`, one that is not given is left out."""
+    keys, fields = keys_of(kind), {one.name: one for one in dataclasses.fields(kind)}
+    for name in names:
+        default = argparse.SUPPRESS if given_only else fields[name].default
+        words = fields[name].metadata["help"].replace("null:", "none:")
+        if default not in (None, argparse.SUPPRESS):
+            words += f" Default {default:g}." if isinstance(default, float) else f" Default {default}."
+        parser.add_argument(
+            "--" + name.replace("_", "-"),
+            type=value_of(keys[name].annotation),
+            default=default,
+            metavar=name.upper(),
+            help=words,
+        )
