@@ -15,6 +15,7 @@ from video_thinker import cli
 from video_thinker.errors import CheckpointError, ConfigError, DataError, NonFiniteError
 from video_thinker.runs.lock import run_lock
 from video_thinker.training import grpo, sft
+from video_thinker.training import trainer as grpo_trainer
 from video_thinker.training.loop.checkpoints import MANIFEST, list_checkpoints, write_manifest
 
 pytestmark = pytest.mark.integration
@@ -76,6 +77,19 @@ def test_a_run_that_diverges_stops_names_its_samples_and_keeps_a_checkpoint_that
     losses = [row["loss"] for row in json.loads((kept / "trainer_state.json").read_text())["log_history"]]
     assert all(map(math.isfinite, losses))
     assert "NonFiniteError: step" in (tmp_path / "out" / "train.log").read_text()
+
+
+def test_a_loss_of_grpo_that_is_not_finite_never_reaches_the_weights(config, tmp_path, monkeypatch):
+    compute = grpo_trainer.VideoGRPOTrainer._compute_loss
+
+    def diverge(self, model, inputs):
+        loss = compute(self, model, inputs)
+        return loss * float("nan") if self.state.global_step == 1 else loss
+
+    monkeypatch.setattr(grpo_trainer.VideoGRPOTrainer, "_compute_loss", diverge)
+    with pytest.raises(NonFiniteError, match=r"step 2: a loss is nan \(rank 0; samples: q\d\); the norm .* is nan"):
+        grpo.main([config("grpo")])
+    assert [path.name for path in list_checkpoints(tmp_path / "out")] == ["checkpoint-1"]
 
 
 def test_weights_that_are_not_finite_are_never_saved_and_never_gone_on_with(config, tmp_path, monkeypatch):
