@@ -128,7 +128,7 @@ def test_skip_drops_counts_and_lists_and_is_capped(config, items, tmp_path, capl
         ("on_decode_error=replace", "on_decode_error=replace: must be one of raise, skip"),
         ("prompt_style=poem", "poem"),
         ("min_frames=40", "min_frames=40, max_frames=16"),
-        ("freeze=[eyes]", "freeze: 'eyes' is unknown"),
+        ("freeze=[eyes]", "each one of vision_tower, merger, language_model"),
     ],
 )
 def test_bad_config_is_refused_before_training(config, tmp_path, override, message):

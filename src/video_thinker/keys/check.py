@@ -199,7 +199,7 @@ def check_value(key: Checked, given: Given) -> Any:
         raise _refuse(key, given) from error
     if not _is_finite(converted, set()):
         raise _refuse(key, given)
-    if rules.is_too_large(converted):
+    if rules.is_too_large(key.name, converted):
         raise _refuse(key, given, f", and at most {rules.MOST}")
     is_number = isinstance(converted, int | float) and not isinstance(converted, bool)
     if key.rule is not None and is_number and not key.rule.holds(converted):

@@ -32,14 +32,15 @@ class Rule:
 
 
 MOST = 2**32
-"""No number of a config may be larger: further on they overflow clocks and tensors."""
+"""No count and no number of seconds of a config may be larger: further on they overflow tensors and clocks."""
 
 
-def is_too_large(value: Any) -> bool:
-    """Say whether a number, or one in a list, is beyond any sense."""
+def is_too_large(name: str, value: Any) -> bool:
+    """Say whether a count or a number of seconds, or one in a list, is beyond any sense."""
     if isinstance(value, list):
-        return any(map(is_too_large, value))
-    return isinstance(value, int | float) and abs(value) > MOST
+        return any(is_too_large(name, one) for one in value)
+    kinds = int | float if name.endswith("_s") else int
+    return isinstance(value, kinds) and abs(value) > MOST
 
 
 def above(least: float) -> Rule:
