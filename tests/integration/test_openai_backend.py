@@ -26,6 +26,7 @@ from video_thinker.errors import ConfigError, DataError, ServerError
 from video_thinker.evaluation import run as runner
 from video_thinker.generation.controls import shuffled_order
 from video_thinker.generation.openai import OPENAI_CLIP_MEAN
+from video_thinker.keys.settings import make_arguments
 
 KEY = "sk-secret-4711"
 
@@ -451,17 +452,17 @@ def test_the_wording_of_times_is_part_of_the_prompts_hash(monkeypatch):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"backend": "vllm"}, "backend='vllm' is unknown"),
+        ({"backend": "vllm"}, "backend='vllm': must be one of local, openai"),
         ({"backend": "openai"}, "needs the address"),
         ({"backend": "openai", "base_url": "127.0.0.1:8000"}, "needs the address"),
         ({"backend": "openai", "base_url": f"http://me:{KEY}@host/v1"}, "user name, a query"),
         ({"backend": "openai", "base_url": f"http://host/v1?key={KEY}"}, "user name, a query"),
         ({"base_url": "http://host/v1"}, "backend=local asks no server"),
-        ({"concurrency": 0}, "concurrency=0: must be at least 1"),
-        ({"request_timeout_s": 0.0}, "request_timeout_s=0.0"),
+        ({"concurrency": 0}, "concurrency=0: must be a whole number of at least 1"),
+        ({"request_timeout_s": 0.0}, "request_timeout_s=0.0: must be a number above 0"),
     ],
 )
 def test_settings_that_mean_nothing_are_named(fields, message):
     with pytest.raises(ConfigError, match=message) as caught:
-        ServerArguments(**fields)
+        make_arguments([ServerArguments], fields, "a config")
     assert KEY not in str(caught.value)
