@@ -402,7 +402,7 @@ def test_adapter_that_does_not_fit_is_refused_before_training(config, sft_dir, t
     ("overrides", "message"),
     [
         ({"use_peft": True, "lora_target_modules": ["q_prj"]}, r"'q_prj' is no linear layer .* there are down_proj,"),
-        ({"use_peft": True, "lora_parts": ["eyes"]}, r"lora_parts='eyes' is unknown"),
+        ({"use_peft": True, "lora_parts": ["eyes"]}, r"lora_parts=\['eyes'\]: must be a list"),
         ({"use_peft": True, "lora_modules_to_save": ["brain"]}, r"has no module named 'brain'"),
         ({"use_peft": True, "lora_modules_to_save": ["lm_head"]}, r"'lm_head' is tied"),
         ({"use_peft": True, "freeze": ["language_model"]}, r"freeze: 'language_model' holds 28 adapter weights"),
