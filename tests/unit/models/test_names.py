@@ -147,3 +147,4 @@ def test_a_cached_model_that_the_hub_has_no_more_is_used(hub, monkeypatch):
     monkeypatch.setattr(names, "try_to_load_from_cache", lambda name, file: "/cache/config.json")
     hub.with_ = EntryNotFoundError("no")
     check_model_name("owner/cached")
+    assert hub.asked  # it was looked for there, and the cache was enough
