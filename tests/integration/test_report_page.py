@@ -22,6 +22,12 @@ from video_thinker.report.strips import Strip
 pytestmark = [pytest.mark.integration, pytest.mark.browser]
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+# A promise, not wait_for_function: that one polls by eval, which the page's own security policy forbids.
+HEAD_IS_READ = """new Promise((done) => {
+  const clip = document.querySelector("#detail video");
+  if (clip.readyState >= 1) done();
+  else clip.addEventListener("loadedmetadata", () => done(), { once: true });
+})"""
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
 
 
@@ -228,7 +234,8 @@ def test_the_clip_plays_and_a_segment_goes_to_its_start(page):
     page.click('.row[data-id="q1"]')
     assert page.locator("#detail video").count() == 0  # nothing is read before a reader asks
     page.click(".clip summary")
-    page.wait_for_function("document.querySelector('video')?.readyState >= 1")
+    page.wait_for_selector("#detail video", state="attached")
+    page.evaluate(HEAD_IS_READ)
     assert page.evaluate("document.querySelector('video').duration") == pytest.approx(4, abs=0.2)
     page.click('.seg[data-owner="gold"]')
     assert page.evaluate("document.querySelector('video').currentTime") == 3
@@ -335,7 +342,7 @@ def test_two_thousand_samples_open_in_three_seconds(open_page, tmp_path, monkeyp
     assert 5 < page.locator(".row").count() < 60
     page.focus("#list")
     page.keyboard.press("End")
-    page.wait_for_function("document.querySelector('.row[data-id=q1999]')")
+    page.wait_for_selector(".row[data-id=q1999]", state="attached")
     assert page.locator(".row").count() < 60 and selected_id(page) == "q1999"
 
 
