@@ -84,7 +84,14 @@ def same_base(bench, family, monkeypatch):
 def test_ask_gives_the_words_of_the_local_engine(bench, same_base, media_root):
     sampling = {"max_pixels": 3136, "max_frames": 8, "max_new_tokens": 24, "dtype": "float32"}
     ours, theirs = (
-        ask(media_root / "a.mp4", "Which color?", model=str(bench.BASE), engine=engine, **sampling)
+        ask(
+            media_root / "a.mp4",
+            "Which color?",
+            options=("red", "blue"),
+            model=str(bench.BASE),
+            engine=engine,
+            **sampling,
+        )
         for engine in ("local", "vllm")
     )
     assert len(same_base) == 1, "the second answer must come from vLLM"

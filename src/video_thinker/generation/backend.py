@@ -96,9 +96,7 @@ def load_backend(
     return LocalBackend.load(model_args, encoder, generation)
 
 
-def load_vllm(
-    model_args: ModelArguments, encoder: SampleEncoder, generation: Sampling, keys: HasEngine
-) -> VLLMEngine:
+def load_vllm(model_args: ModelArguments, encoder: SampleEncoder, generation: Sampling, keys: HasEngine) -> VLLMEngine:
     """Start vLLM with a checkpoint, or with an adapter added to its base.
 
     Raises:
