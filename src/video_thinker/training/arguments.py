@@ -14,7 +14,7 @@ from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 from trl import GRPOConfig, SFTConfig
 
 from video_thinker.errors import ConfigError
-from video_thinker.generation.engine import EngineArguments
+from video_thinker.generation.arguments import EngineArguments
 from video_thinker.keys.rules import Count, CountOrZero, NotNegative, Positive, one_of
 
 REPORTER_MODULES = {"azure_ml": "azureml", "flyte": "flytekit", "neptune": "neptune"}
