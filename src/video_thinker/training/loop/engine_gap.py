@@ -153,9 +153,9 @@ class EngineGap:
         if blank < effect / 2 < seen:
             raise BlindModelError(
                 f"step {step}: the engine's log-probabilities are {seen:.3g} nats per token from the trainer's with "
-                f"the video, and {blank:.3g} from those with blank frames, which must be further away (the video changes "
-                f"{effect:.3g}): the engine samples without the video. Use engine=local, or set canary_steps=0 to "
-                "train blind on purpose."
+                f"the video, and {blank:.3g} from those with blank frames, which must be further away (the video's "
+                f"effect is {effect:.3g}): the engine samples without the video. Use engine=local, or set "
+                "canary_steps=0 to train blind on purpose."
             )
         return blank
 
