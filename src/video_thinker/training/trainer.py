@@ -189,8 +189,8 @@ class VideoGRPOTrainer(RunTrainer, GRPOTrainer):
             batch: Batch = super()._generate_and_score_completions(rows)
         del self._rollout
         batch["prompt_index"] = torch.tensor(rollout.prompt_index, device=self.accelerator.device)
-        rows = Rows.of_batch(batch, rollout.prompts, rollout.prompt_index)
-        self.engine_gap.log(self, batch, functools.partial(score_blank, self, self.model, rows))
+        sampled = Rows.of_batch(batch, rollout.prompts, rollout.prompt_index)
+        self.engine_gap.log(self, batch, functools.partial(score_blank, self, self.model, sampled))
         return Round(batch, rollout, self._rewards)
 
     def _encode(self, row: dict[str, Any]) -> EncodedPrompt:
