@@ -7,6 +7,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests import launcher, tiny
@@ -34,7 +35,20 @@ SHARED = REPO.parent / "shared"
 LAUNCHER = pytest.StashKey[subprocess.Popen]()
 
 
+def _same_draws(config: pytest.Config) -> None:
+    """Let Hypothesis draw the same each time, unless `--hypothesis-seed=N` asks for others. No verdict by the clock."""
+    hypothesis.settings.register_profile(
+        "project",
+        derandomize=config.getoption("--hypothesis-seed") is None,
+        deadline=None,
+        database=None,
+        suppress_health_check=[hypothesis.HealthCheck.too_slow],
+    )
+    hypothesis.settings.load_profile("project")
+
+
 def pytest_configure(config: pytest.Config) -> None:
+    _same_draws(config)
     """Start the launcher, which all workers share."""
     if not hasattr(config, "workerinput"):
         config.stash[LAUNCHER] = launcher.start_server()

@@ -10,8 +10,12 @@ from PIL import Image
 
 from tests.conftest import every_family
 from video_thinker import cli
+from video_thinker.errors import ConfigError
+from video_thinker.generation import backend
+from video_thinker.generation.arguments import EngineArguments
 from video_thinker.generation.backend import Completion, LocalBackend
-from video_thinker.report.ask import main
+from video_thinker.generation.engine import Sampling
+from video_thinker.report.ask import ask, main
 
 pytestmark = pytest.mark.integration
 
@@ -84,6 +88,27 @@ def test_sampling_is_that_of_the_training_run(tiny_model_dir, media_root, tmp_pa
     main([*arguments, "--fps", "2"])
     assert len(seen[1].videos[0].frames) == 12
     assert "but fps=2.0" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("by", ["flags", "python"])
+def test_the_engine_is_the_one_asked_for(by, tiny_model_dir, media_root, monkeypatch):
+    started = []
+
+    def start(model_args, encoder, generation, keys):
+        started.append((model_args.model_name_or_path, generation, keys))
+        raise ConfigError("no vllm here")
+
+    monkeypatch.setattr(backend, "load_vllm", start)
+    with pytest.raises(ConfigError, match="no vllm here"):
+        if by == "python":
+            keys = {"engine": "vllm", "engine_max_tokens": 500, "engine_options": {"max_num_seqs": 2}}
+            ask(media_root / "a.mp4", "What?", model=str(tiny_model_dir), max_new_tokens=9, temperature=0.5, **keys)
+        else:
+            flags = ["--engine", "vllm", "--engine-max-tokens", "500", "--engine-options", "{max_num_seqs: 2}"]
+            flags += ["--max-new-tokens", "9", "--temperature", "0.5", "--no-picture"]
+            main([str(media_root / "a.mp4"), "What?", "--model", str(tiny_model_dir), *flags])
+    keys = EngineArguments(engine="vllm", engine_max_tokens=500, engine_options={"max_num_seqs": 2})
+    assert started == [(str(tiny_model_dir), Sampling(9, 0.5), keys)]
 
 
 @every_family

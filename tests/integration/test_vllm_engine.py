@@ -14,10 +14,13 @@ import torch
 
 from tests.conftest import REPO
 from video_thinker.config import VideoArguments
-from video_thinker.errors import ConfigError, EngineError
+from video_thinker.data.encode import blank_prompt
+from video_thinker.errors import BlindModelError, ConfigError, EngineError
+from video_thinker.generation import backend
 from video_thinker.generation.engine import Sampling
 from video_thinker.generation.local import LocalEngine
 from video_thinker.models.loading import load_encoder, load_model
+from video_thinker.report.ask import ask
 
 pytestmark = [
     pytest.mark.integration,
@@ -64,6 +67,36 @@ def test_log_probabilities_and_greedy_tokens_are_those_of_the_model(bench, famil
     for prompt in prompts.values():
         ours, theirs = (one.sample([prompt], [0], GREEDY)[0] for one in (local, engine))
         assert (ours.token_ids, ours.finished) == (theirs.token_ids, theirs.finished)
+
+
+@pytest.fixture
+def same_base(bench, family, monkeypatch):
+    """Lets commands use the engine that runs, with the weights of the base; `family`'s model may have moved since."""
+    model, _, engine, _ = family
+    if "3" in type(model).__name__[:5]:
+        pytest.skip("one family suffices")
+    loaded = []
+    monkeypatch.setattr(backend, "load_vllm", lambda *args: loaded.append(args) or engine)
+    engine.update_weights(load_model(str(bench.BASE), dtype="float32", attn_implementation="sdpa"))
+    yield loaded
+    engine.update_weights(model)
+
+
+def test_ask_gives_the_words_of_the_local_engine(bench, same_base, media_root):
+    sampling = {"max_pixels": 3136, "max_frames": 8, "max_new_tokens": 24, "dtype": "float32"}
+    ours, theirs = (
+        ask(
+            media_root / "a.mp4",
+            "Which color?",
+            options=("red", "blue"),
+            model=str(bench.BASE),
+            engine=engine,
+            **sampling,
+        )
+        for engine in ("local", "vllm")
+    )
+    assert len(same_base) == 1, "the second answer must come from vLLM"
+    assert ours.text and theirs == ours
 
 
 def test_a_video_at_other_times_is_another_video(bench, family):
@@ -176,12 +209,23 @@ def trainer(family, make_grpo_trainer, bench):
 
 
 def test_training_logs_the_gap_and_corrects_for_it(trainer):
-    made = trainer(max_steps=2)
+    made = trainer(max_steps=2, canary_steps=1)
     made.train()
+    assert all(entry["canary/engine_gap"] > 1e-3 for entry in made.state.log_history if "loss" in entry)
     logged = [entry for entry in made.state.log_history if "engine/logp_gap_mean" in entry]
     assert len(logged) == 2
     assert all(0 < entry["engine/logp_gap_mean"] <= entry["engine/logp_gap_max"] < 1e-4 for entry in logged)
     assert all("sampling/importance_sampling_ratio/mean" in entry for entry in logged)
+
+
+@pytest.mark.parametrize("max_gap", [None, 1e6])
+def test_an_engine_that_drops_the_video_is_found(trainer, monkeypatch, max_gap):
+    """By the gap, which names the cause; where the largest gap was raised, by the blind canary."""
+    made = trainer(max_steps=1, canary_steps=1, engine_max_gap=max_gap)
+    give = made.engine.engine_input
+    monkeypatch.setattr(made.engine, "engine_input", lambda prompt: give(blank_prompt(prompt)))
+    with pytest.raises(BlindModelError if max_gap else EngineError, match="the engine samples without the video"):
+        made.train()
 
 
 def test_an_engine_that_keeps_old_weights_stops_the_run(trainer, monkeypatch):

@@ -38,6 +38,7 @@ TORCH_FREE = [
     "scoring",
     "grounding",
     "prompts",
+    "generation.arguments",
     "generation.faults",
     "generation.images",
     "generation.server",

@@ -35,8 +35,9 @@ from video_thinker.data.readers import resolve_backend
 from video_thinker.errors import ConfigError, DataError
 from video_thinker.evaluation.preflight import check_media
 from video_thinker.evaluation.run import evaluate_split
+from video_thinker.generation.arguments import EngineArguments
 from video_thinker.generation.backend import Backend, make_backend
-from video_thinker.generation.engine import EngineArguments, Sampling
+from video_thinker.generation.engine import Sampling
 from video_thinker.keys.rules import Count, NotNegative, Seed, Share, above_to
 from video_thinker.keys.settings import parse_config
 from video_thinker.models.fingerprint import model_fingerprint

@@ -55,14 +55,19 @@ class Backend(Protocol):
         ...
 
 
-class HasGeneration(Protocol):
-    """Arguments of a command that draws completions."""
+class HasEngine(Protocol):
+    """Keys of `EngineArguments`."""
 
-    generation: Sampling
     engine: str
     engine_max_tokens: int | None
     engine_gpu_memory_share: float
     engine_options: dict[str, Any] | None
+
+
+class HasGeneration(HasEngine, Protocol):
+    """Keys of a command that draws completions, and how it draws them."""
+
+    generation: Sampling
 
 
 MAX_TOKENS = 32768
@@ -75,13 +80,23 @@ def make_backend(model_args: ModelArguments, video_args: VideoArguments, args: H
     Raises:
         ConfigError: there is no such model, or an option is unknown or does not fit the model.
     """
-    encoder = load_encoder(model_args.model_name_or_path, video_args)
-    if args.engine == "vllm":
-        return EngineBackend(load_vllm(model_args, encoder, args), encoder, args.generation)
-    return LocalBackend.load(model_args, encoder, args.generation)
+    return load_backend(model_args, load_encoder(model_args.model_name_or_path, video_args), args.generation, args)
 
 
-def load_vllm(model_args: ModelArguments, encoder: SampleEncoder, args: HasGeneration) -> VLLMEngine:
+def load_backend(
+    model_args: ModelArguments, encoder: SampleEncoder, generation: Sampling, keys: HasEngine
+) -> EngineBackend:
+    """Load the model into the engine that the keys name.
+
+    Raises:
+        ConfigError: there is no such model, or an option is unknown or does not fit the model.
+    """
+    if keys.engine == "vllm":
+        return EngineBackend(load_vllm(model_args, encoder, generation, keys), encoder, generation)
+    return LocalBackend.load(model_args, encoder, generation)
+
+
+def load_vllm(model_args: ModelArguments, encoder: SampleEncoder, generation: Sampling, keys: HasEngine) -> VLLMEngine:
     """Start vLLM with a checkpoint, or with an adapter added to its base.
 
     Raises:
@@ -92,11 +107,11 @@ def load_vllm(model_args: ModelArguments, encoder: SampleEncoder, args: HasGener
     engine = VLLMEngine(
         encoder.processor,
         base,
-        max_tokens=args.engine_max_tokens or MAX_TOKENS,
+        max_tokens=keys.engine_max_tokens or MAX_TOKENS,
         dtype=model_args.dtype,
-        temperature=args.generation.temperature,
-        gpu_memory_share=args.engine_gpu_memory_share,
-        options=args.engine_options,
+        temperature=generation.temperature,
+        gpu_memory_share=keys.engine_gpu_memory_share,
+        options=keys.engine_options,
     )
     if base != path:
         engine.update_weights(load_model(path, dtype=model_args.dtype, attn_implementation="sdpa"))

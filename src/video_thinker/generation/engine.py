@@ -7,34 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Protocol
+from typing import Any, Protocol
 
 from video_thinker.data.encode import EncodedPrompt
 from video_thinker.errors import ConfigError
-from video_thinker.keys.rules import Count, above_to, one_of
-
-
-@dataclass(kw_only=True)
-class EngineArguments:
-    """What samples completions in this process."""
-
-    engine: Annotated[str, one_of("local", "vllm")] = field(
-        default="local",
-        metadata={"help": "local (Transformers, needs nothing more) or vllm (docs/engines.md)."},
-    )
-    engine_max_tokens: Count | None = field(
-        default=None,
-        metadata={
-            "help": "Longest prompt with its completion that engine=vllm has room for, in tokens; by default "
-            "max_prompt_length + max_completion_length in GRPO, elsewhere 32768, or the checkpoint's limit."
-        },
-    )
-    engine_gpu_memory_share: Annotated[float, above_to(0, 1)] = field(
-        default=0.3, metadata={"help": "Share of a GPU's memory that engine=vllm may take."}
-    )
-    engine_options: dict[str, Any] | None = field(
-        default=None, metadata={"help": "More arguments of vllm.LLM, e.g. {max_num_seqs: 64}."}
-    )
+from video_thinker.generation.arguments import EngineArguments as EngineArguments
 
 
 @dataclass(frozen=True)

@@ -29,13 +29,14 @@ from video_thinker.data.encode import SampleEncoder
 from video_thinker.data.texts import check_texts
 from video_thinker.data.video import SampledVideo, load_video
 from video_thinker.errors import ConfigError
-from video_thinker.generation.backend import Completion, LocalBackend
+from video_thinker.generation.arguments import EngineArguments
+from video_thinker.generation.backend import Completion, load_backend
 from video_thinker.generation.controls import Prompt, load_prompt
 from video_thinker.generation.engine import Sampling
 from video_thinker.keys.settings import combine_settings
 from video_thinker.models.loading import load_encoder
 from video_thinker.prompts import PROMPT_STYLES
-from video_thinker.report.flags import SAMPLING_FIELDS, ask_parser
+from video_thinker.report.flags import ENGINE_KEYS, SAMPLING_FIELDS, ask_parser
 from video_thinker.report.timeline import describe_span, draw_timeline, on_color, segment_color
 from video_thinker.runs.record import find_run_file, read_run_info
 from video_thinker.schema import Media, Trace, VideoSample
@@ -182,14 +183,16 @@ def ask(
         dtype: Type of the weights; "auto" is that of the checkpoint.
         attn_implementation: As in a config.
         **sampling: Keys of `VideoArguments` (`fps`, `max_frames`, `prompt_style`, …); the others are those the model
-            was trained with, if its folder has a `run.yaml`, else the project's defaults.
+            was trained with, if its folder has a `run.yaml`, else the project's defaults. Keys of `EngineArguments`
+            (`engine="vllm"`, …), too.
 
     Raises:
-        ConfigError: there is no such model, or a value is wrong.
+        ConfigError: there is no such model, a value is wrong, or the engine is not installed.
         DecodeError: the video cannot be read.
         DataError: the question or an option holds a special token.
     """
-    combine_settings((VideoArguments,), None, sampling)
+    combine_settings((VideoArguments, EngineArguments), None, sampling)
+    engine = EngineArguments(**{name: sampling.pop(name) for name in ENGINE_KEYS if name in sampling})
     flags = {name: value for name, value in sampling.items() if name in SAMPLING_FIELDS}
     reading = {name: value for name, value in sampling.items() if name not in SAMPLING_FIELDS}
     check_file(Path(video), "")
@@ -197,8 +200,8 @@ def ask(
     sample = make_sample(Path(video), question, options, letters=letters)
     encoder, prompt = load_question(sample, model, video_args)
     model_args = ModelArguments(model, dtype=dtype, attn_implementation=attn_implementation)
-    backend = LocalBackend.load(model_args, encoder, Sampling(max_new_tokens, temperature, top_p))
-    completion = backend.generate([prompt], seed=seed)[0]
+    settings = Sampling(max_new_tokens, temperature, top_p)
+    completion = load_backend(model_args, encoder, settings, engine).generate([prompt], seed=seed)[0]
     trace, seen = parse_trace(completion.text), prompt.videos[0]
     answer = readable_answer(trace.answer, sample.options) if trace and trace.answer else None
     return Answer(completion.text, trace, answer, completion.finished, seen.duration_s, tuple(seen.timestamps_s))
@@ -271,6 +274,7 @@ def main(argv: list[str]) -> int:
     sample = build_sample(args)
     model_args = ModelArguments(args.model, dtype=args.dtype, attn_implementation=args.attn_implementation)
     settings = Sampling(args.max_new_tokens, args.temperature, args.top_p)
+    engine = EngineArguments(**{name: getattr(args, name) for name in ENGINE_KEYS})
     encoder, prompt = load_question(sample, args.model, video_args)
     video = prompt.videos[0]
     console = Console(highlight=False)
@@ -279,7 +283,7 @@ def main(argv: list[str]) -> int:
         Text(f"Sampling and prompt style {video_args.prompt_style!r}: {origin}.\n", style="dim"), soft_wrap=True
     )
     console.print(Text("\n".join([sample.problem, *sample.options]) + "\n", style="bold"))
-    completion = LocalBackend.load(model_args, encoder, settings).generate([prompt], seed=args.seed)[0]
+    completion = load_backend(model_args, encoder, settings, engine).generate([prompt], seed=args.seed)[0]
     trace = parse_trace(completion.text)
     console.print(trace_view(trace, completion, sample, video))
     if not args.no_picture:

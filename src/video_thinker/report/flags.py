@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import string
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +12,7 @@ from video_thinker.config import SAMPLING_KEYS, VideoArguments
 from video_thinker.data.decoding.failures import check_file
 from video_thinker.errors import ConfigError
 from video_thinker.evaluation.flags import check_items
+from video_thinker.generation.arguments import EngineArguments
 from video_thinker.keys.flags import FlagParser, add_key_flags, file_to_write, folder_there, value_of
 from video_thinker.keys.rules import (
     DTYPES,
@@ -27,6 +29,9 @@ from video_thinker.runs.reading import make_labels
 
 SAMPLING_FIELDS = ("prompt_style", *SAMPLING_KEYS)
 """Keys of `VideoArguments` that are flags of `ask` and are taken over from a training run."""
+
+ENGINE_KEYS = tuple(one.name for one in dataclasses.fields(EngineArguments))
+"""Keys of `EngineArguments` that are flags of `ask`."""
 
 
 def ask_parser() -> FlagParser:
@@ -57,6 +62,7 @@ def ask_parser() -> FlagParser:
     generation.add_argument("--seed", type=value_of(Seed), default=0)
     generation.add_argument("--dtype", type=value_of(Dtype), default="auto", help=", ".join(DTYPES))
     generation.add_argument("--attn-implementation", type=value_of(Attention), default="auto", help="see the key")
+    add_key_flags(parser.add_argument_group("engine"), EngineArguments, ENGINE_KEYS)
     return parser
 
 

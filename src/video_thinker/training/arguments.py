@@ -14,7 +14,7 @@ from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 from trl import GRPOConfig, SFTConfig
 
 from video_thinker.errors import ConfigError
-from video_thinker.generation.engine import EngineArguments
+from video_thinker.generation.arguments import EngineArguments
 from video_thinker.keys.rules import Count, CountOrZero, NotNegative, Positive, one_of
 
 REPORTER_MODULES = {"azure_ml": "azureml", "flyte": "flytekit", "neptune": "neptune"}
@@ -130,6 +130,13 @@ class RolloutArguments(EngineArguments):
         metadata={
             "help": "Stop when the log-probabilities of engine and trainer differ by more nats per token, on the mean "
             "of one prompt's completions; by default 0.001 in float32 and 0.05 in half precision."
+        },
+    )
+    engine_sleep: bool = field(
+        default=False,
+        metadata={
+            "help": "engine=vllm gives its GPU memory back between rollouts (vLLM's sleep mode): keys and values are "
+            "dropped, its weights wait in host memory. On a GPU only."
         },
     )
     share_prefix: bool = field(
