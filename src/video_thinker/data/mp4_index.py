@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 LARGEST_HEAD = 256 * 2**20
+MAY_BE_LOST = (b"mfra", b"free", b"skip", b"udta", b"meta", b"uuid")
+"""Boxes that hold no frames and stand at the end of a file."""
 COMPARED = 8
 """Packets that are compared with the tables, at the start and at the end."""
 ENDS = 64
@@ -146,6 +148,37 @@ def read_head(path: Path) -> memoryview | None:
         start, length = found[0]
         file.seek(start)
         return memoryview(file.read(length))
+
+
+def cut_fragment(path: Path) -> str:
+    """Say that an mp4 file in fragments ends in the middle of one, as half a download does; empty if it does not.
+
+    Its head lists no frames, so that FFmpeg reads what there is. A file that ends exactly behind a fragment cannot be
+    told from a whole one by its boxes; `stated_fragments_s` may tell it by its length.
+    """
+    with path.open("rb") as file:
+        tops = list(_top_boxes(file))
+        num_bytes = file.seek(0, 2)
+    if not any(name == b"moof" for name, _, _ in tops):
+        return ""
+    name, start, length = tops[-1]
+    if start + length == num_bytes or name in MAY_BE_LOST:
+        return ""
+    return f"it ends in the middle of a fragment (box {name.decode('latin-1')!r} at byte {start - 8})"
+
+
+def stated_fragments_s(path: Path) -> float | None:
+    """Read how long all fragments of an mp4 file are together, in seconds (the box `mehd`, ISO/IEC 14496-12, 8.8.2).
+
+    `None` where the head does not say.
+    """
+    moov = read_head(path)
+    mehd, mvhd = (None, None) if moov is None else (_inside(moov, b"mvex", b"mehd"), _inside(moov, b"mvhd"))
+    if mehd is None or mvhd is None:
+        return None
+    (scale,) = struct.unpack_from(">I", mvhd, 20 if mvhd[0] else 12)
+    (length,) = struct.unpack_from(">Q" if mehd[0] else ">I", mehd, 4)
+    return float(length / scale) if scale and length else None
 
 
 def _read_samples(path: Path, track_id: int) -> _Samples | None:

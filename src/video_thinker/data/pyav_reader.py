@@ -28,7 +28,7 @@ from video_thinker.data.containers import (
     time_unit,
 )
 from video_thinker.data.index_memory import FileVersion, IndexMemory
-from video_thinker.data.mp4_index import read_tables
+from video_thinker.data.mp4_index import cut_fragment, read_tables
 from video_thinker.data.packet_source import PacketSource, TablesAreWrongError
 from video_thinker.data.pixels import check_colors, displayed_size, special_pixels, to_rgb, turn_of
 from video_thinker.data.video_index import (
@@ -146,6 +146,11 @@ class PyavReader:
         """Until when the container states that the video goes, from its first frame on; `None` if it does not."""
         first_s = float(self._index.pts[0] * self._unit)
         return stated_duration_s(self._path, self._container, self._stream, first_s, self.duration_s)
+
+    @cached_property
+    def cut_off(self) -> str:
+        """Where the file ends too early, if its boxes tell that; else empty."""
+        return cut_fragment(self._path) if "mp4" in self._container.format.name.split(",") else ""
 
     def frames_at(self, times_s: Sequence[float]) -> Iterator[tuple[float, np.ndarray]]:
         """Decode the frames on screen at ascending times, one at a time.
