@@ -11,6 +11,9 @@ a plain forward, float32 on a CPU, one thread. The figures of the JSON file:
 - `gap_after_sync`: the same after every parameter was moved, the tower's included, and taken over.
 - `gap_without_reset`: the same when one of the caches is not emptied after that. The third, `mm`, holds pixels alone,
   which no weights change: nothing is lost without that reset.
+- `half`: the same in bfloat16: mean and largest gap of each case, over eight completions.
+- `half_mean_gap`: the worst mean of these.
+- `memory`: memory of the process in MiB after 50, 100, 150 and 200 rollouts on new videos, each after new weights.
 - `sampling_ratio`: seconds of vLLM over seconds of the local engine for 8 completions of 64 tokens on a prompt of 512
   video tokens, a model of 35M parameters; medians of turns in one run.
 """
@@ -18,6 +21,7 @@ a plain forward, float32 on a CPU, one thread. The figures of the JSON file:
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import statistics
@@ -32,6 +36,7 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+import psutil
 import torch
 from transformers import (
     Qwen2VLImageProcessor,
@@ -69,6 +74,7 @@ CASES = {
     "image": (("image", 0.0),),
     "text": (),
 }
+AFTER = "all, after every weight moved"
 
 
 def make_prompt(
@@ -107,14 +113,27 @@ def score(model: Any, prompt: EncodedPrompt, token_ids: list[int]) -> torch.Tens
     return logits.float().log_softmax(-1).gather(-1, torch.tensor(token_ids)[:, None])[:, 0]
 
 
+def all_gaps(
+    model: Any,
+    engine: VLLMEngine,
+    prompts: Sequence[EncodedPrompt],
+    sampling: Sampling,
+    num_completions: int = 2,
+) -> torch.Tensor:
+    """Differences of log-probabilities (N,) over all tokens of so many completions of each prompt."""
+    index = [number for number in range(len(prompts)) for _ in range(num_completions)]
+    sampled = engine.sample(prompts, index, sampling)
+    return torch.cat(
+        [
+            (score(model, prompts[number], one.token_ids) - torch.tensor(one.log_probs)).abs()
+            for number, one in zip(index, sampled, strict=True)
+        ]
+    )
+
+
 def largest_gap(model: Any, engine: VLLMEngine, prompts: Sequence[EncodedPrompt], sampling: Sampling) -> float:
     """Largest difference of log-probabilities over two completions of each prompt."""
-    index = [number for number in range(len(prompts)) for _ in range(2)]
-    gap = 0.0
-    for number, one in zip(index, engine.sample(prompts, index, sampling), strict=True):
-        scored = score(model, prompts[number], one.token_ids)
-        gap = max(gap, float((scored - torch.tensor(one.log_probs)).abs().max()))
-    return gap
+    return float(all_gaps(model, engine, prompts, sampling).max())
 
 
 def move_weights(model: Any, seed: int) -> None:
@@ -235,6 +254,49 @@ def make_qwen3_vl(folder: Path) -> Path:
     return folder
 
 
+def measure_half(path: Path, family: str) -> dict[str, Any]:
+    """Mean and largest gap of each case in bfloat16, and after every parameter was moved and taken over."""
+    encoder = load_encoder(str(path), VideoArguments())
+    model: Any = load_model(str(path), dtype="bfloat16", attn_implementation="sdpa").eval()
+    engine = VLLMEngine(encoder.processor, path, max_tokens=1024, dtype="bfloat16", temperature=1.0)
+    sampling = Sampling(max_new_tokens=24, temperature=1.0)
+    prompts = {
+        name: make_prompt(encoder, media, SIDE[family], seed) for seed, (name, media) in enumerate(CASES.items())
+    }
+    rows: dict[str, dict[str, float]] = {}
+    for name, prompt in prompts.items():
+        rows[name] = summary(all_gaps(model, engine, [prompt], sampling, num_completions=8))
+    move_weights(model, 1)
+    engine.update_weights(model)
+    rows[AFTER] = summary(all_gaps(model, engine, list(prompts.values()), sampling))
+    return rows
+
+
+def summary(gaps: torch.Tensor) -> dict[str, float]:
+    """Mean and largest of gaps (N,)."""
+    return {"mean": float(gaps.mean()), "max": float(gaps.max())}
+
+
+def measure_memory(path: Path, num_steps: int, every: int = 50) -> dict[str, float]:
+    """MiB of this process after so many rollouts, each on new videos and by new weights, as in training."""
+    encoder = load_encoder(str(path), VideoArguments())
+    model: Any = load_model(str(path), dtype="float32", attn_implementation="sdpa").eval()
+    engine = VLLMEngine(encoder.processor, path, max_tokens=1024, dtype="float32", temperature=1.0)
+    sampling = Sampling(max_new_tokens=16, temperature=1.0)
+    found = {}
+    for step in range(1, num_steps + 1):
+        prompts = [make_prompt(encoder, (("video", 2.0),), 112, 2 * step + number) for number in range(2)]
+        engine.sample(prompts, [0] * 4 + [1] * 4, sampling)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.mul_(1.0001)
+        engine.update_weights(model)
+        if step % every == 0:
+            gc.collect()
+            found[str(step)] = round(psutil.Process().memory_info().rss / 2**20, 1)
+    return found
+
+
 def measure_speed(folder: Path, repeats: int) -> dict[str, float]:
     """Seconds of both engines for 8 completions of 64 tokens on 512 video tokens, in turns; medians and their ratio."""
     make_model("mid", folder, torch.float32)
@@ -258,11 +320,39 @@ def measure_speed(folder: Path, repeats: int) -> dict[str, float]:
     return {**row, "prompt_tokens": len(prompt.input_ids), "ratio": row["vllm"] / row["local"]}
 
 
+FAMILIES = {"qwen2_5_vl": "Qwen2.5-VL (toy base)", "qwen3_vl": "Qwen3-VL (tiny, random)"}
+START, END = "<!-- gaps: written by benchmarks/engine_rollouts.py -->\n", "<!-- end of gaps -->\n"
+
+
+def table_of_gaps(figures: dict[str, Any]) -> str:
+    """Write the gaps of each case and family as a table: the largest in float32, mean and largest in bfloat16."""
+    names = [FAMILIES[family] for family in figures["families"]]
+    titles = [f"{name}, {kind}" for name in names for kind in ("float32 (largest)", "bfloat16 (mean / largest)")]
+    lines = ["| |" + "".join(f" {title} |" for title in titles), "| --- |" + " --- |" * len(titles)]
+    for case in (*CASES, AFTER):
+        cells = []
+        for family, row in figures["families"].items():
+            half = figures["half"][family][case]
+            largest = row["gap_after_sync"] if case == AFTER else row["gaps"][case]
+            cells += [f"{largest:.1e}", f"{half['mean']:.1e} / {half['max']:.1e}"]
+        lines.append(f"| {case} |" + "".join(f" {cell} |" for cell in cells))
+    return "\n".join(lines).replace("e-0", "e-") + "\n"
+
+
+def with_table(page: str, figures: dict[str, Any]) -> str:
+    """Write the table of gaps into a page, between its marks."""
+    before, rest = page.split(START)
+    _, after = rest.split(END)
+    return before + START + table_of_gaps(figures) + END + after
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print; write the JSON file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--families", nargs="*", choices=list(SIDE), default=list(SIDE))
+    parser.add_argument("--memory-steps", type=int, default=200, help="rollouts of the look at memory; 0 leaves it out")
+    parser.add_argument("--markdown", type=Path, help="page whose table of gaps is written again")
     parser.add_argument("--repeats", type=int, default=5, help="turns of the comparison of speed; 0 leaves it out")
     args = parser.parse_args(argv)
     figures: dict[str, Any] = {"families": {}}
@@ -270,18 +360,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         for family in args.families:
             path = BASE if family == "qwen2_5_vl" else make_qwen3_vl(Path(folder))
             figures["families"][family] = measure_family(path, family)
+            figures.setdefault("half", {})[family] = measure_half(path, family)
             sys.stdout.write(f"{family} {json.dumps(figures['families'][family], indent=1)}\n")
+        if args.memory_steps:
+            figures["memory"] = measure_memory(BASE, args.memory_steps)
         if args.repeats:
             figures["speed"] = measure_speed(Path(folder) / "mid", args.repeats)
             figures["sampling_ratio"] = figures["speed"]["ratio"]
     for name in ("max_gap", "gap_after_sync"):
         figures[name] = max(row[name] for row in figures["families"].values())
+    figures["half_mean_gap"] = max(case["mean"] for rows in figures["half"].values() for case in rows.values())
     figures["greedy_equal"] = min(row["greedy_equal"] for row in figures["families"].values())
-    sys.stdout.write(
-        f"{json.dumps({name: value for name, value in figures.items() if name != 'families'}, indent=1)}\n"
-    )
+    short = {name: value for name, value in figures.items() if name not in ("families", "half")}
+    sys.stdout.write(f"{json.dumps(short, indent=1)}\n")
     if args.json:
         args.json.write_text(json.dumps(figures, indent=1) + "\n")
+    if args.markdown:
+        args.markdown.write_text(with_table(args.markdown.read_text(), figures))
     return 0
 
 

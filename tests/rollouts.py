@@ -45,7 +45,7 @@ def log_probs(trainer: VideoGRPOTrainer, model, batch: dict, prompts=None, batch
     ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
     mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1)
     prompts = trainer._rollouts[True].prompts if prompts is None else prompts
-    with torch.no_grad(), trainer._scoring(prompts, batch["prompt_index"].tolist()):
+    with torch.no_grad(), trainer.scoring(prompts, batch["prompt_index"].tolist()):
         logps, *_ = trainer._get_per_token_logps_and_entropies(
             model, ids, mask, batch["completion_ids"].shape[1], batch_size=batch_size
         )

@@ -231,7 +231,7 @@ def test_blind_canary_stops_a_blind_run(make_trainer, monkeypatch):
     def score_blind(self, *args, **kwargs):
         prompts, index = self._at_hand
         blank = [replace(prompt, media=blank_media(prompt.media)) for prompt in prompts]
-        with self._scoring(blank, index):
+        with self.scoring(blank, index):
             return original(self, *args, **kwargs)
 
     monkeypatch.setattr(VideoGRPOTrainer, "_get_per_token_logps_and_entropies", score_blind)

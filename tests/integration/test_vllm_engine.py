@@ -14,7 +14,8 @@ import torch
 
 from tests.conftest import REPO
 from video_thinker.config import VideoArguments
-from video_thinker.errors import ConfigError, EngineError
+from video_thinker.data.encode import blank_prompt
+from video_thinker.errors import BlindModelError, ConfigError, EngineError
 from video_thinker.generation import backend
 from video_thinker.generation.engine import Sampling
 from video_thinker.generation.local import LocalEngine
@@ -208,12 +209,23 @@ def trainer(family, make_grpo_trainer, bench):
 
 
 def test_training_logs_the_gap_and_corrects_for_it(trainer):
-    made = trainer(max_steps=2)
+    made = trainer(max_steps=2, canary_steps=1)
     made.train()
+    assert all(entry["canary/engine_gap"] > 1e-3 for entry in made.state.log_history if "loss" in entry)
     logged = [entry for entry in made.state.log_history if "engine/logp_gap_mean" in entry]
     assert len(logged) == 2
     assert all(0 < entry["engine/logp_gap_mean"] <= entry["engine/logp_gap_max"] < 1e-4 for entry in logged)
     assert all("sampling/importance_sampling_ratio/mean" in entry for entry in logged)
+
+
+@pytest.mark.parametrize("max_gap", [None, 1e6])
+def test_an_engine_that_drops_the_video_is_found(trainer, monkeypatch, max_gap):
+    """By the gap, which names the cause; where the largest gap was raised, by the blind canary."""
+    made = trainer(max_steps=1, canary_steps=1, engine_max_gap=max_gap)
+    give = made.engine.engine_input
+    monkeypatch.setattr(made.engine, "engine_input", lambda prompt: give(blank_prompt(prompt)))
+    with pytest.raises(BlindModelError if max_gap else EngineError, match="the engine samples without the video"):
+        made.train()
 
 
 def test_an_engine_that_keeps_old_weights_stops_the_run(trainer, monkeypatch):

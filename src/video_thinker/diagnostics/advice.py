@@ -107,6 +107,7 @@ def _rollout_changes(values: dict[str, Any], gpus: int) -> list[dict[str, Any]]:
         share = values["engine_gpu_memory_share"]
         others = [round(share + step, 2) for step in (-0.1, 0.1)]
         changes += [{"engine_gpu_memory_share": one} for one in others if 0.05 <= one <= 0.9]
+        changes += [{"engine_sleep": True}] * (not values["engine_sleep"])
         changes.append({"engine": "local"})
     steps = values["steps_per_generation"] or values["gradient_accumulation_steps"]
     completions = values["per_device_train_batch_size"] * gpus * steps // 2

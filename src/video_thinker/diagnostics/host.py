@@ -38,6 +38,7 @@ def host_phases(prediction: Prediction) -> list[Phase]:
     training = programs | {
         "model (use_cpu)": 0 if run.on_gpu else run.gpus * prediction.peak.total,
         "ZeRO offload": prediction.host,
+        "vLLM asleep": run.gpus * prediction.vllm.weights if prediction.vllm and prediction.vllm.sleeps else 0,
         "pinned buffers": _pinned_buffers(prediction),
         "data workers": run.gpus * run.workers.num * (WORKER + _batches(prediction)),
         "frame caches": run.gpus * max(1, run.workers.num) * run.workers.cache_bytes,

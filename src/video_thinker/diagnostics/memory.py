@@ -67,11 +67,13 @@ class VLLMUse:
         share: All it takes.
         weights: Its copy of the weights.
         sequence: Keys and values of the longest prompt with its completion.
+        sleeps: Whether it has its share during rollouts only, and its weights on the host else.
     """
 
     share: int
     weights: int
     sequence: int
+    sleeps: bool = False
 
     @property
     def least(self) -> int:
@@ -81,7 +83,12 @@ class VLLMUse:
     @property
     def num_sequences(self) -> int:
         """The longest sequences that it can sample at a time."""
-        return max(0, self.share - self.weights - self.weights // 10) // self.sequence
+        return self.space // self.sequence
+
+    @property
+    def space(self) -> int:
+        """Bytes for keys and values."""
+        return max(0, self.share - self.weights - self.weights // 10)
 
 
 @dataclass(frozen=True)
@@ -206,15 +213,16 @@ class _Memory:
             return 0
         return self.sharded(int((1 + states) * FP32 * self.parameters.trainable), 1)  # with the fp32 master weights
 
-    def static(self, *, gradients: bool) -> dict[str, int]:
-        """Bytes that stay from step to step."""
+    def static(self, *, gradients: bool, sampling: bool = False) -> dict[str, int]:
+        """Bytes that stay from step to step; `sampling` while completions are drawn."""
+        vllm = self.run.vllm
         return {
             "weights": self.weights(),
             "reference policy": self.reference(),
             "gradients": self.gradients() if gradients else 0,
             "optimizer states": self.optimizer(),
             "communication": self.buckets(),
-            "vLLM": self.run.vllm.share if self.run.vllm else 0,
+            "vLLM": vllm.share if vllm and (sampling or not vllm.sleeps) else 0,
         }
 
     @property
@@ -246,23 +254,24 @@ class _Memory:
         hidden = self.scored_tokens() * self.hidden_size * (FP32 + self.width)
         return self.head_tile() + hidden + self.head * (FP32 + self.width)
 
-    def kv_cache(self, rows: int, tokens: int) -> int:
-        """Keys and values of all layers for `tokens` of each row."""
+    def kv_cache(self, rows: int, tokens: int, width: int | None = None) -> int:
+        """Keys and values of all layers for `tokens` of each row, of so many bytes each; by default as in a forward."""
         text = self.text
         head_dim = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
         values: int = 2 * text.num_hidden_layers * text.num_key_value_heads * head_dim
-        return rows * tokens * values * self.run.policy.compute_dtype.itemsize
+        return rows * tokens * values * (width or self.run.policy.compute_dtype.itemsize)
 
     def vllm_use(self) -> VLLMUse | None:
         vllm = self.run.vllm
         if vllm is None:
             return None
         weights = (self.parameters.total - self.parameters.adapter) * self.width // vllm.tensor_parallel
-        return VLLMUse(vllm.share, weights, self.kv_cache(1, vllm.sequence) // vllm.tensor_parallel)
+        sequence = self.kv_cache(1, vllm.sequence, self.width) // vllm.tensor_parallel
+        return VLLMUse(vllm.share, weights, sequence, vllm.sleeps)
 
     def rollout(self) -> Phase:
         run = self.run
-        static = self.static(gradients=run.zero is not None)
+        static = self.static(gradients=run.zero is not None, sampling=True)
         whole = self.stage == 3 and run.gather_for_generation
         static["gathered weights"] = self.parameters.total * self.width if whole else self.gathered()
         if run.vllm is not None:  # keys and values, activations and logits are in its share

@@ -120,14 +120,15 @@ def _missing_share(vllm: VLLMUse | None) -> str:
 
 def _render_vllm(vllm: VLLMUse, console: Console) -> None:
     """Say what vLLM makes of its share; nothing of it was measured on a GPU."""
+    when = "during rollouts (engine_sleep)" if vllm.sleeps else "all the time"
     room = (
-        f"room for keys and values of {vllm.num_sequences} of the longest sequences at a time"
+        f"hold keys and values of {vllm.num_sequences} of the longest sequences at a time"
         if vllm.num_sequences
-        else f"too little: it needs {_gib(vllm.least)} GiB for one sequence; raise engine_gpu_memory_share"
+        else f"are too few: it needs {_gib(vllm.least)} GiB in all for one sequence; raise engine_gpu_memory_share"
     )
     console.print(
-        f"vLLM takes {_gib(vllm.share)} GiB of each GPU all the time (engine_gpu_memory_share): {_gib(vllm.weights)} "
-        f"GiB are a second copy of the weights, the rest is {room}. Not measured on a GPU."
+        f"vLLM takes {_gib(vllm.share)} GiB of each GPU {when}, by engine_gpu_memory_share: {_gib(vllm.weights)} GiB "
+        f"are a second copy of the weights, {_gib(vllm.space)} GiB {room}. Not measured on a GPU."
     )
 
 

@@ -43,11 +43,13 @@ class VLLM:
         share: Bytes of each GPU that it takes, whatever it does with them.
         sequence: Tokens of the longest prompt with its completion.
         tensor_parallel: GPUs that share one copy of the weights.
+        sleeps: Whether it gives its share back between rollouts, and keeps its weights on the host.
     """
 
     share: int
     sequence: int
     tensor_parallel: int = 1
+    sleeps: bool = False
 
 
 @dataclass(frozen=True)

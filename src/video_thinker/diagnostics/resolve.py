@@ -230,13 +230,16 @@ def resolve(stage: str, values: dict[str, Any], request: Request) -> tuple[Run, 
 def _vllm(values: dict[str, Any], gpu_memory: int) -> VLLM | None:
     if values["engine"] != "vllm":
         return None
-    if values["max_prompt_length"] is None:
-        raise ConfigError("engine=vllm reserves memory for the longest prompt; give max_prompt_length in tokens.")
+    longest = values["engine_max_tokens"]
+    if longest is None:
+        if values["max_prompt_length"] is None:
+            raise ConfigError("engine=vllm reserves memory for the longest prompt; give max_prompt_length in tokens.")
+        longest = values["max_prompt_length"] + values["max_completion_length"]
     share = values["engine_gpu_memory_share"]
     if not 0 < share < 1:
         raise ConfigError(f"engine_gpu_memory_share={share}: must be between 0 and 1, a share of a GPU's memory.")
     parallel = int((values["engine_options"] or {}).get("tensor_parallel_size", 1))
-    return VLLM(int(share * gpu_memory), values["max_prompt_length"] + values["max_completion_length"], parallel)
+    return VLLM(int(share * gpu_memory), longest, parallel, bool(values["engine_sleep"]))
 
 
 def _with_rollouts(run: Run, values: dict[str, Any], gpu_memory: int) -> Run:

@@ -132,6 +132,13 @@ class RolloutArguments(EngineArguments):
             "of one prompt's completions; by default 0.001 in float32 and 0.05 in half precision."
         },
     )
+    engine_sleep: bool = field(
+        default=False,
+        metadata={
+            "help": "engine=vllm gives its GPU memory back between rollouts (vLLM's sleep mode): keys and values are "
+            "dropped, its weights wait in host memory. On a GPU only."
+        },
+    )
     share_prefix: bool = field(
         default=True,
         metadata={

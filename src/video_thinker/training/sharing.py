@@ -12,6 +12,7 @@ from trl.models import unwrap_model_for_generation
 from video_thinker.errors import ConfigError
 from video_thinker.generation.engine import Engine
 from video_thinker.generation.local import LocalEngine, find_unshared
+from video_thinker.generation.sleep import OPTIONS, SleepingEngine, require_sleep_mode
 from video_thinker.generation.vllm import VLLMEngine
 from video_thinker.models.feature_cache import FeatureCache
 from video_thinker.models.layers import SHARE_PREFILL_LAYERS, unshared_causes
@@ -58,7 +59,7 @@ def make_engine(trainer: Any, features: FrozenFeatures, *, shares_prompts: bool)
     """Make the engine that samples from the model that is trained.
 
     Raises:
-        ConfigError: vLLM is not installed, or the prompts' longest length is open.
+        ConfigError: vLLM is not installed, the prompts' longest length is open, or the engine cannot sleep.
     """
     args = trainer.args
     if args.engine == "vllm":
@@ -67,7 +68,9 @@ def make_engine(trainer: Any, features: FrozenFeatures, *, shares_prompts: bool)
                 "engine=vllm reserves memory for the longest prompt, and max_prompt_length is null: name a number of "
                 "tokens, or engine_max_tokens, which has the completion in it."
             )
-        return VLLMEngine(
+        if args.engine_sleep:
+            require_sleep_mode()
+        engine = VLLMEngine(
             trainer.encoder.processor,
             checkpoint_of(trainer.model),
             max_tokens=args.engine_max_tokens or args.max_prompt_length + args.max_completion_length,
@@ -76,8 +79,12 @@ def make_engine(trainer: Any, features: FrozenFeatures, *, shares_prompts: bool)
             open_model=functools.partial(open_for_generation, trainer),
             end_token_ids=trainer.eos_token_ids,
             gpu_memory_share=args.engine_gpu_memory_share,
-            options={"load_format": "dummy", **(args.engine_options or {})},  # the weights come from the trainer
+            # the weights come from the trainer
+            options={"load_format": "dummy", **(OPTIONS if args.engine_sleep else {}), **(args.engine_options or {})},
         )
+        return SleepingEngine(engine) if args.engine_sleep else engine
+    if args.engine_sleep:
+        raise ConfigError(f"engine_sleep=true, but engine={args.engine} has no memory of its own: drop engine_sleep.")
     return LocalEngine(
         trainer.encoder.processor,
         open_model=functools.partial(open_for_generation, trainer),

@@ -23,7 +23,7 @@ from transformers import PreTrainedModel, TrainerCallback
 from trl import GRPOTrainer
 
 from video_thinker.data.collate import PromptCollator
-from video_thinker.data.encode import PIXEL_FIELDS, EncodedPrompt, SampleEncoder, blank_prompt
+from video_thinker.data.encode import EncodedPrompt, SampleEncoder
 from video_thinker.errors import DataError
 from video_thinker.generation.engine import Engine
 from video_thinker.models import compat
@@ -37,7 +37,6 @@ from video_thinker.training.arguments import VideoGRPOConfig
 from video_thinker.training.dynamic_sampling import Round, group_outcomes, summed_rewards, without_equal_groups
 from video_thinker.training.logging.completions import FILE_NAME, CompletionLog, Graded
 from video_thinker.training.logging.hints import Hints
-from video_thinker.training.loop.canary import without_dropout
 from video_thinker.training.loop.checkpoints import last_complete_checkpoint, leave_signals_to_parent, read_state
 from video_thinker.training.loop.engine_gap import EngineGap
 from video_thinker.training.loss import micro_batch_in_parts
@@ -54,7 +53,8 @@ from video_thinker.training.rollout import (
 from video_thinker.training.run_trainer import RunTrainer
 from video_thinker.training.scoring import Rows, Scored, Scorer
 from video_thinker.training.settings import check_settings, sampling_settings
-from video_thinker.training.sharing import open_for_generation, share_work
+from video_thinker.training.sharing import share_work
+from video_thinker.training.sight import score_blank, watch_canary
 
 
 class VideoGRPOTrainer(RunTrainer, GRPOTrainer):
@@ -105,7 +105,7 @@ class VideoGRPOTrainer(RunTrainer, GRPOTrainer):
         self.sampling = sampling_settings(args)
         self.features, self.engine, self.scorer = share_work(self, engine, scorer)
         self.engine_gap = EngineGap(args.engine_max_gap, self.model.dtype, self.accelerator)
-        self._sampled_with: tuple[int, Any] | None = None  # the step and the model whose weights the engine has
+        self.sampled_with: tuple[int, Any] | None = None  # the step and the model whose weights the engine has
         prepare_reference_adapter(self.model)
 
     @classmethod
@@ -185,11 +185,12 @@ class VideoGRPOTrainer(RunTrainer, GRPOTrainer):
         self._rollout = rollout
         durations = [rollout.prompts[number].duration_s for number in rollout.prompt_index]
         rows = [{**row, "duration_s": duration} for row, duration in zip(inputs, durations, strict=True)]
-        with self._scoring(rollout.prompts, rollout.prompt_index):
+        with self.scoring(rollout.prompts, rollout.prompt_index):
             batch: Batch = super()._generate_and_score_completions(rows)
         del self._rollout
         batch["prompt_index"] = torch.tensor(rollout.prompt_index, device=self.accelerator.device)
-        self.engine_gap.log(self, batch)
+        sampled = Rows.of_batch(batch, rollout.prompts, rollout.prompt_index)
+        self.engine_gap.log(self, batch, functools.partial(score_blank, self, self.model, sampled))
         return Round(batch, rollout, self._rewards)
 
     def _encode(self, row: dict[str, Any]) -> EncodedPrompt:
@@ -211,9 +212,9 @@ class VideoGRPOTrainer(RunTrainer, GRPOTrainer):
         """Completions of the engine, one per row, and its log-probabilities, if it has its own."""
         with self.performance.phase("generation"):
             weights = self.state.global_step, self.model_wrapped
-            if self._sampled_with != weights:
+            if self.sampled_with != weights:
                 self.engine.update_weights(self.model_wrapped)
-                self._sampled_with = weights
+                self.sampled_with = weights
             with self.guard.agreed():
                 sampled = self.engine.sample(self._rollout.prompts, self._rollout.prompt_index, self.sampling)
         completion_ids = [one.token_ids for one in sampled]
@@ -295,9 +296,9 @@ class VideoGRPOTrainer(RunTrainer, GRPOTrainer):
         index = inputs["prompt_index"].tolist()
         self.watchdog.beat("forward and backward", [sample.id for sample in rollout.row_samples(index)])
         rows = Rows.of_batch(inputs, rollout.prompts, index)
-        with self._scoring(rollout.prompts, index):
+        with self.scoring(rollout.prompts, index):
             with self.performance.paused():
-                self._watch_canary(model, rows, inputs["completion_mask"])
+                watch_canary(self, model, rows, inputs)
             parts = self.scorer.plan(rows, len(rows))
             if len(parts) == 1 or not torch.is_grad_enabled():
                 return self._trl_loss(model, inputs)
@@ -314,27 +315,8 @@ class VideoGRPOTrainer(RunTrainer, GRPOTrainer):
             self._known = None
         return loss
 
-    def _watch_canary(self, model: Any, rows: Rows, mask: torch.Tensor) -> None:
-        """Every `canary_steps` steps: score the rows with blank frames, too, and compare where `mask` (B, C) is set."""
-        prompts, used = rows.prompts, set(rows.prompt_index)
-        has_pixels = any(not PIXEL_FIELDS.isdisjoint(prompts[number].media) for number in used)
-        if not self.model.training or not self.canary.is_due(self.state.global_step, has_pixels):
-            return
-        scored = (rows.input_ids, rows.attention_mask, rows.completion_length)
-        blank = [blank_prompt(prompt) if number in used else prompt for number, prompt in enumerate(prompts)]
-        with torch.no_grad(), without_dropout(self.model):
-            logps, *_ = self._get_per_token_logps_and_entropies(model, *scored)
-            if self.features.is_used:  # by the path that trains, with the features of blank pixels
-                with open_for_generation(self, self.model_wrapped) as generating:
-                    self.features.add(generating, [blank[number].media for number in sorted(used)])
-            with self._scoring(blank, rows.prompt_index):
-                blank_logps, *_ = self._get_per_token_logps_and_entropies(model, *scored)
-        gap = self.canary.check(logps, blank_logps, mask, has_pixels, self.state.global_step)
-        if gap is not None:
-            compat.metrics_of(self)["canary/log_prob_gap"].append(gap)
-
     @contextmanager
-    def _scoring(self, prompts: Sequence[EncodedPrompt], prompt_index: Sequence[int]) -> Iterator[None]:
+    def scoring(self, prompts: Sequence[EncodedPrompt], prompt_index: Sequence[int]) -> Iterator[None]:
         """Say which prompt each row continues that is scored meanwhile; TRL's calls do not pass it on."""
         before, self._at_hand = self._at_hand, (prompts, prompt_index)
         try:

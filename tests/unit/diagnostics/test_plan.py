@@ -488,7 +488,7 @@ def test_vllm_takes_its_share_of_a_gpu_and_needs_room_for_one_sequence(tmp_path,
     assert run.vllm.share == int(0.3 * 10 * GIB) and run.vllm.sequence == 1000
     assert all(phase.parts["vLLM"] == run.vllm.share for phase in prediction.phases)
     assert "KV cache" not in parts(run, "rollout")
-    keys_and_values = 1000 * 2 * 2 * 2 * 16 * run.policy.compute_dtype.itemsize  # layers, keys and values, heads, width
+    keys_and_values = 1000 * 2 * 2 * 2 * 16 * run.policy.dtype.itemsize  # layers, keys and values, heads, width
     assert prediction.vllm.sequence == keys_and_values
     assert prediction.vllm.weights == prediction.parameters.total * run.policy.dtype.itemsize
     assert needed(prediction) == prediction.peak.total + prediction.reserve
@@ -500,6 +500,51 @@ def test_vllm_takes_its_share_of_a_gpu_and_needs_room_for_one_sequence(tmp_path,
         resolved(path, "max_prompt_length=null")
     cli(["plan", str(path), "--gpu-memory", "80", "--host-memory", "64"])
     assert "vLLM takes 24.0 GiB of each GPU all the time" in " ".join(capsys.readouterr().out.split())
+
+
+SEVEN = [
+    str(REPO / "configs/grpo/qwen2_5_vl_7b.yaml"),
+    *("engine=vllm", "bf16=true", "max_prompt_length=4096", "max_completion_length=1024", "deepspeed=null"),
+]
+
+
+def test_the_share_of_vllm_for_a_7b_by_hand():
+    """28 layers with 4 heads of keys and values of width 128, in bfloat16; 8.29 billion weights of 2 bytes."""
+    request = Request((*SEVEN, "dtype=bfloat16"), gpu_memory=80 * GIB)
+    vllm = predict(resolve("grpo", read_values(request)[1], request)[0]).vllm
+    per_token = 2 * 28 * 4 * 128 * 2
+    assert per_token == 57_344
+    assert vllm.sequence == (4096 + 1024) * per_token == 293_601_280
+    assert vllm.weights == 2 * 8_292_166_656
+    assert vllm.share == 24 * GIB
+    activations = 1_658_433_331  # a tenth of the weights
+    assert vllm.space == 24 * GIB - 16_584_333_312 - activations
+    assert vllm.num_sequences == 25
+    two = Request((*SEVEN, "dtype=bfloat16", "engine_options={tensor_parallel_size: 2}"), gpus=2, gpu_memory=80 * GIB)
+    halved = predict(resolve("grpo", read_values(two)[1], two)[0]).vllm
+    assert (halved.weights, halved.sequence) == (8_292_166_656, 146_800_640)
+
+
+def test_the_room_of_a_sequence_is_the_engines_where_it_is_given():
+    request = Request((*SEVEN, "max_prompt_length=null", "engine_max_tokens=3000"), gpu_memory=80 * GIB)
+    assert resolve("grpo", read_values(request)[1], request)[0].vllm.sequence == 3000
+
+
+def test_an_engine_that_sleeps_has_its_share_during_rollouts_only(capsys):
+    awake, asleep = (
+        predict(resolve("grpo", read_values(request)[1], request)[0])
+        for request in (
+            Request((*SEVEN, "dtype=bfloat16", f"engine_sleep={word}"), gpu_memory=80 * GIB)
+            for word in ("false", "true")
+        )
+    )
+    for one, other in zip(awake.phases, asleep.phases, strict=True):
+        gone = 0 if one.name == "rollout" else 24 * GIB
+        assert one.total - other.total == gone, one.name
+    held = [{p.name: p.parts for p in host_phases(one)}["training"] for one in (awake, asleep)]
+    assert "vLLM asleep" not in held[0] and held[1]["vLLM asleep"] == 2 * 8_292_166_656
+    cli(["plan", *SEVEN, "engine_sleep=true", "--gpu-memory", "80", "--host-memory", "256"])
+    assert "vLLM takes 24.0 GiB of each GPU during rollouts (engine_sleep)" in " ".join(capsys.readouterr().out.split())
 
 
 def test_the_host_of_another_machine_is_not_guessed():

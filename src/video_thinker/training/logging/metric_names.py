@@ -55,6 +55,8 @@ METRICS: tuple[Metric, ...] = (
     Metric("engine/logp_gap_mean", "grpo", "nats/token", "Difference between the engine's log-probabilities of its own "
            "tokens and the trainer's, before any update. Only with an engine of its own forward (`engine: vllm`)."),
     Metric("engine/logp_gap_max", "grpo", "nats", "The largest of these differences; see `engine_max_gap`."),
+    Metric("canary/engine_gap", "grpo", "nats/token", "The same with blank frames in the trainer, at the canary's "
+           "steps. It must be larger than the difference with the video: else the engine is blind, and the run stops."),
     Metric("groups/mixed", "grpo", "share", "Groups with right and with wrong answers. Only these teach the answer."),
     Metric("groups/all_correct", "grpo", "share", "Groups in which every answer is right."),
     Metric("groups/all_wrong", "grpo", "share", "Groups in which every answer is wrong."),
