@@ -18,16 +18,8 @@ from video_thinker.config import ServerArguments
 from video_thinker.errors import ConfigError, ServerError, TeacherError
 from video_thinker.generation import server as server_module
 from video_thinker.generation.faults import BrokenReplyError, NoJsonError, describe_failure, name_cause
-from video_thinker.generation.server import (
-    RequestFailedError,
-    Server,
-    UsageError,
-    check_completion,
-    clean_text,
-    connect,
-    count_tokens,
-    read_key,
-)
+from video_thinker.generation.replies import UsageError, check_completion, clean_text, count_tokens
+from video_thinker.generation.server import RequestFailedError, Server, connect, read_key
 from video_thinker.synthesis.arguments import Endpoint
 from video_thinker.synthesis.client import ChatClient, Limits, Request
 
