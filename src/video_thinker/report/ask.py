@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from rich.console import Console, Group
 from rich.padding import Padding
 from rich.panel import Panel
@@ -39,7 +38,7 @@ from video_thinker.models.loading import load_encoder
 from video_thinker.prompts import PROMPT_STYLES
 from video_thinker.report.flags import ENGINE_KEYS, SAMPLING_FIELDS, ask_parser
 from video_thinker.report.timeline import describe_span, draw_timeline, on_color, segment_color
-from video_thinker.runs.record import find_run_file
+from video_thinker.runs.record import find_run_file, read_run_info
 from video_thinker.schema import Media, Trace, VideoSample
 from video_thinker.scoring import extract_choice, option_letters, options_are_lettered
 from video_thinker.toyworld.recognize import foreign_clip
@@ -58,11 +57,8 @@ def read_run_sampling(path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: the file is not what `run_info.write_run_info` writes.
     """
-    try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))["config"]
-        return {name: config[name] for name in SAMPLING_FIELDS if name in config}
-    except (yaml.YAMLError, KeyError, TypeError) as error:
-        raise ConfigError(f"{path}: not a run's record ({error}); it must hold a mapping `config`.") from error
+    config = read_run_info(path)["config"]
+    return {name: config[name] for name in SAMPLING_FIELDS if name in config}
 
 
 def resolve_video_arguments(args: argparse.Namespace) -> tuple[VideoArguments, str]:

@@ -74,6 +74,10 @@ class RunTrainer(Trainer):
         """TRL's, whose workers leave signals to their parent."""
         return leave_signals_to_parent(super().get_train_dataloader())
 
+    def get_eval_dataloader(self, *args: Any, **kwargs: Any) -> Any:
+        """TRL's, whose workers leave signals to their parent."""
+        return leave_signals_to_parent(super().get_eval_dataloader(*args, **kwargs))
+
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """Write no card of TRL's: a checkpoint and the result get one that knows the run (`runs/card.py`)."""
 
