@@ -145,6 +145,8 @@ def test_a_key_in_the_place_of_its_name_is_refused_and_not_repeated(name):
         {"model": "m", "parameters": {"user": KEY}},
         {"model": "m", "base_url": f"https://user:{KEY}@host/v1"},
         {"model": "m", "base_url": f"https://host/v1?key={KEY}"},
+        {"model": "m", "base_url": f"https://user:a/b{KEY}@host/v1"},
+        {"model": "m", "base_url": f"https://host:{KEY}/v1"},
         KEY,
     ],
 )
