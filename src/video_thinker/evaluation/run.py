@@ -22,16 +22,15 @@ import torch
 import yaml
 from tqdm import tqdm
 
-from video_thinker.config import ModelArguments, ServerArguments, VideoArguments, check_choice
+from video_thinker.config import ModelArguments, VideoArguments, check_choice
 from video_thinker.data.annotations import load_samples
 from video_thinker.data.checks import check_all_texts
 from video_thinker.data.decoding.process import files_in_work
 from video_thinker.data.golds import check_golds
 from video_thinker.data.readers import resolve_backend
-from video_thinker.data.texts import SpecialTokens
 from video_thinker.errors import ConfigError, DecodeError, VideoThinkerError
 from video_thinker.evaluation.metrics import grade
-from video_thinker.evaluation.preflight import check_media
+from video_thinker.evaluation.preflight import check_media, special_tokens_of
 from video_thinker.evaluation.processes import (
     LineCounter,
     eval_command,
@@ -50,13 +49,14 @@ from video_thinker.evaluation.results import (
 )
 from video_thinker.evaluation.schedule import Chain, deal, plan_chains
 from video_thinker.evaluation.tables import print_metrics
-from video_thinker.generation.backend import Backend, make_backend
+from video_thinker.generation.arguments import AnswerArguments
+from video_thinker.generation.backend import Backend, open_backend
 from video_thinker.generation.controls import CONTROLS, apply_control
-from video_thinker.generation.engine import EngineArguments, Sampling
+from video_thinker.generation.engine import Sampling
 from video_thinker.keys.rules import Count, CountOrZero, NotNegative, Seed, Share, above_to
 from video_thinker.keys.settings import combine_settings, make_arguments, parse_config
 from video_thinker.models.fingerprint import model_fingerprint
-from video_thinker.models.loading import check_model_path, load_special_tokens, resolve_attn_implementation
+from video_thinker.models.loading import resolve_attn_implementation
 from video_thinker.prompts import PROMPT_STYLES
 from video_thinker.runs.files import file_sha256
 from video_thinker.runs.lock import run_lock
@@ -68,7 +68,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass
-class EvalArguments(EngineArguments, ServerArguments):
+class EvalArguments(AnswerArguments):
     """Which splits are evaluated, and how completions are drawn."""
 
     output_dir: str = field(metadata={"help": "Folder for predictions, metrics.json and manifest.json."})
@@ -106,8 +106,6 @@ class EvalArguments(EngineArguments, ServerArguments):
     def __post_init__(self) -> None:
         """Check what argparse cannot. Raises `ConfigError`."""
         super().__post_init__()
-        if self.backend == "openai" and self.engine != "local":
-            raise ConfigError(f"engine={self.engine} samples in this process, backend=openai asks a server: drop one.")
         self.splits = parse_splits(self.splits)
         self.video = [self.video] if isinstance(self.video, str) else list(dict.fromkeys(self.video))
         for control in self.video:
@@ -170,21 +168,6 @@ def describe_settings(model_args: ModelArguments, video_args: VideoArguments, ar
         **({"engine": args.engine} if args.engine != "local" else {}),
         **settings,
     }
-
-
-def open_backend(
-    model_args: ModelArguments, video_args: VideoArguments, args: EvalArguments, *, answered: bool = False
-) -> Backend:
-    """Make the backend that a config asks for; `answered` if the run has completions already.
-
-    Raises:
-        ConfigError: there is no such model, or an option is unknown or does not fit the model.
-    """
-    if args.backend == "openai":
-        from video_thinker.generation.openai import OpenAIBackend
-
-        return OpenAIBackend.connect(model_args, video_args, args, args.generation, answered=answered)
-    return make_backend(model_args, video_args, args)
 
 
 def predict_batch(
@@ -345,6 +328,8 @@ def main(argv: list[str]) -> int:
     if args.process is not None:
         return 0
     print_metrics(metrics, title=model_args.model_name_or_path)
+    out = args.output_dir
+    logger.info("the results are in %s; next: video-thinker report %s --out %s", out, out, Path(out) / "report.html")
     return max(code, exit_code(metrics, args.max_failed))
 
 
@@ -390,11 +375,8 @@ def run_evaluation(
         result is not complete, or that of a process that failed.
     """
     files = parse_splits(args.splits)
-    if args.backend == "local":
-        check_model_path(model_args.model_name_or_path)
+    tokens = special_tokens_of(model_args, args)
     splits = {name: load_samples(path)[: args.num_samples] for name, path in files.items()}
-    # A server keeps its tokenizer to itself.
-    tokens = load_special_tokens(model_args.model_name_or_path) if args.backend == "local" else SpecialTokens()
     check_all_texts(itertools.chain.from_iterable(splits.values()), tokens)
     for name, samples in splits.items():
         check_golds(samples, files[name])
@@ -417,7 +399,9 @@ def run_evaluation(
             overwrite=args.overwrite,
         )
         answered = has_answers(output_dir)
-        get_backend = functools.cache(lambda: open_backend(model_args, video_args, args, answered=answered))
+        get_backend = functools.cache(
+            lambda: open_backend(model_args, video_args, args, args.generation, answered=answered)
+        )
         if args.process is not None:
             _check_media(splits, video_args, args)
             answer_share(get_backend, splits, args)

@@ -1,4 +1,4 @@
-"""Who answers: a backend takes prompts and gives completions. Here, local Transformers.
+"""Who answers: a backend takes prompts and gives completions. Here, a model in this process.
 
 Shapes: B prompts of a batch, P tokens of the longest prompt, C tokens of the longest completion.
 """
@@ -15,6 +15,7 @@ from transformers import PreTrainedModel, set_seed
 from video_thinker.config import ModelArguments, VideoArguments
 from video_thinker.data.encode import SampleEncoder
 from video_thinker.errors import VideoThinkerError
+from video_thinker.generation.arguments import AnswerArguments
 from video_thinker.generation.controls import Prompt, load_prompt
 from video_thinker.generation.engine import Engine, Sampled, Sampling
 from video_thinker.generation.local import LocalEngine
@@ -64,23 +65,35 @@ class HasEngine(Protocol):
     engine_options: dict[str, Any] | None
 
 
-class HasGeneration(HasEngine, Protocol):
-    """Keys of a command that draws completions, and how it draws them."""
-
-    generation: Sampling
-
-
 MAX_TOKENS = 32768
 """Room of vLLM for a prompt with its completion where nothing else is said, in tokens."""
 
 
-def make_backend(model_args: ModelArguments, video_args: VideoArguments, args: HasGeneration) -> Backend:
-    """Make the backend that a config asks for.
+def open_backend(
+    model_args: ModelArguments,
+    video_args: VideoArguments,
+    args: AnswerArguments,
+    generation: Sampling,
+    *,
+    answered: bool = False,
+) -> Backend:
+    """Make the backend that a config asks for: a model in this process, or one behind a server.
+
+    Args:
+        model_args: The model, or its name on the server.
+        video_args: Sampling and prompt.
+        args: Who answers.
+        generation: How completions are drawn.
+        answered: Whether the server has answered this run before.
 
     Raises:
         ConfigError: there is no such model, or an option is unknown or does not fit the model.
     """
-    return load_backend(model_args, load_encoder(model_args.model_name_or_path, video_args), args.generation, args)
+    if args.backend == "openai":
+        from video_thinker.generation.openai import OpenAIBackend
+
+        return OpenAIBackend.connect(model_args, video_args, args, generation, answered=answered)
+    return load_backend(model_args, load_encoder(model_args.model_name_or_path, video_args), generation, args)
 
 
 def load_backend(

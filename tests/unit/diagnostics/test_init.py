@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[3]
 def files_of(root: Path) -> dict[str, bytes]:
     return {
         str(path.relative_to(root)): path.read_bytes()
-        for name in ("configs", "scripts")
+        for name in ("configs", "scripts", "data/toy")
         for path in (root / name).rglob("*")
         if path.is_file()
     }
