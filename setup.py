@@ -1,4 +1,4 @@
-"""Puts configs/, scripts/ and the toy base (data/toy) into the built package, for `video-thinker init`; all else is in pyproject.toml."""
+"""Puts configs/, scripts/ and data/toy into the built package, for `video-thinker init`; pyproject.toml has the rest."""
 
 import shutil
 from pathlib import Path

@@ -52,7 +52,7 @@ COMMANDS = {
     ),
     "init": (
         "video_thinker.diagnostics.init",
-        "DIR: copy the configs, scripts and toy base of the package into a folder",
+        "DIR: copy configs, scripts and the toy base into a folder",
     ),
     "doctor": (
         "video_thinker.diagnostics.doctor",

@@ -72,8 +72,8 @@ def main(argv: list[str]) -> int:
     files = copy_project_files(folder)
     logger.info("%d files in %s: %s", len(files), folder, ", ".join(FOLDERS))
     logger.info(
-        "next: cd %s, then scripts/quickstart.sh for the toy world; for your own clips set train_file and media_root in "
-        "a config of configs/sft, then video-thinker plan CONFIG",
+        "next: cd %s, then scripts/quickstart.sh for the toy world; for your own clips set train_file and media_root "
+        "in a config of configs/sft, then video-thinker plan CONFIG",
         folder,
     )
     return 0
