@@ -1,4 +1,4 @@
-"""Puts configs/, scripts/ and data/toy into the built package, for `video-thinker init`; pyproject.toml has the rest."""
+"""Puts configs/, scripts/ and data/toy into the built package, for `video-thinker init`."""
 
 import shutil
 from pathlib import Path
