@@ -61,7 +61,7 @@ def test_a_wheel_holds_them(tmp_path, monkeypatch):
 
 def test_an_installation_without_them_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr(init.video_thinker, "__file__", str(tmp_path / "a" / "b" / "__init__.py"))
-    with pytest.raises(init.ConfigError, match="no configs and scripts"):
+    with pytest.raises(init.ConfigError, match="no configs, scripts and toy base"):
         init.find_project_files()
 
 
