@@ -33,8 +33,8 @@ from video_thinker.data.golds import check_golds
 from video_thinker.data.raw_files import RawRow, iter_rows
 from video_thinker.data.readers import resolve_backend
 from video_thinker.errors import ConfigError, DataError
+from video_thinker.evaluation.answers import evaluate_split
 from video_thinker.evaluation.preflight import check_media, special_tokens_of
-from video_thinker.evaluation.run import evaluate_split
 from video_thinker.generation.arguments import AnswerArguments
 from video_thinker.generation.backend import Backend, open_backend
 from video_thinker.generation.engine import Sampling

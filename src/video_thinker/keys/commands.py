@@ -8,7 +8,7 @@ _VIDEO, _DATA = "video_thinker.config.VideoArguments", "video_thinker.config.Dat
 CONFIG_CLASSES: dict[str, tuple[str, ...]] = {
     "sft": (_MODEL, _PEFT, _DATA, "video_thinker.training.arguments.VideoSFTConfig"),
     "grpo": (_MODEL, _PEFT, _DATA, "video_thinker.training.arguments.VideoGRPOConfig"),
-    "eval": (_MODEL, _VIDEO, "video_thinker.evaluation.run.EvalArguments"),
+    "eval": (_MODEL, _VIDEO, "video_thinker.evaluation.arguments.EvalArguments"),
     "difficulty": (_MODEL, _VIDEO, "video_thinker.evaluation.difficulty.DifficultyArguments"),
     "synthesize": ("video_thinker.synthesis.arguments.SynthesisArguments",),
 }

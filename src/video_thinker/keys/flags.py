@@ -20,6 +20,7 @@ from video_thinker.keys.commands import EXAMPLES
 from video_thinker.keys.reading import COMMAND_LINE, read_value
 from video_thinker.keys.rules import MOST
 from video_thinker.keys.source import REQUIRED
+from video_thinker.redaction import redact_random
 
 UNKNOWN = "unrecognized arguments: "
 MISSING = "the following arguments are required: "
@@ -45,7 +46,7 @@ class FlagParser(argparse.ArgumentParser):
         """Raise `ConfigError` with what argparse found, and the flag that may have been meant."""
         if message.startswith(UNKNOWN):
             word = message.removeprefix(UNKNOWN).split()[0].partition("=")[0]
-            message = f"unknown argument {word!r}{self._meant(word)}"
+            message = f"unknown argument {redact_random(word)!r}{self._meant(word)}"
         message = re.sub(r"^argument ", "", message)
         if message.startswith(MISSING):
             message = self._all_missing(message)
@@ -101,7 +102,7 @@ def value_of(annotation: Any) -> Callable[[str], Any]:
         except ConfigError:
             words = describe(annotation).replace(" or null", " or none")
             words += f" and at most {MOST}" if re.fullmatch(r"[-+]?\d{10,}(\.\d*)?", text.strip()) else ""
-            raise argparse.ArgumentTypeError(f"{text[:80]!r}: must be {words}") from None
+            raise argparse.ArgumentTypeError(f"{redact_random(text[:80])!r}: must be {words}") from None
 
     return convert
 
