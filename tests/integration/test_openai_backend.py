@@ -488,8 +488,8 @@ def test_difficulty_draws_from_a_server_and_a_rerun_sends_nothing(tmp_path, medi
     assert sum(rate["passes"] for rate in rates) > 0 and all(rate["completions"] == 4 for rate in rates)
 
 
-def test_ask_takes_the_answer_of_a_server(media_root, items_file, monkeypatch, capsys):
-    clip = media_root / json.loads(items_file.read_text())[0]["path"]
+def test_ask_takes_the_answer_of_a_server(media_root, monkeypatch, capsys):
+    clip = media_root / "a.mp4"
     served = Served(lambda number, body: (200, reply("<answer>B</answer>")))
     with scripted_server(served) as url:
         flags = ["--model", "tuned", "--backend", "openai", "--base-url", url, "--fps", "1", "--no-picture"]
@@ -498,8 +498,8 @@ def test_ask_takes_the_answer_of_a_server(media_root, items_file, monkeypatch, c
     assert len(images(served.bodies[0])) == 4 and served.bodies[0]["model"] == "tuned"
 
 
-def test_ask_says_what_a_server_refuses(media_root, items_file, capsys):
-    clip = media_root / json.loads(items_file.read_text())[0]["path"]
+def test_ask_says_what_a_server_refuses(media_root, capsys):
+    clip = media_root / "a.mp4"
     with scripted_server(Served(lambda number, body: (404, {"error": "no such model"}))) as url:
         flags = ["--model", "tunde", "--backend", "openai", "--base-url", url, "--no-picture"]
         assert cli.main(["ask", str(clip), "Which?", *flags]) == 2
