@@ -36,8 +36,9 @@ from video_thinker.errors import ConfigError, DataError
 from video_thinker.evaluation.answers import evaluate_split
 from video_thinker.evaluation.preflight import check_media, special_tokens_of
 from video_thinker.generation.arguments import AnswerArguments
-from video_thinker.generation.backend import Backend, open_backend
+from video_thinker.generation.backend import Backend
 from video_thinker.generation.engine import Sampling
+from video_thinker.generation.opening import open_backend
 from video_thinker.keys.rules import Count, NotNegative, Seed, Share, above_to
 from video_thinker.keys.settings import parse_config
 from video_thinker.models.fingerprint import model_fingerprint

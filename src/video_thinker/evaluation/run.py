@@ -44,7 +44,8 @@ from video_thinker.evaluation.results import (
 )
 from video_thinker.evaluation.schedule import deal, plan_chains
 from video_thinker.evaluation.tables import print_metrics
-from video_thinker.generation.backend import Backend, open_backend
+from video_thinker.generation.backend import Backend
+from video_thinker.generation.opening import open_backend
 from video_thinker.keys.settings import combine_settings, make_arguments, parse_config
 from video_thinker.prompts import PROMPT_STYLES
 from video_thinker.runs.files import file_sha256

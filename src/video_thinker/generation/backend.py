@@ -12,16 +12,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from transformers import PreTrainedModel, set_seed
 
-from video_thinker.config import ModelArguments, VideoArguments
+from video_thinker.config import ModelArguments
 from video_thinker.data.encode import SampleEncoder
 from video_thinker.errors import VideoThinkerError
-from video_thinker.generation.arguments import AnswerArguments
 from video_thinker.generation.controls import Prompt, load_prompt
 from video_thinker.generation.engine import Engine, Sampled, Sampling
 from video_thinker.generation.local import LocalEngine
 from video_thinker.generation.vllm import VLLMEngine
 from video_thinker.models.layers import SHARE_PREFILL_LAYERS, unshared_causes
-from video_thinker.models.loading import check_model_path, load_encoder, load_model
+from video_thinker.models.loading import check_model_path, load_model
 from video_thinker.schema import VideoSample
 
 if TYPE_CHECKING:
@@ -67,33 +66,6 @@ class HasEngine(Protocol):
 
 MAX_TOKENS = 32768
 """Room of vLLM for a prompt with its completion where nothing else is said, in tokens."""
-
-
-def open_backend(
-    model_args: ModelArguments,
-    video_args: VideoArguments,
-    args: AnswerArguments,
-    generation: Sampling,
-    *,
-    answered: bool = False,
-) -> Backend:
-    """Make the backend that a config asks for: a model in this process, or one behind a server.
-
-    Args:
-        model_args: The model, or its name on the server.
-        video_args: Sampling and prompt.
-        args: Who answers.
-        generation: How completions are drawn.
-        answered: Whether the server has answered this run before.
-
-    Raises:
-        ConfigError: there is no such model, or an option is unknown or does not fit the model.
-    """
-    if args.backend == "openai":
-        from video_thinker.generation.openai import OpenAIBackend
-
-        return OpenAIBackend.connect(model_args, video_args, args, generation, answered=answered)
-    return load_backend(model_args, load_encoder(model_args.model_name_or_path, video_args), generation, args)
 
 
 def load_backend(
