@@ -48,10 +48,19 @@ def _same_draws(config: pytest.Config) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    """Draw the same in each run, and start the launcher, which all workers share."""
     _same_draws(config)
-    """Start the launcher, which all workers share."""
     if not hasattr(config, "workerinput"):
         config.stash[LAUNCHER] = launcher.start_server()
+
+
+LONG_TESTS = ("test_site_builds_strictly_and_offline",)
+"""Tests of many seconds in folders that come last; the other worker would wait for their end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the long tests."""
+    items.sort(key=lambda item: item.name not in LONG_TESTS)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
