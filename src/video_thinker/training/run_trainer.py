@@ -108,12 +108,12 @@ class RunTrainer(Trainer):
     def _load_optimizer_and_scheduler(self, checkpoint: Any) -> None:
         """Load their state; a damaged file is one message."""
         with state_errors(str(checkpoint)):
-            super()._load_optimizer_and_scheduler(checkpoint)  # type: ignore[no-untyped-call]  # no types
+            super()._load_optimizer_and_scheduler(checkpoint)
 
     def _load_rng_state(self, checkpoint: Any) -> None:
         """Load the state of the random numbers; a damaged file is one message."""
         with state_errors(str(checkpoint)):
-            super()._load_rng_state(checkpoint)  # type: ignore[no-untyped-call]  # no types
+            super()._load_rng_state(checkpoint)
 
     def _load_best_model(self) -> None:
         """Load the best checkpoint's weights at the end; see `load_weights`."""
