@@ -70,3 +70,13 @@ def test_all_that_is_missing_is_named_at_once_with_an_example(capsys):
     assert "required: question, --model; 'nope.mp4' is not there; e.g." in capsys.readouterr().err
     assert cli.main(["report", "src"]) == 2
     assert "required: --out; e.g. `video-thinker report" in capsys.readouterr().err
+
+
+def test_prepare_never_overwrites_what_it_reads(tmp_path, capsys):
+    raw = tmp_path / "raw.json"
+    raw.write_text("[]")
+    (tmp_path / "link.json").symlink_to(raw)
+    for out in (raw, tmp_path / "link.json"):
+        assert cli.main(["prepare", "mvbench", "--raw", str(raw), "--out", str(out)]) == 2
+        assert "is the file of --raw, which would be overwritten" in capsys.readouterr().err
+    assert raw.read_text() == "[]"
