@@ -50,7 +50,10 @@ COMMANDS = {
         "video_thinker.diagnostics.plan",
         "CONFIG --gpus N [--gpu-memory GIB]: will it fit GPUs and host, and what to change if not",
     ),
-    "init": ("video_thinker.diagnostics.init", "DIR: copy the configs and scripts of the package into a folder"),
+    "init": (
+        "video_thinker.diagnostics.init",
+        "DIR: copy configs, scripts and the toy base into a folder",
+    ),
     "doctor": (
         "video_thinker.diagnostics.doctor",
         "check this machine: packages, GPUs, decoders, positions, patch embedding",

@@ -247,7 +247,7 @@ def test_a_killed_run_continues_to_the_same_figures(
 
 def test_a_finished_run_is_rescored_without_a_model(config, monkeypatch):
     _, first = run(config)
-    monkeypatch.setattr(runner, "make_backend", lambda *_: pytest.fail("the model was loaded"))
+    monkeypatch.setattr(runner, "open_backend", lambda *_, **__: pytest.fail("the model was loaded"))
     (config.parent / "out" / "metrics.json").unlink()
     assert run(config) == (0, first)
 

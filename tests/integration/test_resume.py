@@ -155,6 +155,21 @@ def test_a_checkpoint_with_a_flipped_bit_and_a_damaged_record_are_passed_over(co
     assert "run.yaml: is damaged" in caplog.text and "It is passed over" in caplog.text
 
 
+def test_a_damaged_state_without_checksums_is_one_message(config, tmp_path):
+    """As in checkpoints of earlier versions, whose list has sizes alone."""
+    path = config("sft", "run")
+    assert sft.main([path, "max_steps=2"]) == 0
+    checkpoint = tmp_path / "run" / "checkpoint-2"
+    listed = json.loads((checkpoint / MANIFEST).read_text())
+    (checkpoint / MANIFEST).write_text(json.dumps({name: one["bytes"] for name, one in listed.items()}))
+    for name in ("optimizer.pt", "rng_state.pth"):
+        data = (checkpoint / name).read_bytes()
+        (checkpoint / name).write_bytes(bytes(len(data)))
+        with pytest.raises(CheckpointError, match="checkpoint-2: the state of optimizer, schedule or random"):
+            sft.main([path, "max_steps=4"])
+        (checkpoint / name).write_bytes(data)
+
+
 def full_disk(monkeypatch, output_dir):
     """Let a disk refuse the files of a result, as they are put into their place."""
     real = Path.replace

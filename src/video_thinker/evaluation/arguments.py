@@ -8,11 +8,12 @@ from typing import Annotated, Any
 
 import yaml
 
-from video_thinker.config import ModelArguments, ServerArguments, VideoArguments, check_choice
+from video_thinker.config import ModelArguments, VideoArguments, check_choice
 from video_thinker.data.readers import resolve_backend
 from video_thinker.errors import ConfigError
+from video_thinker.generation.arguments import AnswerArguments
 from video_thinker.generation.controls import CONTROLS
-from video_thinker.generation.engine import EngineArguments, Sampling
+from video_thinker.generation.engine import Sampling
 from video_thinker.keys.rules import Count, CountOrZero, NotNegative, Seed, Share, above_to
 from video_thinker.models.fingerprint import model_fingerprint
 from video_thinker.models.loading import resolve_attn_implementation
@@ -20,7 +21,7 @@ from video_thinker.prompts import PROMPT_STYLES
 
 
 @dataclass
-class EvalArguments(EngineArguments, ServerArguments):
+class EvalArguments(AnswerArguments):
     """Which splits are evaluated, and how completions are drawn."""
 
     output_dir: str = field(metadata={"help": "Folder for predictions, metrics.json and manifest.json."})
@@ -58,8 +59,6 @@ class EvalArguments(EngineArguments, ServerArguments):
     def __post_init__(self) -> None:
         """Check what argparse cannot. Raises `ConfigError`."""
         super().__post_init__()
-        if self.backend == "openai" and self.engine != "local":
-            raise ConfigError(f"engine={self.engine} samples in this process, backend=openai asks a server: drop one.")
         self.splits = parse_splits(self.splits)
         self.video = [self.video] if isinstance(self.video, str) else list(dict.fromkeys(self.video))
         for control in self.video:

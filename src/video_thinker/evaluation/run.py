@@ -23,10 +23,9 @@ from video_thinker.config import ModelArguments, VideoArguments
 from video_thinker.data.annotations import load_samples
 from video_thinker.data.checks import check_all_texts
 from video_thinker.data.golds import check_golds
-from video_thinker.data.texts import SpecialTokens
 from video_thinker.evaluation.answers import Answers, answer_chains, progress_bar
 from video_thinker.evaluation.arguments import EvalArguments, describe_settings, parse_splits
-from video_thinker.evaluation.preflight import check_media
+from video_thinker.evaluation.preflight import check_media, special_tokens_of
 from video_thinker.evaluation.processes import (
     LineCounter,
     eval_command,
@@ -45,9 +44,9 @@ from video_thinker.evaluation.results import (
 )
 from video_thinker.evaluation.schedule import deal, plan_chains
 from video_thinker.evaluation.tables import print_metrics
-from video_thinker.generation.backend import Backend, make_backend
+from video_thinker.generation.backend import Backend
+from video_thinker.generation.opening import open_backend
 from video_thinker.keys.settings import combine_settings, make_arguments, parse_config
-from video_thinker.models.loading import check_model_path, load_special_tokens
 from video_thinker.prompts import PROMPT_STYLES
 from video_thinker.runs.files import file_sha256
 from video_thinker.runs.lock import run_lock
@@ -57,21 +56,6 @@ from video_thinker.schema import VideoSample
 logger = logging.getLogger(__name__)
 
 
-def open_backend(
-    model_args: ModelArguments, video_args: VideoArguments, args: EvalArguments, *, answered: bool = False
-) -> Backend:
-    """Make the backend that a config asks for; `answered` if the run has completions already.
-
-    Raises:
-        ConfigError: there is no such model, or an option is unknown or does not fit the model.
-    """
-    if args.backend == "openai":
-        from video_thinker.generation.openai import OpenAIBackend
-
-        return OpenAIBackend.connect(model_args, video_args, args, args.generation, answered=answered)
-    return make_backend(model_args, video_args, args)
-
-
 def main(argv: list[str]) -> int:
     """Run an evaluation; exit code 1 if too many items failed, or a process did."""
     model_args, video_args, args = parse_config((ModelArguments, VideoArguments, EvalArguments), argv)
@@ -79,6 +63,8 @@ def main(argv: list[str]) -> int:
     if args.process is not None:
         return 0
     print_metrics(metrics, title=model_args.model_name_or_path)
+    out = args.output_dir
+    logger.info("the results are in %s; next: video-thinker report %s --out %s", out, out, Path(out) / "report.html")
     return max(code, exit_code(metrics, args.max_failed))
 
 
@@ -124,11 +110,8 @@ def run_evaluation(
         result is not complete, or that of a process that failed.
     """
     files = parse_splits(args.splits)
-    if args.backend == "local":
-        check_model_path(model_args.model_name_or_path)
+    tokens = special_tokens_of(model_args, args)
     splits = {name: load_samples(path)[: args.num_samples] for name, path in files.items()}
-    # A server keeps its tokenizer to itself.
-    tokens = load_special_tokens(model_args.model_name_or_path) if args.backend == "local" else SpecialTokens()
     check_all_texts(itertools.chain.from_iterable(splits.values()), tokens)
     for name, samples in splits.items():
         check_golds(samples, files[name])
@@ -151,7 +134,9 @@ def run_evaluation(
             overwrite=args.overwrite,
         )
         answered = has_answers(output_dir)
-        get_backend = functools.cache(lambda: open_backend(model_args, video_args, args, answered=answered))
+        get_backend = functools.cache(
+            lambda: open_backend(model_args, video_args, args, args.generation, answered=answered)
+        )
         if args.process is not None:
             _check_media(splits, video_args, args)
             answer_share(get_backend, splits, args)

@@ -18,6 +18,7 @@ from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url, try_to_
 from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 
 from video_thinker.errors import ConfigError
+from video_thinker.models.folder import check_model_folder
 from video_thinker.runs.files import check_folder
 
 logger = logging.getLogger(__name__)
@@ -44,10 +45,12 @@ def check_model_name(name: str) -> None:
 
     Raises:
         ConfigError: it is none; the message begins with what the name is not, and ends with names that are alike.
+        CheckpointError: a file of the folder is damaged.
         WriteError: it would be downloaded, and the hub's cache cannot be written.
     """
     folder = Path(name).expanduser()
     if any((folder / file).is_file() for file in CONFIG_FILES):
+        check_model_folder(folder)
         return
     if _is_local(name):
         what = (

@@ -64,11 +64,13 @@ def resolve_reward_funcs(
 
 
 def check_reward_weights(weights: Sequence[float] | None, names: Sequence[str]) -> None:
-    """Refuse weights that are not one for each reward.
+    """Refuse weights that are not one for each reward, or all zero: no completion would be better than another one.
 
     Raises:
-        ConfigError: naming both lengths.
+        ConfigError: naming what was found.
     """
+    if weights and not any(weights):
+        raise ConfigError(f"reward_weights={list(weights)}: all are 0, so nothing would be learnt; raise one.")
     if weights is not None and len(weights) != len(names):
         raise ConfigError(
             f"reward_weights={list(weights)} has {len(weights)} weights, but reward_funcs={list(names)} has "

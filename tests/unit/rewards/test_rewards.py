@@ -265,3 +265,5 @@ def test_weights_that_are_not_one_for_each_reward_are_refused_with_both_lengths(
         check_reward_weights([1.0], ["accuracy", "format"])
     check_reward_weights([1.0, 0.5], ["accuracy", "format"])
     check_reward_weights(None, ["accuracy", "format"])
+    with pytest.raises(ConfigError, match="all are 0, so nothing would be learnt"):
+        check_reward_weights([0.0, 0.0], ["accuracy", "format"])

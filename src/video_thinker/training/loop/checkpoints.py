@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import pickle
 import shutil
 import signal
 from collections.abc import Callable, Iterator
@@ -21,7 +22,9 @@ from transformers import Trainer
 from transformers.trainer_callback import TrainerState
 from transformers.trainer_utils import rotate_checkpoints
 
-from video_thinker.errors import CheckpointError, NonFiniteError
+from video_thinker.errors import CheckpointError, NonFiniteError, VideoThinkerError
+from video_thinker.memory import is_out_of_memory
+from video_thinker.models.folder import check_model_folder
 from video_thinker.models.parts import parameter_table
 from video_thinker.models.weights import load_whole, name_some, not_finite_anywhere
 from video_thinker.runs.card import Saved, write_card
@@ -31,6 +34,8 @@ from video_thinker.runs.record import STATE
 logger = logging.getLogger(__name__)
 
 STAGING = "saving"
+STATE_ERRORS = (RuntimeError, ValueError, KeyError, TypeError, EOFError, OSError, pickle.UnpicklingError)
+"""What torch raises for a file that is none of its own, and an optimizer for a state of other parameters."""
 
 
 def checkpoint_step(checkpoint: Path) -> int:
@@ -197,12 +202,30 @@ def _explain(error: Exception, staged: Path, output_dir: Path, remove: bool) -> 
     )
 
 
+@contextmanager
+def state_errors(checkpoint: str) -> Iterator[None]:
+    """Turn what torch says of a damaged file of a run's state into one message.
+
+    Checksums find such a file before; checkpoints of earlier versions have none.
+    """
+    try:
+        yield
+    except STATE_ERRORS as error:
+        if isinstance(error, VideoThinkerError) or is_out_of_memory(error):
+            raise
+        raise CheckpointError(
+            f"{checkpoint}: the state of optimizer, schedule or random numbers is damaged, or of another run "
+            f"({' '.join(str(error).split())[:200]}); delete it, and the same command takes the one before."
+        ) from error
+
+
 def load_weights(model: Any, checkpoint: str) -> None:
     """Load the weights of a checkpoint that is no adapter into a model.
 
     Transformers' own way compares the names in the file, which are those of the hub's checkpoints, with those of the
     model in memory; for Qwen-VL no name is equal, and it goes on, with a warning, from the weights it started with.
     """
+    check_model_folder(Path(checkpoint))
     saved = load_whole(type(model), checkpoint, checkpoint, dtype=model.dtype)
     model.load_state_dict(saved.state_dict())
 
