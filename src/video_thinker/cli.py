@@ -37,6 +37,10 @@ COMMANDS = {
     "ask": ("video_thinker.report.ask", 'VIDEO "question" --model DIR: print the trace, draw the timeline'),
     "synthesize": ("video_thinker.synthesis.run", "CONFIG [key=value …]: raw annotations -> items with curated traces"),
     "difficulty": ("video_thinker.evaluation.difficulty", "CONFIG [key=value …]: keep items answered right sometimes"),
+    "serve-engine": (
+        "video_thinker.generation.serve_engine",
+        "CONFIG [key=value …]: an engine in a process of its own, for engine=server",
+    ),
     "completions": (
         "video_thinker.runs.completions",
         "FILE [--step N] [--sample ID] [--wrong]: read what GRPO sampled",
@@ -70,7 +74,7 @@ COMMANDS = {
 
 
 TOPICS = {
-    "train": ("sft", "grpo", "difficulty", "merge", "card", "plan", "init"),
+    "train": ("sft", "grpo", "difficulty", "serve-engine", "merge", "card", "plan", "init"),
     "data": ("validate", "prepare", "synthesize"),
     "look": ("eval", "score", "compare", "ask", "report", "completions", "doctor"),
     "toy world": ("toy build", "toy base", "toy teacher", "toy summary"),

@@ -5,20 +5,24 @@ Shapes: B prompts of a batch, P tokens of the longest prompt, C tokens of the lo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
-from transformers import PreTrainedModel, set_seed
+from transformers import AutoConfig, PreTrainedModel, set_seed
 
 from video_thinker.config import ModelArguments
 from video_thinker.data.encode import SampleEncoder
 from video_thinker.errors import VideoThinkerError
 from video_thinker.generation.controls import Prompt, load_prompt
 from video_thinker.generation.engine import Engine, Sampled, Sampling
+from video_thinker.generation.engine_client import ServerEngine, Weights, open_client
 from video_thinker.generation.local import LocalEngine
+from video_thinker.generation.served import checkpoint_name
 from video_thinker.generation.vllm import VLLMEngine
+from video_thinker.models.adapters import whole_weights
 from video_thinker.models.layers import SHARE_PREFILL_LAYERS, unshared_causes
 from video_thinker.models.loading import check_model_path, load_model
 from video_thinker.schema import VideoSample
@@ -62,6 +66,10 @@ class HasEngine(Protocol):
     engine_max_tokens: int | None
     engine_gpu_memory_share: float
     engine_options: dict[str, Any] | None
+    engine_url: str | None
+    engine_token_env: str
+    engine_wait_s: float
+    engine_timeout_s: float
 
 
 MAX_TOKENS = 32768
@@ -78,7 +86,33 @@ def load_backend(
     """
     if keys.engine == "vllm":
         return EngineBackend(load_vllm(model_args, encoder, generation, keys), encoder, generation)
+    if keys.engine == "server":
+        return EngineBackend(connect_engine(model_args, encoder, keys), encoder, generation)
     return LocalBackend.load(model_args, encoder, generation)
+
+
+def connect_engine(model_args: ModelArguments, encoder: SampleEncoder, keys: HasEngine) -> ServerEngine:
+    """Connect with an engine's server; it gets a checkpoint's weights, or an adapter's, unless it has them.
+
+    Raises:
+        ConfigError: there is no such model, or the server has another one.
+        EngineError: the server is away.
+    """
+    path = model_args.model_name_or_path
+    config = AutoConfig.from_pretrained(check_model_path(path))
+    dtype = (
+        str(config.dtype or torch.float32).removeprefix("torch.") if model_args.dtype == "auto" else model_args.dtype
+    )
+    engine = ServerEngine(open_client(keys, config, dtype), encoder.processor, config.get_text_config().vocab_size)
+
+    @contextmanager
+    def opened() -> Iterator[Weights]:
+        model = load_model(path, dtype=dtype, attn_implementation="sdpa")
+        with torch.no_grad():
+            yield lambda: whole_weights(model)
+
+    engine.hold(checkpoint_name(path), opened)
+    return engine
 
 
 def load_vllm(model_args: ModelArguments, encoder: SampleEncoder, generation: Sampling, keys: HasEngine) -> VLLMEngine:

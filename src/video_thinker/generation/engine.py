@@ -48,11 +48,13 @@ class Sampled:
     """One completion: its ids, the end-of-turn token included. `finished` is false if it was cut off.
 
     `log_probs` (C,) are those of its ids as the engine computed them, where an engine is not the trainer's own forward.
+    `weights` names the weights it was sampled with, where the engine is behind a server.
     """
 
     token_ids: list[int]
     finished: bool
     log_probs: list[float] | None = None
+    weights: str | None = None
 
 
 class Engine(Protocol):

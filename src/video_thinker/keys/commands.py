@@ -11,6 +11,7 @@ CONFIG_CLASSES: dict[str, tuple[str, ...]] = {
     "eval": (_MODEL, _VIDEO, "video_thinker.evaluation.arguments.EvalArguments"),
     "difficulty": (_MODEL, _VIDEO, "video_thinker.evaluation.difficulty.DifficultyArguments"),
     "synthesize": ("video_thinker.synthesis.arguments.SynthesisArguments",),
+    "serve-engine": (_MODEL, "video_thinker.generation.arguments.ServeArguments"),
 }
 """Command that reads a config -> the classes of its keys, as the command hands them to `parse_config`."""
 
@@ -20,6 +21,7 @@ EXAMPLES = {
     "eval": "video-thinker eval configs/eval/toy.yaml model_name_or_path=runs/grpo 'splits={test: my/test.jsonl}'",
     "difficulty": "video-thinker difficulty configs/difficulty/toy.yaml items_file=my/train.jsonl",
     "synthesize": "video-thinker synthesize configs/synthesis/toy.yaml output_dir=runs/synthesis max_cost=5",
+    "serve-engine": "video-thinker serve-engine configs/serve/toy.yaml model_name_or_path=runs/sft port=8500",
     "ask": 'video-thinker ask clip.mp4 "Who falls first?" --model runs/grpo --options red blue',
     "report": "video-thinker report runs/eval runs/grpo --out report.html",
     "card": "video-thinker card runs/grpo runs/eval",

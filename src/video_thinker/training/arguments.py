@@ -228,6 +228,7 @@ class VideoGRPOConfig(RunArguments, RolloutArguments, GRPOConfig):
         Raises:
             ConfigError: they do not, an engine is asked for that gets no video, or a reward's weight is not finite.
         """
+        self.check_engine()
         if not all(math.isfinite(weight) for weight in self.reward_weights or ()):
             raise ConfigError(f"reward_weights={self.reward_weights}: each weight must be a finite number; fix it.")
         for engine in ("use_vllm", "use_transformers_continuous_batching"):

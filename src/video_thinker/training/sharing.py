@@ -6,11 +6,13 @@ import functools
 import logging
 from typing import Any
 
+from accelerate.utils import gather_object
 from peft import PeftModel
 from trl.models import unwrap_model_for_generation
 
 from video_thinker.errors import ConfigError
 from video_thinker.generation.engine import Engine
+from video_thinker.generation.engine_client import ServerEngine, open_client
 from video_thinker.generation.local import LocalEngine, find_unshared
 from video_thinker.generation.sleep import OPTIONS, SleepingEngine, require_sleep_mode
 from video_thinker.generation.vllm import VLLMEngine
@@ -85,6 +87,8 @@ def make_engine(trainer: Any, features: FrozenFeatures, *, shares_prompts: bool)
         return SleepingEngine(engine) if args.engine_sleep else engine
     if args.engine_sleep:
         raise ConfigError(f"engine_sleep=true, but engine={args.engine} has no memory of its own: drop engine_sleep.")
+    if args.engine == "server":
+        return connect_engine(trainer)
     return LocalEngine(
         trainer.encoder.processor,
         open_model=functools.partial(open_for_generation, trainer),
@@ -92,6 +96,25 @@ def make_engine(trainer: Any, features: FrozenFeatures, *, shares_prompts: bool)
         share_prompts=shares_prompts,
         end_token_ids=trainer.eos_token_ids,
         pad_to_multiple_of=trainer.pad_to_multiple_of,
+    )
+
+
+def connect_engine(trainer: Any) -> ServerEngine:
+    """Connect with the server whose engine samples; it gets the weights after each step, from rank 0.
+
+    Raises:
+        ConfigError: the server has another model.
+        EngineError: it is away.
+    """
+    model = trainer.model
+    return ServerEngine(
+        open_client(trainer.args, model.config, str(model.dtype).removeprefix("torch.")),
+        trainer.encoder.processor,
+        model.config.get_text_config().vocab_size,
+        end_token_ids=trainer.eos_token_ids,
+        open_model=functools.partial(open_for_generation, trainer),
+        gather=lambda own: list(gather_object([own])),
+        is_main=trainer.accelerator.is_main_process,
     )
 
 
