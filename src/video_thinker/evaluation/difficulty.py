@@ -160,8 +160,8 @@ def describe_settings(
         "video_backend": resolve_backend(video_args.video_backend),
         **{name: getattr(args, name) for name in ("max_new_tokens", "temperature", "top_p")},
         "seed": args.seed,
-        # A batch shares one stream of random numbers, so its size decides what is sampled.
-        "batch_size": args.batch_size,
+        # A batch of the local engine shares one stream of random numbers, so its size decides what is sampled.
+        **({"batch_size": args.batch_size} if args.engine == "local" else {}),
     }
 
 
