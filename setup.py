@@ -1,4 +1,4 @@
-"""Puts configs/ and scripts/ into the built package, for `video-thinker init`; all else is in pyproject.toml."""
+"""Puts configs/, scripts/ and data/toy into the built package, for `video-thinker init`."""
 
 import shutil
 from pathlib import Path
@@ -15,7 +15,7 @@ class BuildWithProjectFiles(build_py):
         super().run()
         if self.editable_mode:
             return
-        for name in ("configs", "scripts"):
+        for name in ("configs", "scripts", "data/toy"):
             target = Path(self.build_lib) / "video_thinker" / "project" / name
             shutil.rmtree(target, ignore_errors=True)
             shutil.copytree(Path(__file__).resolve().parent / name, target)

@@ -6,10 +6,11 @@
 #   SEED      changes clips, traces, SFT and GRPO (default 0)
 #   RUN_DIR   where everything is written (default runs/quickstart); an older run there is moved aside
 #   ENGINE    what samples GRPO's completions: local (default) or vllm (docs/engines.md)
-#   SFT_STEPS, GRPO_STEPS, NUM_SAMPLES   make it smaller, to try the pipeline out rather than to learn
+#   NUM_QUESTIONS, SFT_STEPS, GRPO_STEPS, NUM_SAMPLES   make it smaller, to try the pipeline out rather than to learn:
+#             questions made per split, steps, questions asked per split
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-for name in SEED SFT_STEPS GRPO_STEPS NUM_SAMPLES; do
+for name in SEED NUM_QUESTIONS SFT_STEPS GRPO_STEPS NUM_SAMPLES; do
   least=$([ "$name" = SEED ] && echo 0 || echo 1)
   if [ -n "${!name:-}" ] && { [[ ! ${!name} =~ ^[0-9]{1,9}$ ]] || [ "$((10#${!name}))" -lt "$least" ]; }; then
     echo "$0: $name=${!name}: must be a whole number of at least $least; correct it, or leave it out." >&2
@@ -56,7 +57,8 @@ evaluate_base() {
   evaluate data/toy/base base_plain prompt_style=plain
 }
 
-stage data "$python" -m video_thinker.cli toy build --out "$run/data" --seed "$seed"
+stage data "$python" -m video_thinker.cli toy build --out "$run/data" --seed "$seed" \
+  ${NUM_QUESTIONS:+--max-questions=$NUM_QUESTIONS}
 
 beside eval_base evaluate_base
 stage sft scripts/run_sft_video.sh configs/sft/toy.yaml train_file="$run/data/train_sft.jsonl" media_root="$run/data" \

@@ -7,6 +7,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests import launcher, tiny
@@ -34,10 +35,32 @@ SHARED = REPO.parent / "shared"
 LAUNCHER = pytest.StashKey[subprocess.Popen]()
 
 
+def _same_draws(config: pytest.Config) -> None:
+    """Let Hypothesis draw the same each time, unless `--hypothesis-seed=N` asks for others. No verdict by the clock."""
+    hypothesis.settings.register_profile(
+        "project",
+        derandomize=config.getoption("--hypothesis-seed") is None,
+        deadline=None,
+        database=None,
+        suppress_health_check=[hypothesis.HealthCheck.too_slow],
+    )
+    hypothesis.settings.load_profile("project")
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    """Start the launcher, which all workers share."""
+    """Draw the same in each run, and start the launcher, which all workers share."""
+    _same_draws(config)
     if not hasattr(config, "workerinput"):
         config.stash[LAUNCHER] = launcher.start_server()
+
+
+LONG_TESTS = ("test_site_builds_strictly_and_offline",)
+"""Tests of many seconds in folders that come last; the other worker would wait for their end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the long tests."""
+    items.sort(key=lambda item: item.name not in LONG_TESTS)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

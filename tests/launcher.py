@@ -294,6 +294,10 @@ def receive(connection: socket.socket) -> tuple[dict, list[int]] | None:
 def preload() -> None:
     for name in os.environ.get(PRELOAD, LIBRARIES).split():
         importlib.import_module(name)
+    if "accelerate" in sys.modules:
+        from tests.quick_libraries import speed_up
+
+        speed_up()
     gc.freeze()  # so that a collection in a fork does not copy all pages
 
 

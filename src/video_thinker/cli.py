@@ -20,7 +20,7 @@ from video_thinker.keys.flags import FlagParser
 from video_thinker.keys.help import help_text
 from video_thinker.keys.settings import check_command_line
 from video_thinker.memory import memory_errors
-from video_thinker.redaction import RedactingFormatter, redacted_output
+from video_thinker.redaction import STDOUT, RedactingFormatter, redact_random, redacted_output
 from video_thinker.runs.record import note_launch
 
 COMMANDS = {
@@ -50,7 +50,10 @@ COMMANDS = {
         "video_thinker.diagnostics.plan",
         "CONFIG --gpus N [--gpu-memory GIB]: will it fit GPUs and host, and what to change if not",
     ),
-    "init": ("video_thinker.diagnostics.init", "DIR: copy the configs and scripts of the package into a folder"),
+    "init": (
+        "video_thinker.diagnostics.init",
+        "DIR: copy configs, scripts and the toy base into a folder",
+    ),
     "doctor": (
         "video_thinker.diagnostics.doctor",
         "check this machine: packages, GPUs, decoders, positions, patch embedding",
@@ -76,6 +79,7 @@ TOPICS = {
 
 
 EXIT_INTERRUPTED = 128 + signal.SIGINT
+EXIT_PIPE_CLOSED = 128 + signal.SIGPIPE
 AGAIN = dict.fromkeys(
     ("sft", "grpo", "eval", "synthesize", "difficulty"), "The same command continues where this one ended."
 )
@@ -106,7 +110,7 @@ def unknown_command(argv: list[str]) -> str:
         close = difflib.get_close_matches(" ".join(argv[:words]), COMMANDS, n=1)
         if close:
             return f"video-thinker: unknown command {' '.join(argv[:words])!r}; did you mean {close[0]!r}?\n"
-    return f"video-thinker: unknown command {argv[0]!r}\n\n{usage()}"
+    return f"video-thinker: unknown command {redact_random(argv[0])!r}\n\n{usage()}"
 
 
 def flag_parser(name: str) -> FlagParser:
@@ -139,7 +143,7 @@ def check_first(name: str, argv: list[str]) -> bool:
 def main(argv: list[str] | None = None) -> int:
     """Run one command; an error the user can act on is printed without a traceback and gives exit code 2."""
     argv = sys.argv[1:] if argv is None else argv
-    with redacted_output(argv):
+    with redacted_output(argv, keeps_files=bool(AGAIN.keys() & argv[:1])):
         return _dispatch(argv)
 
 
@@ -169,10 +173,16 @@ def _run(name: str, argv: list[str]) -> int:
             return 0
         command: Callable[[list[str]], int] = importlib.import_module(COMMANDS[name][0]).main
         with memory_errors(name):
-            return command(argv)
+            code = command(argv)
+        sys.stdout.flush()
+        return code
     except VideoThinkerError as error:
         sys.stderr.write(f"\n{type(error).__name__}: {error}\n")
         return 2
+    except BrokenPipeError as error:
+        if error.filename != STDOUT:
+            raise
+        return EXIT_PIPE_CLOSED  # `video-thinker score … | head`: who reads has seen enough
     except OSError as error:  # a file that a command reads or writes; what it computed is kept as its errors say
         if error.errno not in WORDS:
             raise

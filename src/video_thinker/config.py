@@ -207,15 +207,20 @@ class ServerArguments:
 
 def check_url(name: str, url: object) -> str:
     """Check the address of a server. It is never repeated in a message: it may hold a password."""
-    register_url(str(url or ""))
-    parts = urlsplit(str(url or ""))
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ConfigError(f"{name}: needs the address of an OpenAI-compatible server, e.g. http://127.0.0.1:8000/v1.")
-    if parts.username is not None or parts.query or parts.fragment:
+    text = str(url or "")
+    register_url(text)
+    try:
+        parts = urlsplit(text)
+        has_port = parts.port is None or parts.port > 0
+    except ValueError:  # a port that is no number, as in http://user:pass/word@host; a bracket
+        parts, has_port = urlsplit(""), False
+    if "@" in text or parts.query or parts.fragment:
         raise ConfigError(
             f"{name} holds a user name, a query or a fragment; it is stored with the results, so it must be an "
             "address only: give a key in the environment variable that api_key_env names."
         )
+    if parts.scheme not in ("http", "https") or not parts.hostname or not has_port:
+        raise ConfigError(f"{name}: needs the address of an OpenAI-compatible server, e.g. http://127.0.0.1:8000/v1.")
     if has_key(parts.geturl()):
         raise ConfigError(f"{name} holds a key; give the key in the environment variable that api_key_env names.")
     return parts.geturl().rstrip("/")

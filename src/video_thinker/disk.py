@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 import sqlite3
 from pathlib import Path
@@ -70,10 +71,13 @@ def cannot_write(path: str | Path, error: OSError, then: str = "") -> WriteError
         then: What is kept, and what to do; by default, to run the same command again.
     """
     free = free_mib(Path(path)) if error.errno in FULL else None
+    said = say(error)
+    if any(os.path.islink(one) and not os.path.exists(one) for one in (path, *Path(path).parents)):  # noqa: PTH110, PTH114  # these two raise nothing
+        said = "a symbolic link in its path leads nowhere"
     where = "" if free is None else f", {free:.1f} MiB are free there"
     fix = "make room" if error.errno in FULL else "repair that"
     then = then or f"{fix}, or choose another place, and run the same command again."
-    return WriteError(f"{shorten(path)}: cannot be written: {say(error)}{where}; {then}")
+    return WriteError(f"{shorten(path)}: cannot be written: {said}{where}; {then}")
 
 
 def open_store(folder: str | Path, name: str, **options: Any) -> diskcache.Cache:

@@ -18,12 +18,14 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from types import TracebackType
 from typing import Any, TextIO
 from urllib.parse import parse_qsl, quote, urlsplit
 
 MARK = "[key]"
+STDOUT, STDERR = "standard output", "standard error"
 MIN_LENGTH = 8
 """Shorter "keys" are placeholders ("EMPTY", "1") that any text may hold; a part of a key counts from this length on."""
 
@@ -61,6 +63,10 @@ _QUERY_VALUE = re.compile(
 _NAMES_A_VARIABLE = re.compile(r"api_?key_env", re.IGNORECASE)
 _ASCII_LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 
+_WORD = re.compile(r"[A-Za-z0-9]{10,}")
+RANDOM_CHANGES = 0.4
+"""In a random word, at least this share of neighbours are of different kinds (small letter, capital, digit)."""
+
 _known: set[str] = set()
 _windows: set[str] = set()
 
@@ -73,23 +79,39 @@ def register(*secrets: str | None) -> None:
             continue
         _known.add(text)
         for form in _forms(text):
-            lower = form.translate(_ASCII_LOWER)
-            _windows.update(lower[i : i + MIN_LENGTH] for i in range(len(lower) - MIN_LENGTH + 1))
+            packed, _ = _letters_and_digits(form)
+            if len(packed) < MIN_LENGTH:
+                packed = form.translate(_ASCII_LOWER)
+            _windows.update(packed[i : i + MIN_LENGTH] for i in range(len(packed) - MIN_LENGTH + 1))
 
 
 def _forms(secret: str) -> Iterator[str]:
-    """Write a secret as servers and libraries may: as it is, percent-encoded, as hex, as base64 at each offset."""
-    raw = secret.encode()
+    """Write a secret as servers and libraries may: as it is, backwards, escaped, as hex, base32 and base64."""
+    raw, wide = secret.encode(), secret.encode("utf-16-le")
     yield secret
+    yield secret[::-1]
     yield quote(secret, safe="")
+    yield quote(quote(secret, safe=""), safe="")
     yield raw.hex()
+    yield wide.hex()
     yield secret.encode("unicode_escape").decode()
-    for shift in range(3):  # base64 depends on where in a longer text the secret begins
-        coded = base64.b64encode(bytes(shift) + raw).decode()
-        inner = coded[(0, 2, 3)[shift] : len(coded) - (0 if (shift + len(raw)) % 3 == 0 else 4)]
-        if len(inner) >= MIN_LENGTH:
-            yield inner
-            yield inner.replace("+", "-").replace("/", "_")
+    for form in ("&#{};", "&#x{:x};", "\\u{:04x}", "\\x{:02x}"):  # HTML, JSON, Python
+        yield "".join(form.format(ord(character)) for character in secret)
+    yield base64.b32encode(raw).decode().rstrip("=")
+    for data in (raw, wide):
+        for shift in range(3):  # base64 depends on where in a longer text the secret begins
+            coded = base64.b64encode(bytes(shift) + data).decode()
+            inner = coded[(0, 2, 3)[shift] : len(coded) - (0 if (shift + len(data)) % 3 == 0 else 4)]
+            if len(inner) >= MIN_LENGTH:
+                yield inner
+                yield inner.replace("+", "-").replace("/", "_")
+
+
+def _letters_and_digits(text: str) -> tuple[str, list[int]]:
+    """Give letters and digits of a text, in lower case, and their places: an echo may have other signs between them."""
+    lower = text.translate(_ASCII_LOWER)
+    places = [place for place, character in enumerate(lower) if character.isalnum()]
+    return "".join(lower[place] for place in places), places
 
 
 def register_environment(environment: Mapping[str, str] | None = None) -> None:
@@ -126,6 +148,8 @@ def register_arguments(argv: Sequence[str]) -> None:
 
 def register_url(url: str) -> None:
     """Remember the password, and the values of the query, of an address."""
+    if login := re.match(r"[a-z][a-z0-9+.-]*://([^@\s]*)@", url, re.IGNORECASE):  # also one with a "/" in it
+        register(login[1], *login[1].split(":", 1))
     try:
         parts = urlsplit(url)
         values = [parts.username, parts.password, *(value for _, value in parse_qsl(parts.query))]
@@ -160,14 +184,14 @@ def redact_known(text: str) -> str:
     """Take only the keys out that this process was told: for what a model wrote, in which nothing else may change."""
     if not _windows or len(text) < MIN_LENGTH:
         return text
-    lower = text.translate(_ASCII_LOWER)
+    packed, places = _letters_and_digits(text)
     kept: list[str] = []
     end = 0  # of the last key
-    for start in range(len(lower) - MIN_LENGTH + 1):
-        if lower[start : start + MIN_LENGTH] in _windows:
-            if start > end or not kept:
-                kept += [text[end:start], MARK]
-            end = start + MIN_LENGTH
+    for start in range(len(packed) - MIN_LENGTH + 1):
+        if packed[start : start + MIN_LENGTH] in _windows:
+            if places[start] > end or not kept:
+                kept += [text[end : places[start]], MARK]
+            end = places[start + MIN_LENGTH - 1] + 1
     return "".join([*kept, text[end:]])
 
 
@@ -192,6 +216,17 @@ def _looks_secret(value: str) -> bool:
     return len(bare) >= MIN_LENGTH and not bare.startswith(MARK)
 
 
+def redact_random(text: str) -> str:
+    """Take out what may be a key as well: words that look random, for messages about what stands in a wrong place."""
+    return _WORD.sub(lambda match: MARK if _looks_random(match.group()) else match.group(), redact(text))
+
+
+def _looks_random(word: str) -> bool:
+    kinds = ["digit" if one.isdigit() else "lower" if one.islower() else "upper" for one in word]
+    changes = sum(one != other for one, other in pairwise(kinds))
+    return "digit" in kinds and changes >= RANDOM_CHANGES * (len(word) - 1)
+
+
 def redact_values(value: Any) -> Any:
     """Take keys out of all texts in a nested value that is to be stored."""
     if isinstance(value, str):
@@ -212,18 +247,38 @@ class RedactingFormatter(logging.Formatter):
 
 
 class _Redacted:
-    """A text stream whose texts are redacted; everything else is the stream's own."""
+    """A text stream whose texts are redacted; everything else is the stream's own.
 
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+    What it shows may be lost if `may_be_lost`: a full disk, a closed pipe or a terminal that is gone must not end a
+    command that keeps its work in files.
+    """
+
+    def __init__(self, stream: TextIO, name: str, *, may_be_lost: bool) -> None:
+        self._stream, self._name, self._may_be_lost = stream, name, may_be_lost
+        self.is_broken = False
 
     def write(self, text: str) -> int:
-        self._stream.write(redact(text))
+        self._try(lambda: self._stream.write(redact(text)))
         return len(text)
 
     def writelines(self, lines: Sequence[str]) -> None:
         for line in lines:
             self.write(line)
+
+    def flush(self) -> None:
+        self._try(self._stream.flush)
+
+    def _try(self, action: Callable[[], object]) -> None:
+        if self.is_broken and self._may_be_lost:
+            return
+        try:
+            action()
+        except OSError as error:
+            first, self.is_broken = not self.is_broken, True
+            if not self._may_be_lost:
+                raise OSError(error.errno, error.strerror, self._name) from error
+            if first and self._name != STDERR:
+                sys.stderr.write(f"{self._name} cannot be written any more ({error.strerror}); the run goes on\n")
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
@@ -234,14 +289,34 @@ def _show_exception(kind: type[BaseException], error: BaseException, trace: Trac
 
 
 @contextlib.contextmanager
-def redacted_output(argv: Sequence[str]) -> Iterator[None]:
-    """Show no key on standard output and standard error: not those of the environment, nor those in `argv`."""
+def redacted_output(argv: Sequence[str], *, keeps_files: bool = False) -> Iterator[None]:
+    """Show no key on standard output and standard error: not those of the environment, nor those in `argv`.
+
+    Args:
+        argv: The command line.
+        keeps_files: The command writes its results to files: standard output is for watching, and may be lost.
+    """
     register_environment()
     register_arguments(argv)
     sys.excepthook = _show_exception
     out, err = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = _Redacted(out), _Redacted(err)
+    shown, said = _Redacted(out, STDOUT, may_be_lost=keeps_files), _Redacted(err, STDERR, may_be_lost=True)
+    sys.stdout, sys.stderr = shown, said
     try:
         yield
     finally:
+        for stream in (shown, said):
+            with contextlib.suppress(OSError, ValueError):  # said before; ValueError: closed
+                stream.flush()
         sys.stdout, sys.stderr = out, err
+        for stream, real in ((shown, out), (said, err)):
+            if stream.is_broken:
+                _drop(real)
+
+
+def _drop(stream: TextIO) -> None:
+    """Let what a broken stream still holds go nowhere, or Python would complain of it as it ends."""
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)

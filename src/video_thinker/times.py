@@ -18,7 +18,7 @@ MAX_RANGE_CHARS = 64  # longer text is not a time range, and bounds the backtrac
 _MINUTES_UNIT = r"(?:minutes|minute|mins|min|m|\u5206\u949f|\u5206)"
 _SECONDS_UNIT = r"(?:seconds|second|secs|sec|s|\u79d2\u949f|\u79d2)"
 _TIME_IN_TEXT = re.compile(
-    r"(?<![A-Za-z0-9_.])(?<![0-9]:)(?:\u7b2c ?)?(?:"
+    r"(?<![A-Za-z0-9_])(?<![^.]\.)(?<!\A\.)(?<![0-9]:)(?:\u7b2c ?)?(?:"
     r"(?:(?P<hours>[0-9]{1,3}):)?(?P<minutes>[0-9]{1,4}):(?P<seconds>[0-5][0-9](?:[.][0-9]{1,9}|,[0-9]{3})?)"
     rf"|(?P<long_minutes>[0-9]{{1,4}}) ?{_MINUTES_UNIT}(?:\b"
     rf"|(?=[0-9 \u4e00-\u9fff]))(?:,? ?(?:and )?(?P<more>[0-9]{{1,2}}(?:\.[0-9]{{1,9}})?) ?{_SECONDS_UNIT})"
@@ -29,7 +29,8 @@ _TIME_IN_TEXT = re.compile(
 )
 # Between the two times of a span.
 _TO = re.compile(
-    r"[\s\"')\]]*(?:-{1,3}>?|[\u2013\u2014~\u2192]|=>|(?:to|until|till|through|and|up to)\b|\u81f3|\u5230|\u2014\u2014)"
+    r"(?: mark)?[\s\"')\]]*(?:-{1,3}>?|\.{2,3}|\u2026|[\u2013\u2014~\u2192]|=>"
+    r"|(?:to|until|till|through|and|up to)\b|\u81f3|\u5230|\u2014\u2014)"
     r"[\s\"'(\[]*(?:(?:about|around|approximately|roughly|the|second|t ?=)\s*)*(?:\u7b2c ?)?",
     re.IGNORECASE,
 )

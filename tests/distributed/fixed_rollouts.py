@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -59,9 +60,9 @@ class FixedRollouts(grpo.VideoGRPOTrainer):
         return fixed, logprobs, *rest
 
 
-def save_seen(trainer: FixedRollouts) -> None:
+def save_seen(trainer: FixedRollouts, config: dict[str, Any]) -> None:
     """Write the result, and what was seen beside it."""
-    save_result(trainer)
+    save_result(trainer, config)
     torch.save(trainer.seen, Path(trainer.args.output_dir) / f"logps_{trainer.args.process_index}.pt")
 
 

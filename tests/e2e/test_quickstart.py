@@ -15,13 +15,15 @@ pytestmark = pytest.mark.e2e
 
 def test_quickstart_writes_summary_picture_and_checkpoints(tmp_path):
     out = tmp_path / "quickstart"
-    settings = {"RUN_DIR": str(out), "SEED": "5", "SFT_STEPS": "4", "GRPO_STEPS": "2", "NUM_SAMPLES": "12"}
+    settings = {"RUN_DIR": str(out), "SEED": "5", "NUM_QUESTIONS": "24", "SFT_STEPS": "4", "GRPO_STEPS": "2"}
+    settings["NUM_SAMPLES"] = "12"
     out.mkdir()
     (out / "precious.txt").write_text("an older run")
     done = launcher.script("scripts/quickstart.sh", env=settings)
     assert done.returncode == 0, done.stdout + done.stderr
     moved = list(tmp_path.glob("quickstart-before-*"))
     assert len(moved) == 1 and (moved[0] / "precious.txt").is_file()
+    assert len(list((out / "data" / "media").glob("*.mp4"))) == 6 * 24  # clips per split
 
     summary = json.loads((out / "summary.json").read_text())
     assert summary["seed"] == 5

@@ -12,7 +12,7 @@ from tests.conftest import every_family
 from video_thinker import cli
 from video_thinker.errors import ConfigError
 from video_thinker.generation import backend
-from video_thinker.generation.arguments import EngineArguments
+from video_thinker.generation.arguments import AnswerArguments
 from video_thinker.generation.backend import Completion, LocalBackend
 from video_thinker.generation.engine import Sampling
 from video_thinker.report.ask import ask, main
@@ -107,7 +107,7 @@ def test_the_engine_is_the_one_asked_for(by, tiny_model_dir, media_root, monkeyp
             flags = ["--engine", "vllm", "--engine-max-tokens", "500", "--engine-options", "{max_num_seqs: 2}"]
             flags += ["--max-new-tokens", "9", "--temperature", "0.5", "--no-picture"]
             main([str(media_root / "a.mp4"), "What?", "--model", str(tiny_model_dir), *flags])
-    keys = EngineArguments(engine="vllm", engine_max_tokens=500, engine_options={"max_num_seqs": 2})
+    keys = AnswerArguments(engine="vllm", engine_max_tokens=500, engine_options={"max_num_seqs": 2})
     assert started == [(str(tiny_model_dir), Sampling(9, 0.5), keys)]
 
 

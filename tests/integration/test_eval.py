@@ -19,9 +19,11 @@ from video_thinker import cli
 from video_thinker.config import ModelArguments, VideoArguments
 from video_thinker.data.annotations import load_samples
 from video_thinker.errors import ConfigError, DataError, DecodeError
+from video_thinker.evaluation import answers
 from video_thinker.evaluation import run as runner
+from video_thinker.evaluation.answers import batch_seed, evaluate_split, predict_batch
+from video_thinker.evaluation.arguments import EvalArguments, parse_splits
 from video_thinker.evaluation.results import exit_code, result_key
-from video_thinker.evaluation.run import EvalArguments, batch_seed, evaluate_split, parse_splits, predict_batch
 from video_thinker.generation.backend import LocalBackend
 from video_thinker.generation.controls import CONTROLS, apply_control
 from video_thinker.generation.engine import Sampling
@@ -230,9 +232,9 @@ def test_a_killed_run_continues_to_the_same_figures(
     survivors = len(rows(killed))
     assert 0 < survivors < 6
     file.write_bytes(file.read_bytes()[:-20])  # as if it had died while writing: half of a batch is left
-    asked, predict_batch = [], runner.predict_batch
+    asked, predict_batch = [], answers.predict_batch
     monkeypatch.setattr(
-        runner, "predict_batch", lambda *args, **kw: asked.append(kw["wanted"]) or predict_batch(*args, **kw)
+        answers, "predict_batch", lambda *args, **kw: asked.append(kw["wanted"]) or predict_batch(*args, **kw)
     )
     with caplog.at_level(logging.WARNING):
         run(killed)
@@ -245,7 +247,7 @@ def test_a_killed_run_continues_to_the_same_figures(
 
 def test_a_finished_run_is_rescored_without_a_model(config, monkeypatch):
     _, first = run(config)
-    monkeypatch.setattr(runner, "make_backend", lambda *_: pytest.fail("the model was loaded"))
+    monkeypatch.setattr(runner, "open_backend", lambda *_, **__: pytest.fail("the model was loaded"))
     (config.parent / "out" / "metrics.json").unlink()
     assert run(config) == (0, first)
 

@@ -20,7 +20,7 @@ from tests.conftest import REPO, make_item, write_items
 from video_thinker.config import VideoArguments
 from video_thinker.data import media
 from video_thinker.errors import ConfigError
-from video_thinker.evaluation import processes, score
+from video_thinker.evaluation import answers, processes, score
 from video_thinker.evaluation import run as runner
 from video_thinker.evaluation.schedule import plan_chains
 from video_thinker.prompts import PROMPT_STYLES
@@ -126,8 +126,8 @@ def test_one_of_two_processes_is_killed_and_one_process_goes_on(config_of, undis
     rows = num_rows(out)
     assert 2 * NUM_ITEMS / 2 <= rows < 2 * NUM_ITEMS, "process 0 went on to its end"
 
-    asked, predict_batch = [], runner.predict_batch
-    monkeypatch.setattr(runner, "predict_batch", lambda *args, **kw: asked.append(1) or predict_batch(*args, **kw))
+    asked, predict_batch = [], answers.predict_batch
+    monkeypatch.setattr(answers, "predict_batch", lambda *args, **kw: asked.append(1) or predict_batch(*args, **kw))
     assert runner.main([str(config), "num_processes=1"]) == 0
     assert len(asked) == -(-(2 * NUM_ITEMS - rows) // 2), "only batches with something missing are run again"
     assert contents(out) == contents(undisturbed)

@@ -14,9 +14,10 @@ from tests.conftest import early_ends, write_items
 from video_thinker import cli
 from video_thinker.errors import CheckpointError, ConfigError, DataError, NonFiniteError
 from video_thinker.runs.lock import run_lock
+from video_thinker.runs.manifest import MANIFEST, write_manifest
 from video_thinker.training import grpo, sft
 from video_thinker.training import trainer as grpo_trainer
-from video_thinker.training.loop.checkpoints import MANIFEST, list_checkpoints, write_manifest
+from video_thinker.training.loop.checkpoints import list_checkpoints
 
 pytestmark = pytest.mark.integration
 DIVERGING = ["learning_rate=1e30", "max_grad_norm=0", "max_steps=6"]

@@ -24,6 +24,7 @@ from video_thinker.config import ServerArguments, VideoArguments
 from video_thinker.data.video import VideoSampling, load_video
 from video_thinker.errors import ConfigError, DataError, ServerError
 from video_thinker.evaluation import run as runner
+from video_thinker.generation import backend
 from video_thinker.generation.controls import shuffled_order
 from video_thinker.generation.openai import OPENAI_CLIP_MEAN
 from video_thinker.keys.settings import make_arguments
@@ -53,7 +54,7 @@ class Served:
 @pytest.fixture
 def evaluate(tmp_path, media_root, items_file, monkeypatch):
     """Run an evaluation against a script; gives the exit code."""
-    monkeypatch.setattr(runner, "make_backend", lambda *_: pytest.fail("a model was loaded"))
+    monkeypatch.setattr(backend, "load_backend", lambda *_: pytest.fail("a model was loaded"))
     monkeypatch.setenv("SERVER_KEY", KEY)
     config = {
         "backend": "openai",
@@ -466,3 +467,40 @@ def test_settings_that_mean_nothing_are_named(fields, message):
     with pytest.raises(ConfigError, match=message) as caught:
         make_arguments([ServerArguments], fields, "a config")
     assert KEY not in str(caught.value)
+
+
+def test_difficulty_draws_from_a_server_and_a_rerun_sends_nothing(tmp_path, media_root, items_file, monkeypatch):
+    monkeypatch.setattr(backend, "load_backend", lambda *_: pytest.fail("a model was loaded"))
+    letters = iter(range(10**6))
+    served = Served(lambda number, body: (200, reply(f"<answer>{'ABCD'[next(letters) % 4]}</answer>")))
+    out = tmp_path / "out"
+    with scripted_server(served) as url:
+        words = ["backend=openai", f"base_url={url}", "model_name_or_path=tuned", f"items_file={items_file}"]
+        words += [f"media_root={media_root}", f"output_dir={out}", "num_generations=4", "fps=1.0", "max_pixels=3136"]
+        config = tmp_path / "d.yaml"
+        config.write_text("prompt_style: plain\n")
+        assert cli.main(["difficulty", str(config), *words]) == 0
+        sent = len(served.bodies)
+        assert cli.main(["difficulty", str(config), *words]) == 0
+    assert sent == len(served.bodies) == 4 * 6
+    assert {(body["model"], body["temperature"]) for body in served.bodies} == {("tuned", 1.0)}
+    rates = [json.loads(line) for line in (out / "pass_rates.jsonl").read_text().splitlines()]
+    assert sum(rate["passes"] for rate in rates) > 0 and all(rate["completions"] == 4 for rate in rates)
+
+
+def test_ask_takes_the_answer_of_a_server(media_root, monkeypatch, capsys):
+    clip = media_root / "a.mp4"
+    served = Served(lambda number, body: (200, reply("<answer>B</answer>")))
+    with scripted_server(served) as url:
+        flags = ["--model", "tuned", "--backend", "openai", "--base-url", url, "--fps", "1", "--no-picture"]
+        assert cli.main(["ask", str(clip), "Which?", *flags, "--options", "red", "blue"]) == 0
+    assert "B. blue" in capsys.readouterr().out
+    assert len(images(served.bodies[0])) == 4 and served.bodies[0]["model"] == "tuned"
+
+
+def test_ask_says_what_a_server_refuses(media_root, capsys):
+    clip = media_root / "a.mp4"
+    with scripted_server(Served(lambda number, body: (404, {"error": "no such model"}))) as url:
+        flags = ["--model", "tunde", "--backend", "openai", "--base-url", url, "--no-picture"]
+        assert cli.main(["ask", str(clip), "Which?", *flags]) == 2
+    assert "refuses model 'tunde'" in capsys.readouterr().err

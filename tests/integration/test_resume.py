@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import signal
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -18,9 +19,10 @@ from tests import launcher
 from tests.conftest import early_ends, every_family, write_items
 from tests.tiny import GRPO_RUN, RUN
 from video_thinker import cli
-from video_thinker.errors import CheckpointError, ConfigError
+from video_thinker.errors import CheckpointError, ConfigError, WriteError
+from video_thinker.runs.manifest import MANIFEST, write_manifest
 from video_thinker.training import grpo, sft
-from video_thinker.training.loop.checkpoints import MANIFEST, STAGING, write_manifest
+from video_thinker.training.loop.checkpoints import STAGING
 from video_thinker.training.loop.stopping import EXIT_SIGTERM
 
 pytestmark = pytest.mark.integration
@@ -136,6 +138,88 @@ def test_a_checkpoint_that_was_cut_is_passed_over(config, tmp_path, caplog):
     with pytest.raises(CheckpointError, match=r"checkpoint-8' is incomplete \(no files\.json"):
         (tmp_path / "run" / "checkpoint-8" / MANIFEST).unlink()
         sft.main([path, f"resume_from_checkpoint={tmp_path / 'run' / 'checkpoint-8'}"])
+
+
+def test_a_checkpoint_with_a_flipped_bit_and_a_damaged_record_are_passed_over(config, tmp_path, caplog):
+    path = config("sft", "run")
+    assert sft.main([path, "max_steps=4"]) == 0
+    optimizer = tmp_path / "run" / "checkpoint-4" / "optimizer.pt"
+    data = bytearray(optimizer.read_bytes())
+    data[len(data) // 2] ^= 1
+    optimizer.write_bytes(data)
+    record = tmp_path / "run" / "run.yaml"
+    record.write_bytes(record.read_bytes()[:200] + b"\xff")
+    assert sft.main([path, "max_steps=6"]) == 0
+    assert "checkpoint-4: incomplete (the bytes of optimizer.pt are not those that were written)" in caplog.text
+    assert f"continuing from {tmp_path / 'run' / 'checkpoint-2'}" in caplog.text
+    assert "run.yaml: is damaged" in caplog.text and "It is passed over" in caplog.text
+
+
+def test_a_damaged_state_without_checksums_is_one_message(config, tmp_path):
+    """As in checkpoints of earlier versions, whose list has sizes alone."""
+    path = config("sft", "run")
+    assert sft.main([path, "max_steps=2"]) == 0
+    checkpoint = tmp_path / "run" / "checkpoint-2"
+    listed = json.loads((checkpoint / MANIFEST).read_text())
+    (checkpoint / MANIFEST).write_text(json.dumps({name: one["bytes"] for name, one in listed.items()}))
+    for name in ("optimizer.pt", "rng_state.pth"):
+        data = (checkpoint / name).read_bytes()
+        (checkpoint / name).write_bytes(bytes(len(data)))
+        with pytest.raises(CheckpointError, match="checkpoint-2: the state of optimizer, schedule or random"):
+            sft.main([path, "max_steps=4"])
+        (checkpoint / name).write_bytes(data)
+
+
+def full_disk(monkeypatch, output_dir):
+    """Let a disk refuse the files of a result, as they are put into their place."""
+    real = Path.replace
+
+    def refuse(self, target):
+        if Path(target) == output_dir / "model.safetensors":
+            raise OSError(28, "No space left on device", str(target))
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "replace", refuse)
+
+
+def test_a_result_that_cannot_be_written_is_kept_and_taken_up_by_the_same_command(
+    config, tmp_path, monkeypatch, caplog
+):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    options = ["save_strategy=no", "max_steps=2"]
+    assert sft.main([config("sft", "whole"), *options]) == 0
+    path = config("sft", "run")
+    with monkeypatch.context() as patch:
+        full_disk(patch, tmp_path / "run")
+        with pytest.raises(
+            CheckpointError, match=r"run: .* could not be written there \(the disk is full\); it is kept"
+        ):
+            sft.main([path, *options])
+    assert not (tmp_path / "run" / "model.safetensors").exists() and not (tmp_path / "run" / STAGING).exists()
+    assert sft.main([path, *options]) == 0
+    assert "has the result that could not be written before" in caplog.text and "nothing is left to do" in caplog.text
+    assert_equal_weights(result(tmp_path, "whole"), result(tmp_path, "run"))
+    assert not list(tmp_path.glob("video-thinker-kept*/**/model.safetensors"))
+    assert sft.main([path, *options]) == 0
+
+
+def test_a_result_that_the_last_checkpoint_holds_is_written_by_the_same_command(config, tmp_path, monkeypatch):
+    path, options = config("sft", "run"), ["max_steps=2"]
+    with monkeypatch.context() as patch:
+        full_disk(patch, tmp_path / "run")
+        with pytest.raises(CheckpointError, match=r"could not be written there .*checkpoint-2 holds it: make room"):
+            sft.main([path, *options])
+        with pytest.raises(WriteError, match=r"disk is full.*checkpoint-2 holds the trained model; make room"):
+            sft.main([path, *options])
+    assert sft.main([path, *options]) == 0
+    assert_equal_weights(load_file(tmp_path / "run" / "checkpoint-2" / "model.safetensors"), result(tmp_path, "run"))
+
+
+def test_a_result_that_nothing_takes_says_so(config, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "run" / "run.yaml"))
+    full_disk(monkeypatch, tmp_path / "run")
+    with pytest.raises(CheckpointError, match=r"disk is full\), nor kept in .*a file is where a folder.*no checkpoint"):
+        sft.main([config("sft", "run"), "save_strategy=no", "max_steps=1"])
 
 
 def test_a_finished_run_is_not_run_again_and_a_lost_result_is_restored(config, tmp_path, caplog):
@@ -258,6 +342,10 @@ def test_golds_that_cannot_be_graded_are_counted_before_grpo_and_refused_if_all_
     none = write_items(tmp_path / "none.jsonl", [{**row, "solution": "zebra"} for row in rows])
     assert cli.main(["grpo", config("grpo", "none"), f"train_file={none}"]) == 2
     assert f"none of its {len(rows)} samples has a gold that can be graded" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match=r"reward_weights=\[1.0\] has 1 weights, but reward_funcs=.* has 2 rewards"):
+        grpo.main(
+            [config("grpo", "some"), f"train_file={some}", "reward_weights=[1.0]", "reward_funcs=[format,length]"]
+        )
     path = Path(config("grpo", "format"))
     settings = {**yaml.safe_load(path.read_text()), "reward_funcs": ["format"], "reward_params": None}
     path.write_text(yaml.safe_dump(settings))

@@ -107,8 +107,8 @@ def test_every_shipped_config_parses(path, tmp_path):
         assert args.source_files() and args.endpoints()
         return
     else:
+        from video_thinker.evaluation.arguments import EvalArguments
         from video_thinker.evaluation.difficulty import DifficultyArguments
-        from video_thinker.evaluation.run import EvalArguments
 
         kind = DifficultyArguments if path.parent.name == "difficulty" else EvalArguments
         model_args, _, args = parse_config((ModelArguments, VideoArguments, kind), [str(path), *overrides])

@@ -374,7 +374,13 @@ import socket, sys
 def refuse(*args):
     raise OSError("no network in this test")
 socket.socket.connect = socket.socket.connect_ex = refuse
+from material.plugins.search.plugin import SearchPlugin
 from mkdocs.__main__ import cli
+from mkdocstrings_handlers.python._internal import rendering
+# More than half of the time, and neither can warn: 560 signatures set by `ruff format`, one process each, and the index
+# of the search.
+rendering._get_formatter = lambda: lambda code, line_length: code
+SearchPlugin.on_page_context = lambda self, context, **kwargs: None
 try:
     cli(["build", "--strict", "--site-dir", sys.argv[1]])  # --quiet would silence the warnings that --strict counts
 finally:

@@ -53,7 +53,9 @@ def test_more_processes_than_gpus_are_refused(tmp_path):
     assert "--nproc_per_node 1" in run("launch.sh", "sft", "a.yaml", CUDA_VISIBLE_DEVICES="1", PATH=path).stdout
 
 
-@pytest.mark.parametrize("variable", ["SEED=x", "SEED=-1", "SFT_STEPS=0", "GRPO_STEPS=1.5", "NUM_SAMPLES=none"])
+@pytest.mark.parametrize(
+    "variable", ["SEED=x", "SEED=-1", "NUM_QUESTIONS=0", "SFT_STEPS=0", "GRPO_STEPS=1.5", "NUM_SAMPLES=none"]
+)
 def test_the_quickstart_checks_its_variables(variable):
     name, _, value = variable.partition("=")
     done = run("quickstart.sh", **{name: value})

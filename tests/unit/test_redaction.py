@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import logging
 import sys
+from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -16,6 +18,7 @@ from video_thinker.redaction import (
     redact,
     redact_known,
     redact_values,
+    redacted_output,
     register,
     register_arguments,
     register_environment,
@@ -23,6 +26,7 @@ from video_thinker.redaction import (
 )
 
 KEY = "Zq7xW2vT9bN4mK6j"  # in no form that a provider gives: it is known because it was registered
+ODD = "Zq7xW2vT9b+N4/mK6jR1"  # its base64, percent-encoded and JSON forms differ from it
 SK = "sk-proj-4f9a8b7c6d5e4f3a"
 
 
@@ -66,6 +70,45 @@ def test_base64_of_a_key_leaves_a_text_at_every_offset(before):
     for i in range(len(coded) - 11):  # what is left gives no 8 characters back
         part = coded[i : i + 12]
         assert part not in text
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        "".join(f"&#{ord(one)};" for one in ODD),
+        "".join(f"\\u{ord(one):04x}" for one in ODD),
+        "".join(f"\\x{ord(one):02x}" for one in ODD),
+        ODD[::-1],
+        " ".join(ODD),
+        "-".join(ODD[i : i + 4] for i in range(0, len(ODD), 4)),
+        f"{ODD[:9]}\n{ODD[9:]}",
+        ODD.replace("/", "\\/"),
+        quote(ODD, safe="").lower(),
+        quote(quote(ODD, safe=""), safe=""),
+        base64.b32encode(ODD.encode()).decode(),
+        base64.b64encode(ODD.encode("utf-16-le")).decode(),
+    ],
+)
+def test_a_key_leaves_a_text_however_it_is_written(form):
+    register(ODD)
+    text = redact(f"the server says: {form}: no")
+    assert form not in text and "[key]" in text and text.startswith("the server says: ") and text.endswith(": no")
+    assert len(text) < len("the server says: : no") + 20
+
+
+def test_words_that_look_random_leave_messages_about_wrong_places_only():
+    for word in (KEY, ODD, "4f9a8b7c6d5e4f3a", f"{KEY}=1"):
+        assert parts_of(word[:16], redaction.redact_random(f"unknown key {word!r}")) == []
+    for word in (
+        "learning_rate",
+        "perDeviceTrainBatchSize",
+        "adam_beta2",
+        "qwen2_5_vl",
+        "checkpoint12000",
+        "2024-01-02T10",
+    ):
+        assert redaction.redact_random(f"unknown key {word!r}") == f"unknown key {word!r}"
+    assert redact(f"unknown key {KEY!r}") == f"unknown key {KEY!r}"
 
 
 def test_placeholders_and_short_texts_are_no_keys():
@@ -169,6 +212,13 @@ def test_a_log_line_and_its_traceback_hold_no_key():
         ["eval", "{yaml}", "backend=openai", f"base_url=http://h/{SK}/v1"],
         ["eval", "{yaml}", f"api_key={KEY}"],
         ["eval", "{yaml}", SK],
+        ["eval", "{yaml}", KEY],
+        ["eval", "{yaml}", f"{KEY}=1"],
+        ["eval", "{yaml}", f"batch_size={KEY}"],
+        ["eval", "{yaml}", f"prompt_style={KEY}"],
+        ["eval", "{yaml}", "backend=openai", f"base_url=http://bob:{KEY[:8]}/{KEY[8:]}@127.0.0.1:9/v1"],
+        ["eval", "{yaml}", "backend=openai", f"base_url=http://127.0.0.1:{KEY}/v1"],
+        ["eval", "{yaml}", "backend=openai", f"base_url=http://[{KEY}/v1"],
         ["eval", "{yaml}", f"{SK}=1"],
         ["eval", "{yaml}", f"headers={{Authorization: Bearer {KEY}}}"],
         ["eval", "{yaml}", "batch_size=[", f"api_key={KEY}"],
@@ -196,3 +246,30 @@ def test_a_key_in_a_wrong_place_is_refused_and_never_printed(argv, tmp_path, cap
     for key in (KEY, SK):
         assert parts_of(key, shown.out + shown.err + caplog.text) == []
     assert not any(KEY.encode() in path.read_bytes() for path in tmp_path.glob("out/**/*") if path.is_file())
+
+
+@pytest.mark.parametrize("keeps_files", [True, False])
+def test_what_is_shown_may_be_lost_where_the_results_are_files(keeps_files, monkeypatch, capsys):
+    with Path("/dev/full").open("w", encoding="utf-8", buffering=1) as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        with redacted_output([], keeps_files=keeps_files):
+            for _ in range(2):
+                if keeps_files:
+                    sys.stdout.write("step 1/2\n")
+                else:
+                    with pytest.raises(OSError, match="standard output"):
+                        sys.stdout.write("accuracy 1.0\n")
+        monkeypatch.undo()
+    said = capsys.readouterr().err
+    assert said.count("standard output cannot be written any more (No space left on device)") == int(keeps_files)
+
+
+def test_a_terminal_that_is_gone_ends_nothing(monkeypatch, capsys):
+    with Path("/dev/full").open("w", encoding="utf-8", buffering=1) as full:
+        monkeypatch.setattr(sys, "stderr", full)
+        with redacted_output([]):
+            sys.stderr.write("a word\n")
+            logging.getLogger("x").warning("a line")
+            sys.stdout.write("result\n")
+        monkeypatch.undo()
+    assert capsys.readouterr().out == "result\n"

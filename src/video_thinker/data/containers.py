@@ -16,6 +16,7 @@ from av.video.stream import VideoStream
 
 from video_thinker.data.dolby_vision import check_dolby_vision
 from video_thinker.data.image_reader import check_pixels
+from video_thinker.data.mp4_index import stated_fragments_s
 from video_thinker.data.video_index import NO_TIME, FrameIndex
 from video_thinker.errors import DecodeError
 
@@ -156,9 +157,11 @@ def stated_duration_s(
     end_s = _stated_end_s(stream)
     if end_s is None and container.duration:
         end_s = ((container.start_time or 0) + container.duration) / av.time_base
+    states_each_stream = "mp4" in container.format.name.split(",")
+    if states_each_stream and (fragments_s := stated_fragments_s(path)):
+        end_s = max(end_s or 0.0, fragments_s)
     if end_s is None:
         return None
-    states_each_stream = "mp4" in container.format.name.split(",")
     if not states_each_stream and end_s - first_s - shown_s > 1 and _others_end_s(path, stream.index) > end_s - 1:
         return None  # the length may be a sound track's
     return end_s - first_s

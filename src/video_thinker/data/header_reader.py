@@ -16,8 +16,9 @@ import numpy as np
 
 from video_thinker.data.containers import IO_TIMEOUT_S, best_stream, check_kind, time_unit
 from video_thinker.data.image_reader import check_pixels, no_pixel_limit_of_pillow, open_image
+from video_thinker.data.mp4_index import cut_fragment
 from video_thinker.data.pixels import Turn, displayed_size
-from video_thinker.data.readers import LENGTH_TOLERANCE_S, decode_errors
+from video_thinker.data.readers import CUT_OFF, LENGTH_TOLERANCE_S, decode_errors
 from video_thinker.errors import DecodeError
 from video_thinker.schema import MediaKind
 
@@ -80,7 +81,7 @@ def read_video_header(path: str) -> MediaHeader:
         width, height = displayed_size(stream.width, stream.height, stream.sample_aspect_ratio, Turn())
         if next((packet for packet in container.demux(stream) if packet.size), None) is None:
             raise DecodeError("it holds no video frames")
-        _refuse_missing_end(container, stream, Path(path).stat().st_size)
+        _refuse_missing_end(Path(path), container, stream)
         return MediaHeader(width, height, stream.frames or None, _duration_s(container, stream))
 
 
@@ -90,11 +91,14 @@ def _duration_s(container: InputContainer, stream: VideoStream) -> float | None:
     return container.duration / av.time_base if container.duration else None
 
 
-def _refuse_missing_end(container: InputContainer, stream: VideoStream, num_bytes: int) -> None:
-    """Refuse an mp4 file whose head lists frames that lie behind the end of the file, as in half a download."""
+def _refuse_missing_end(path: Path, container: InputContainer, stream: VideoStream) -> None:
+    """Refuse an mp4 file whose boxes, or frames that its head lists, go beyond its end, as in half a download."""
     if "mp4" not in container.format.name.split(","):
         return
+    if found := cut_fragment(path):
+        raise DecodeError(f"{found}: {CUT_OFF}")
     entries = stream.index_entries
+    num_bytes = path.stat().st_size
     last = there = len(entries) - 1
     while there >= 0 and entries[there].pos + entries[there].size > num_bytes:
         there -= 1
@@ -102,7 +106,4 @@ def _refuse_missing_end(container: InputContainer, stream: VideoStream, num_byte
         return
     missing_s = float((entries[last].timestamp - entries[max(there, 0)].timestamp) * time_unit(stream))
     if there < 0 or missing_s > LENGTH_TOLERANCE_S:
-        raise DecodeError(
-            f"the last {missing_s:.2f} s of its video are missing: the file is cut off; fetch it again, or keep what "
-            "there is: ffmpeg -i FILE -c copy NEW.mkv"
-        )
+        raise DecodeError(f"the last {missing_s:.2f} s of its video are missing: {CUT_OFF}")

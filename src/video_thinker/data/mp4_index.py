@@ -8,6 +8,7 @@ every further one that it decodes.
 
 from __future__ import annotations
 
+import itertools
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,12 +18,18 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 
 from video_thinker.data.video_index import PacketTable
+from video_thinker.errors import DecodeError
 
 if TYPE_CHECKING:
     from av.container import InputContainer
     from av.video.stream import VideoStream
 
 LARGEST_HEAD = 256 * 2**20
+SHOWN_OTHERWISE = (
+    "which the bundled FFmpeg does not show as a player does; play it and record it anew, or give the parts as files"
+)
+MAY_BE_LOST = (b"mfra", b"free", b"skip", b"udta", b"meta", b"uuid")
+"""Boxes that hold no frames and stand at the end of a file."""
 COMPARED = 8
 """Packets that are compared with the tables, at the start and at the end."""
 ENDS = 64
@@ -148,6 +155,37 @@ def read_head(path: Path) -> memoryview | None:
         return memoryview(file.read(length))
 
 
+def cut_fragment(path: Path) -> str:
+    """Say that an mp4 file in fragments ends in the middle of one, as half a download does; empty if it does not.
+
+    Its head lists no frames, so that FFmpeg reads what there is. A file that ends exactly behind a fragment cannot be
+    told from a whole one by its boxes; `stated_fragments_s` may tell it by its length.
+    """
+    with path.open("rb") as file:
+        tops = list(_top_boxes(file))
+        num_bytes = file.seek(0, 2)
+    if not any(name == b"moof" for name, _, _ in tops):
+        return ""
+    name, start, length = tops[-1]
+    if start + length == num_bytes or name in MAY_BE_LOST:
+        return ""
+    return f"it ends in the middle of a fragment (box {name.decode('latin-1')!r} at byte {start - 8})"
+
+
+def stated_fragments_s(path: Path) -> float | None:
+    """Read how long all fragments of an mp4 file are together, in seconds (the box `mehd`, ISO/IEC 14496-12, 8.8.2).
+
+    `None` where the head does not say.
+    """
+    moov = read_head(path)
+    mehd, mvhd = (None, None) if moov is None else (_inside(moov, b"mvex", b"mehd"), _inside(moov, b"mvhd"))
+    if mehd is None or mvhd is None:
+        return None
+    (scale,) = struct.unpack_from(">I", mvhd, 20 if mvhd[0] else 12)
+    (length,) = struct.unpack_from(">Q" if mehd[0] else ">I", mehd, 4)
+    return float(length / scale) if scale and length else None
+
+
 def _read_samples(path: Path, track_id: int) -> _Samples | None:
     """Read what the head of a file lists of a track; `None` where it does not list all, or the file is cut off."""
     with path.open("rb") as file:
@@ -161,7 +199,7 @@ def _read_samples(path: Path, track_id: int) -> _Samples | None:
         if name == b"trak" and _track_id(trak) == track_id:
             table = _inside(trak, b"mdia", b"minf", b"stbl")
             try:
-                return None if table is None else _samples_of(table, _num_edits(trak))
+                return None if table is None else _samples_of(table, sum(start >= 0 for _, start in _edits(trak)))
             except (struct.error, ValueError, IndexError):  # damaged; FFmpeg goes by the rest
                 return None
     return None
@@ -193,15 +231,50 @@ def _runs(box: memoryview, kind: str) -> np.ndarray:
     return spelled
 
 
-def _num_edits(trak: memoryview) -> int:
-    """Count the edits that show samples; the others are pauses."""
+def check_edits(path: Path, track_id: int, shown_s: float, frame_s: float) -> None:
+    """Refuse an edit list that FFmpeg does not show as it says (ISO/IEC 14496-12, 8.6.6).
+
+    FFmpeg shows frames in a pause that is not at the start, and where parts are shown in another order than they are
+    stored, it may give two frames the same time.
+
+    Args:
+        path: An mp4 or mov file.
+        track_id: Number of the video's track.
+        shown_s: How long the frames are that FFmpeg gives.
+        frame_s: How long one frame usually stays.
+
+    Raises:
+        DecodeError: it is such a list.
+    """
+    moov = read_head(path)
+    tracks = [] if moov is None else [box for name, box in _boxes(moov) if name == b"trak"]
+    trak = next((box for box in tracks if _track_id(box) == track_id), None)
+    mvhd = None if moov is None else _inside(moov, b"mvhd")
+    if trak is None or mvhd is None:
+        return
+    (scale,) = struct.unpack_from(">I", mvhd, 20 if mvhd[0] else 12)
+    edits = list(itertools.dropwhile(lambda edit: edit[1] < 0, _edits(trak)))
+    if len(edits) < 2 or not scale or not all(length for length, _ in edits):
+        return
+    told_s = sum(length for length, _ in edits) / scale
+    if any(start < 0 for _, start in edits):
+        raise DecodeError(f"its edit list has a pause behind its start, {SHOWN_OTHERWISE}")
+    if abs(told_s - shown_s) > 1.01 * frame_s:
+        raise DecodeError(
+            f"its edit list puts {len(edits)} parts together to {told_s:.2f} s, of which {shown_s:.2f} s come out: the "
+            f"parts lie in an order {SHOWN_OTHERWISE}"
+        )
+
+
+def _edits(trak: memoryview) -> list[tuple[int, int]]:
+    """Read a track's edit list: how long each edit is, in units of the film, and its start; below 0 is a pause."""
     elst = _inside(trak, b"edts", b"elst")
     if elst is None:
-        return 0
+        return []
     (count,) = struct.unpack_from(">I", elst, 4)
     row = ">Qqi" if elst[0] else ">Iii"
-    starts = [struct.unpack_from(row, elst, 8 + number * struct.calcsize(row))[1] for number in range(count)]
-    return sum(start >= 0 for start in starts)
+    rows = (struct.unpack_from(row, elst, 8 + number * struct.calcsize(row)) for number in range(count))
+    return [(length, start) for length, start, _ in rows]
 
 
 def _track_id(trak: memoryview) -> int | None:

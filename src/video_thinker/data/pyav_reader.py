@@ -28,7 +28,7 @@ from video_thinker.data.containers import (
     time_unit,
 )
 from video_thinker.data.index_memory import FileVersion, IndexMemory
-from video_thinker.data.mp4_index import read_tables
+from video_thinker.data.mp4_index import check_edits, cut_fragment, read_tables
 from video_thinker.data.packet_source import PacketSource, TablesAreWrongError
 from video_thinker.data.pixels import check_colors, displayed_size, special_pixels, to_rgb, turn_of
 from video_thinker.data.video_index import (
@@ -74,6 +74,9 @@ class PyavReader:
         self._version = FileVersion.of(path)
         if (known := INDEXES.get(self._version)) is None:
             self._index_file()
+            if "mp4" in self._container.format.name.split(","):
+                frame_s = self.duration_s / max(1, len(self.times_s))
+                check_edits(path, self._stream.id, self.duration_s, frame_s)
         else:
             index, self._source.by_tables = known
             self._set_index(index)
@@ -146,6 +149,11 @@ class PyavReader:
         """Until when the container states that the video goes, from its first frame on; `None` if it does not."""
         first_s = float(self._index.pts[0] * self._unit)
         return stated_duration_s(self._path, self._container, self._stream, first_s, self.duration_s)
+
+    @cached_property
+    def cut_off(self) -> str:
+        """Where the file ends too early, if its boxes tell that; else empty."""
+        return cut_fragment(self._path) if "mp4" in self._container.format.name.split(",") else ""
 
     def frames_at(self, times_s: Sequence[float]) -> Iterator[tuple[float, np.ndarray]]:
         """Decode the frames on screen at ascending times, one at a time.

@@ -42,6 +42,7 @@ class VideoReader(Protocol):
         times_s: (T,) when each frame comes on screen: from 0, finite, strictly ascending.
         duration_s: When the last one leaves it.
         stated_duration_s: The length that the container states, where it does.
+        cut_off: Where the file ends too early, if its boxes tell that; else empty.
         fps: Frames a second on average.
         width: Pixels across as displayed: upright, with square pixels.
         height: Pixels down as displayed.
@@ -57,6 +58,11 @@ class VideoReader(Protocol):
 
     @property
     def stated_duration_s(self) -> float | None:
+        """See the class."""
+        ...
+
+    @property
+    def cut_off(self) -> str:
         """See the class."""
         ...
 
@@ -81,7 +87,7 @@ class _CheckedReader:
         self.codec = self._reference.codec
         self.times_s = self._reference.times_s
         self.duration_s = self._reference.duration_s
-        self.stated_duration_s = self._reference.stated_duration_s
+        self.stated_duration_s, self.cut_off = self._reference.stated_duration_s, self._reference.cut_off
         self.fps = self._reference.fps
         self.width, self.height = self._reference.width, self._reference.height
         reason = self._reference.special_pixels()
@@ -237,18 +243,23 @@ def open_reader(path: str | Path, *, backend: str = "auto", sample_id: str = "",
     return reader
 
 
-def length_difference(reader: VideoReader) -> str:
-    """Say by how much the frames end before the length that the container states; empty if they do not.
+CUT_OFF = "the file is cut off; fetch it again, or keep what there is: ffmpeg -i FILE -c copy NEW.mkv"
 
-    Frames beyond the stated length are there and are shown: sound mp4 files with a variable rate state too little.
+
+def length_difference(reader: VideoReader) -> str:
+    """Say by how much the frames end before the length that the container states, or where the file is cut off.
+
+    Empty if neither is so. Frames beyond the stated length are there and are shown: sound mp4 files with a variable
+    rate state too little.
     """
     stated_s = reader.stated_duration_s
-    if stated_s is None or stated_s - reader.duration_s <= LENGTH_TOLERANCE_S:
+    if stated_s is not None and stated_s - reader.duration_s > LENGTH_TOLERANCE_S:
+        found = f"only {reader.duration_s:.2f} s of video can be read of the {stated_s:.2f} s that its container states"
+    elif reader.cut_off:
+        found = f"{reader.duration_s:.2f} s of video can be read, and then {reader.cut_off}"
+    else:
         return ""
-    return (
-        f"only {reader.duration_s:.2f} s of video can be read of the {stated_s:.2f} s that its container states: "
-        "the file is cut off; fetch it again, or keep what there is: ffmpeg -i FILE -c copy NEW.mkv"
-    )
+    return f"{found}: {CUT_OFF}"
 
 
 @contextmanager
@@ -282,7 +293,7 @@ def _in_our_words(error: Exception) -> str:
     if isinstance(error, PermissionError):
         return "this user may not read the file"
     if isinstance(error, EOFError):
-        return "the file ends too early"
+        return CUT_OFF
     return _first_words(error)
 
 

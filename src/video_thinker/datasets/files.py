@@ -14,7 +14,7 @@ import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from video_thinker.data.raw_files import RawRow, iter_rows
+from video_thinker.data.raw_files import MAX_LINE_CHARACTERS, MAX_LIST_BYTES, RawRow, iter_rows
 from video_thinker.errors import DataError
 
 SUFFIXES = (".json", ".jsonl", ".parquet")
@@ -51,17 +51,40 @@ def _natural(path: Path) -> tuple[str, int, str]:
 
 
 def read_json_object(path: Path) -> dict[str, object] | None:
-    """Read a file that is one JSON object; `None` if it is anything else, which is for the reader of rows."""
+    """Read a file that is one JSON object; `None` if it is anything else, which is for the reader of rows.
+
+    Raises:
+        DataError: the object is too large to be read whole, or has a key twice.
+    """
     if not path.is_file():
         return None
     with path.open("rb") as file:
         if not file.read(1024).removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"{"):
             return None
+    if path.stat().st_size > MAX_LIST_BYTES:
+        if _begins_with_a_row(path):
+            return None
+        raise DataError(
+            f"{path}: one JSON object of {path.stat().st_size / 1e9:.1f} GB; an object is read as a whole, so it may "
+            f"have {MAX_LIST_BYTES / 1e9:.1f} GB; split it, or write one row a line as JSONL, which may have any size."
+        )
     try:
         value = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=lambda pairs: _unique(pairs, path))
-    except (UnicodeDecodeError, json.JSONDecodeError):
+    except DataError:
+        raise
+    except (ValueError, RecursionError):  # the reader of rows says what is wrong
         return None
     return value if isinstance(value, dict) and value else None
+
+
+def _begins_with_a_row(path: Path) -> bool:
+    """Tell whether the first line is a JSON value of its own, as in JSONL."""
+    with path.open("rb") as file:
+        line = file.readline(MAX_LINE_CHARACTERS + 1)
+    try:
+        return line.endswith(b"\n") and json.loads(line.decode("utf-8-sig")) is not None
+    except (ValueError, RecursionError):
+        return False
 
 
 def _unique(pairs: list[tuple[str, object]], path: Path) -> dict[str, object]:

@@ -66,6 +66,8 @@ def _check_prepare(args: argparse.Namespace) -> None:
         raise ConfigError(f"--subset: {args.name} has no subset {args.subset!r}; it has {has}")
     if absent := [f"--{key}" for key in ("raw", "out") if getattr(args, key) is None]:
         raise ConfigError(f"{' and '.join(absent)} missing; {args.name} is made from {BENCHMARKS[args.name].file}")
+    if args.out.absolute() == args.raw.absolute() or args.out.exists() and args.out.samefile(args.raw):
+        raise ConfigError(f"--out {args.out}: is the file of --raw, which would be overwritten; name another file")
 
 
 def _meant(name: str) -> str:

@@ -153,6 +153,8 @@ def main(argv: list[str]) -> int:
     notes = write_notes(conversion, media.missing if media else {}, args.out)
     written = f"Wrote {len(conversion.samples)} items to {args.out}" + (f"; see {notes}" if notes else "")
     console.print(escape(written), soft_wrap=True)
+    root = args.media_root or "DIR"
+    console.print(escape(f"Next: video-thinker validate {args.out} --media-root {root}"), soft_wrap=True)
     if refused:
         console.print(f"{refused} questions were refused: the figures are on the others.")
     return 0

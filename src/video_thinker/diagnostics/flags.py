@@ -55,7 +55,7 @@ def plan_parser() -> FlagParser:
 def init_parser() -> FlagParser:
     """Make the parser of `init`."""
     parser = FlagParser(
-        prog="video-thinker init", description="Copy the configs and scripts of the package into a folder."
+        prog="video-thinker init", description="Copy the configs, scripts and toy base of the package into a folder."
     )
     parser.add_argument("folder", type=Path, metavar="DIR", help="folder of your project; nothing in it is overwritten")
     return parser

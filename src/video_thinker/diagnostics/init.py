@@ -1,4 +1,4 @@
-"""`video-thinker init DIR`: copy the configs and scripts that come with the package, to start a project from.
+"""`video-thinker init DIR`: copy the package's configs, scripts and toy base, to start a project from.
 
 A wheel holds them as `video_thinker/project/` (setup.py puts them there); a checkout has them at its root.
 """
@@ -16,7 +16,7 @@ from video_thinker.errors import ConfigError
 
 logger = logging.getLogger(__name__)
 
-FOLDERS = ("configs", "scripts")
+FOLDERS = ("configs", "scripts", "data/toy")
 
 
 def find_project_files() -> Path:
@@ -30,12 +30,13 @@ def find_project_files() -> Path:
         if all((root / name).is_dir() for name in FOLDERS):
             return root
     raise ConfigError(
-        f"{package}: this installation holds no configs and scripts; install the package from its repository again."
+        f"{package}: this installation holds no configs, scripts and toy base; install the package from its repository "
+        "again."
     )
 
 
 def copy_project_files(folder: Path) -> list[Path]:
-    """Copy configs and scripts into a folder, all or nothing.
+    """Copy configs, scripts and the toy base into a folder, all or nothing.
 
     Args:
         folder: Is made if it is not there. What else lies in it stays.
@@ -69,6 +70,10 @@ def main(argv: list[str]) -> int:
     """Copy."""
     folder: Path = init_parser().parse_args(argv).folder
     files = copy_project_files(folder)
-    logger.info("%d files in %s/configs and %s/scripts", len(files), folder, folder)
-    logger.info("next: set train_file and media_root in a config of configs/sft, then video-thinker plan CONFIG")
+    logger.info("%d files in %s: %s", len(files), folder, ", ".join(FOLDERS))
+    logger.info(
+        "next: cd %s, then scripts/quickstart.sh for the toy world; for your own clips set train_file and media_root "
+        "in a config of configs/sft, then video-thinker plan CONFIG",
+        folder,
+    )
     return 0

@@ -33,19 +33,19 @@ from video_thinker.data.golds import check_golds
 from video_thinker.data.raw_files import RawRow, iter_rows
 from video_thinker.data.readers import resolve_backend
 from video_thinker.errors import ConfigError, DataError
-from video_thinker.evaluation.preflight import check_media
-from video_thinker.evaluation.run import evaluate_split
-from video_thinker.generation.arguments import EngineArguments
-from video_thinker.generation.backend import Backend, make_backend
+from video_thinker.evaluation.answers import evaluate_split
+from video_thinker.evaluation.preflight import check_media, special_tokens_of
+from video_thinker.generation.arguments import AnswerArguments
+from video_thinker.generation.backend import Backend
 from video_thinker.generation.engine import Sampling
+from video_thinker.generation.opening import open_backend
 from video_thinker.keys.rules import Count, NotNegative, Seed, Share, above_to
 from video_thinker.keys.settings import parse_config
 from video_thinker.models.fingerprint import model_fingerprint
-from video_thinker.models.loading import check_model_path, load_special_tokens
 from video_thinker.prompts import PROMPT_STYLES
 from video_thinker.runs.files import file_sha256, write_text
 from video_thinker.runs.lock import run_lock
-from video_thinker.runs.predictions import Graded, PredictionFile, open_output_dir
+from video_thinker.runs.predictions import Graded, PredictionFile, has_answers, open_output_dir
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ PASS_SCORE = 1.0
 
 
 @dataclass
-class DifficultyArguments(EngineArguments):
+class DifficultyArguments(AnswerArguments):
     """Which items are sampled how often, and which pass rates are kept."""
 
     items_file: str = field(metadata={"help": "Items to choose from, JSON or JSONL."})
@@ -77,6 +77,7 @@ class DifficultyArguments(EngineArguments):
 
     def __post_init__(self) -> None:
         """Check what argparse cannot. Raises `ConfigError`."""
+        super().__post_init__()
         if not 0 <= self.min_pass_rate <= self.max_pass_rate <= 1:
             raise ConfigError(
                 f"min_pass_rate={self.min_pass_rate}, max_pass_rate={self.max_pass_rate}: "
@@ -150,16 +151,23 @@ def describe_settings(
     """List what a completion depends on, flat; the band and the number of completions may change on rerun."""
     check_choice("prompt_style", video_args.prompt_style, tuple(PROMPT_STYLES))
     sampling = ("prompt_style", "fps", "num_frames", "min_frames", "max_frames", "min_pixels", "max_pixels")
-    return {
-        "model_sha256": model_fingerprint(model_args.model_name_or_path),
-        "dtype": model_args.dtype,
-        "attn_implementation": model_args.attn_implementation,
-        **({"engine": args.engine} if args.engine != "local" else {}),
+    settings = {
         **{name: getattr(video_args, name) for name in sampling},
         "prompt_sha256": hashlib.sha256(repr(PROMPT_STYLES[video_args.prompt_style]).encode()).hexdigest(),
         "video_backend": resolve_backend(video_args.video_backend),
         **{name: getattr(args, name) for name in ("max_new_tokens", "temperature", "top_p")},
         "seed": args.seed,
+    }
+    if args.backend == "openai":
+        from video_thinker.generation.openai import describe_server
+
+        return {**settings, **describe_server(model_args, video_args, args, ["real"])}
+    return {
+        "model_sha256": model_fingerprint(model_args.model_name_or_path),
+        "dtype": model_args.dtype,
+        "attn_implementation": model_args.attn_implementation,
+        **({"engine": args.engine} if args.engine != "local" else {}),
+        **settings,
         # A batch of the local engine shares one stream of random numbers, so its size decides what is sampled.
         **({"batch_size": args.batch_size} if args.engine == "local" else {}),
     }
@@ -185,9 +193,9 @@ def _pass_file(args: DifficultyArguments, number: int) -> PredictionFile:
 def main(argv: list[str]) -> int:
     """Run the command; exit code 1 if too many items have no pass rate."""
     model_args, video_args, args = parse_config((ModelArguments, VideoArguments, DifficultyArguments), argv)
-    check_model_path(model_args.model_name_or_path)
+    tokens = special_tokens_of(model_args, args)
     samples = load_samples(args.items_file)
-    check_all_texts(samples, load_special_tokens(model_args.model_name_or_path))
+    check_all_texts(samples, tokens)
     check_golds(samples, args.items_file)
     split = {"file": args.items_file, "sha256": file_sha256(args.items_file), "num_samples": len(samples)}
     with run_lock(Path(args.output_dir)):
@@ -199,14 +207,18 @@ def main(argv: list[str]) -> int:
             overwrite=args.overwrite,
         )
 
+        answered = has_answers(Path(args.output_dir))
+
         @functools.cache
         def get_backend() -> Backend:
-            return make_backend(model_args, video_args, args)
+            return open_backend(model_args, video_args, args, args.generation, answered=answered)
 
         files = [_pass_file(args, number) for number in range(args.num_generations)]
         done = set.intersection(*({i for i, one in file.read().items() if one.error is None} for file in files))
         todo = [sample for sample in samples if sample.id not in done]
-        check_media({"items": samples}, {"items": todo}, video_args, args.max_failed)
+        local = args.backend == "local"
+        takes_frames = local or args.media == "frames"
+        check_media({"items": samples}, {"items": todo}, video_args, args.max_failed, samples_frames=takes_frames)
         graded = []
         for number, file in enumerate(files):
             seed = args.seed * 10_000 + number
@@ -220,12 +232,14 @@ def main(argv: list[str]) -> int:
                     batch_size=args.batch_size,
                     seed=seed,
                     name=name,
-                    step_timeout_s=args.step_timeout_s,
+                    step_timeout_s=args.step_timeout_s if local else 0.0,  # requests have request_timeout_s
                 )
             )
         rates = pass_rates(graded)
         num_kept = write_selection(rates, args)
     print_rates(rates, num_kept, args)
+    kept_file = Path(args.output_dir) / "items.jsonl"
+    logger.info("the kept items are in %s; next: video-thinker grpo CONFIG train_file=%s", kept_file, kept_file)
     without = [rate.problem_id for rate in rates if rate.pass_rate is None]
     if without:
         logger.warning(

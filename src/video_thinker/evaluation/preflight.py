@@ -5,14 +5,29 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 
-from video_thinker.config import VideoArguments
+from video_thinker.config import ModelArguments, VideoArguments
 from video_thinker.data.checks import summarize
 from video_thinker.data.media import video_sampling
 from video_thinker.data.media_checks import check_headers, media_findings, media_users
+from video_thinker.data.texts import SpecialTokens
 from video_thinker.errors import DataError
+from video_thinker.generation.arguments import AnswerArguments
+from video_thinker.models.loading import check_model_path, load_special_tokens
 from video_thinker.schema import VideoSample
 
 logger = logging.getLogger(__name__)
+
+
+def special_tokens_of(model_args: ModelArguments, args: AnswerArguments) -> SpecialTokens:
+    """Give the special tokens of the model that answers; none for a server, which keeps its tokenizer to itself.
+
+    Raises:
+        ConfigError: there is no such model.
+    """
+    if args.backend == "openai":
+        return SpecialTokens()
+    check_model_path(model_args.model_name_or_path)
+    return load_special_tokens(model_args.model_name_or_path)
 
 
 def check_media(

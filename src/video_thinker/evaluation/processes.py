@@ -24,7 +24,11 @@ LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 def die_with_parent() -> None:
-    """Ask Linux to kill this process when the one that started it ends, however it ends; see prctl(2)."""
+    """Leave Ctrl-C to the process that started this one, and end when that one ends, however it ends; see prctl(2).
+
+    A terminal sends Ctrl-C to all of them. The parent says its one line and ends the others.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     if LIBC is not None:
         LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 

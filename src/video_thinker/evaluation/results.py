@@ -114,13 +114,23 @@ def conclude(output_dir: Path, results: Mapping[str, Sequence[VideoSample]]) -> 
         split, _, control = key.partition(".")
         return order.get(split, len(order)), split, CONTROLS.index(control) if control in CONTROLS else 0
 
-    stored = {k: v for k, v in read_json(output_dir / "metrics.json").items() if k not in results}
+    stored = {k: v for k, v in _read_figures(output_dir / "metrics.json").items() if k not in results}
     everything = {key: (stored | metrics)[key] for key in sorted(stored | metrics, key=place)}
     write_json(output_dir / "metrics.json", everything)
     counts = ("num_samples", "num_scored", "num_failed")
     manifest["results"] = {key: {name: m.get(name) for name in counts} for key, m in everything.items()}
     write_json(output_dir / "manifest.json", manifest)
     return metrics
+
+
+def _read_figures(path: Path) -> dict[str, dict[str, Any]]:
+    """Read metrics.json; what is damaged is made again, since it all comes from the predictions."""
+    try:
+        figures = read_json(path)
+    except DataError as error:
+        logger.warning("%s It is written anew from the predictions; results of other splits are left out", error)
+        return {}
+    return {key: one for key, one in figures.items() if isinstance(one, dict)}
 
 
 def exit_code(metrics: Mapping[str, Mapping[str, Any]], max_failed: float) -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
+from video_thinker.config import ServerArguments
+from video_thinker.errors import ConfigError
 from video_thinker.keys.rules import Count, above_to, one_of
 
 
@@ -29,3 +31,18 @@ class EngineArguments:
     engine_options: dict[str, Any] | None = field(
         default=None, metadata={"help": "More arguments of vllm.LLM, e.g. {max_num_seqs: 64}."}
     )
+
+
+@dataclass(kw_only=True)
+class AnswerArguments(EngineArguments, ServerArguments):
+    """Who answers: a model in this process, sampled by an engine, or one behind a server."""
+
+    def __post_init__(self) -> None:
+        """Check what goes together.
+
+        Raises:
+            ConfigError: as of `ServerArguments`, or an engine of this process is named beside a server.
+        """
+        super().__post_init__()
+        if self.backend == "openai" and self.engine != "local":
+            raise ConfigError(f"engine={self.engine} samples in this process, backend=openai asks a server: drop one.")

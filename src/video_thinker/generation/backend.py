@@ -1,4 +1,4 @@
-"""Who answers: a backend takes prompts and gives completions. Here, local Transformers.
+"""Who answers: a backend takes prompts and gives completions. Here, a model in this process.
 
 Shapes: B prompts of a batch, P tokens of the longest prompt, C tokens of the longest completion.
 """
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from transformers import PreTrainedModel, set_seed
 
-from video_thinker.config import ModelArguments, VideoArguments
+from video_thinker.config import ModelArguments
 from video_thinker.data.encode import EncodedPrompt, SampleEncoder
 from video_thinker.errors import VideoThinkerError
 from video_thinker.generation.controls import Prompt, load_prompt
@@ -22,7 +22,7 @@ from video_thinker.generation.local import LocalEngine
 from video_thinker.generation.streaming import Request, sample_seed, stream
 from video_thinker.generation.vllm import VLLMEngine
 from video_thinker.models.layers import SHARE_PREFILL_LAYERS, unshared_causes
-from video_thinker.models.loading import check_model_path, load_encoder, load_model
+from video_thinker.models.loading import check_model_path, load_model
 from video_thinker.schema import VideoSample
 
 if TYPE_CHECKING:
@@ -66,23 +66,8 @@ class HasEngine(Protocol):
     engine_options: dict[str, Any] | None
 
 
-class HasGeneration(HasEngine, Protocol):
-    """Keys of a command that draws completions, and how it draws them."""
-
-    generation: Sampling
-
-
 MAX_TOKENS = 32768
 """Room of vLLM for a prompt with its completion where nothing else is said, in tokens."""
-
-
-def make_backend(model_args: ModelArguments, video_args: VideoArguments, args: HasGeneration) -> Backend:
-    """Make the backend that a config asks for.
-
-    Raises:
-        ConfigError: there is no such model, or an option is unknown or does not fit the model.
-    """
-    return load_backend(model_args, load_encoder(model_args.model_name_or_path, video_args), args.generation, args)
 
 
 def load_backend(

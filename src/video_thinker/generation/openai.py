@@ -33,7 +33,8 @@ from video_thinker.generation.controls import Prompt, load_prompt
 from video_thinker.generation.engine import Sampling
 from video_thinker.generation.faults import BrokenReplyError
 from video_thinker.generation.images import data_url, image_part
-from video_thinker.generation.server import Answer, RequestFailedError, Server, clean_text
+from video_thinker.generation.replies import Answer, clean_text
+from video_thinker.generation.server import RequestFailedError, Server
 from video_thinker.prompts import PROMPT_STYLES, frame_label, render_question, render_system
 from video_thinker.schema import VideoSample
 from video_thinker.times import format_time

@@ -10,16 +10,14 @@ input, not a prompt to render), and after new weights no cache holds what the ol
 
 vLLM is no part of the project's own environment; `docs/engines.md` says how to install it. Seen in vLLM 0.32.
 
-Shapes: R distinct prompts, B completions, C tokens of a completion, V videos or images of a prompt.
+Shapes: R distinct prompts, B completions, C tokens of a completion.
 """
 
 from __future__ import annotations
 
 import atexit
-import hashlib
 import importlib
 import importlib.util
-import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -27,15 +25,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel
-from peft.utils import ModulesToSaveWrapper
 from transformers import AutoConfig, ProcessorMixin
 
-from video_thinker.data.encode import MEDIA_FIELDS, EncodedPrompt
+from video_thinker.data.encode import EncodedPrompt
 from video_thinker.errors import ConfigError, EngineError
 from video_thinker.generation.engine import Sampled, Sampling
+from video_thinker.generation.vllm_inputs import KINDS, engine_input
+from video_thinker.models.adapters import whole_weights
 from video_thinker.models.loading import vision_token_ids
-from video_thinker.models.parts import is_adapter_weight
 
 ENVIRONMENT = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine lives in this process, so that it can take its tensors
@@ -61,12 +58,6 @@ NEUTRAL_OPTIONS = {"cache_implementation": (None, "dynamic"), "num_beams": (None
 SPARE_STEPS = 1000
 """Steps beyond those that all tokens need, one after the other, after which the engine is taken to hang: it waits for
 ever for a vision feature that is gone."""
-
-KINDS = {
-    "video": ("pixel_values_videos", "video_grid_thw", "second_per_grid_ts"),
-    "image": ("pixel_values", "image_grid_thw"),
-}
-"""Kind of media -> its fields in `EncodedPrompt.media`: pixels, grid, and what else belongs to each video or image."""
 
 CACHES = ("prefix", "encoder", "mm")
 """The caches that hold what old weights made: keys and values, vision features, and processed media."""
@@ -203,7 +194,8 @@ class VLLMEngine:
             )
         self._num_requests += 1
         name = f"prompt-{self._num_requests}"
-        self.engine.add_request(name, self.engine_input(prompt), self.sampling_params(sampling, num_completions, seed))
+        inputs = engine_input(prompt, self.pad_token_ids, writes_times=self.writes_times)
+        self.engine.add_request(name, inputs, self.sampling_params(sampling, num_completions, seed))
         return name
 
     def step(self) -> Iterator[tuple[str, list[Sampled]]]:
@@ -277,50 +269,6 @@ class VLLMEngine:
             self._allowed[banned] = [token for token in range(self.vocabulary_size) if token not in banned]
         return self._allowed[banned]
 
-    # --- prompts ----------------------------------------------------------------------------------------------------
-
-    def engine_input(self, prompt: EncodedPrompt) -> Any:
-        """Write a prompt as an input that vLLM renders and processes no further."""
-        if not prompt.media:
-            return {"type": "token", "prompt_token_ids": prompt.input_ids}
-        inputs = importlib.import_module("vllm.multimodal.inputs")
-        field = inputs.MultiModalFieldConfig
-        media = {name: value.cpu() for name, value in prompt.media.items() if name in MEDIA_FIELDS}
-        fields, ranges, hashes = {}, {}, {}
-        for kind, (pixels, grid, *others) in KINDS.items():
-            if grid not in media:
-                continue
-            fields[pixels] = field.flat_from_sizes(kind, media[grid].prod(-1))
-            fields |= {name: field.batched(kind, keep_on_cpu=True) for name in (grid, *others) if name in media}
-            hashes[kind] = media_hashes(media, pixels, grid, others)
-            ranges[kind] = [
-                inputs.PlaceholderRange(offset=start, length=end - start, is_embed=embedded)
-                for start, end, embedded in self._places(prompt.input_ids, kind, media[grid])
-            ]
-        return importlib.import_module("vllm.inputs.engine").mm_input(
-            prompt_token_ids=prompt.input_ids,
-            mm_kwargs=inputs.MultiModalKwargsItems.from_hf_inputs(media, fields),
-            mm_placeholders=ranges,
-            mm_hashes=hashes,
-        )
-
-    def _places(
-        self, input_ids: list[int], kind: str, grids: torch.Tensor
-    ) -> Iterator[tuple[int, int, torch.Tensor | None]]:
-        """Say from where to where each video or image stands in a prompt, and which tokens of it are embedded.
-
-        Qwen3-VL writes a time and vision marks around each frame pair of a video: its place spans all of them.
-        """
-        token_id = self.pad_token_ids[kind]
-        runs = iter(runs_of(input_ids, token_id))
-        for pairs in grids[:, 0].tolist():
-            if self.writes_times and kind == "video":
-                own = list(itertools.islice(runs, pairs))
-                start, end = own[0][0] - 1, own[-1][1] + 1
-                yield start, end, torch.tensor(input_ids[start:end]) == token_id
-            else:
-                yield *next(runs), None
-
     # --- weights ----------------------------------------------------------------------------------------------------
 
     def update_weights(self, model: Any) -> None:
@@ -348,66 +296,6 @@ class VLLMEngine:
             self.engine.reset_encoder_cache()
         if "mm" in caches:
             self.engine.reset_mm_cache()
-
-
-def media_hashes(media: dict[str, torch.Tensor], pixels: str, grid: str, others: Sequence[str] = ()) -> list[str]:
-    """Name each video or image (V,) by all that it is: its pixels, its grid and its times. Caches go by the name."""
-    hashes, start = [], 0
-    for number, size in enumerate(media[grid].prod(-1).tolist()):
-        parts = [
-            media[pixels][start : start + size],
-            *(media[name][number] for name in (grid, *others) if name in media),
-        ]
-        digest = hashlib.sha256()
-        for part in parts:
-            digest.update(part.contiguous().flatten().view(torch.uint8).numpy().tobytes())
-        hashes.append(digest.hexdigest())
-        start += size
-    return hashes
-
-
-def runs_of(input_ids: Sequence[int], token_id: int) -> list[tuple[int, int]]:
-    """Find the runs of a token: (start, end) of each, `end` excluded."""
-    runs: list[tuple[int, int]] = []
-    for place, token in enumerate(input_ids):
-        if token != token_id:
-            continue
-        if runs and runs[-1][1] == place:
-            runs[-1] = runs[-1][0], place + 1
-        else:
-            runs.append((place, place + 1))
-    return runs
-
-
-def whole_weights(model: Any) -> Iterator[tuple[str, torch.Tensor]]:
-    """Give a model's weights under the names of a checkpoint, with an adapter's part added.
-
-    The model is left as it is: adding an adapter to the weights and taking it away again would change their last bits
-    at every step. An adapter's reference copy, which the KL term reads, is no part of the policy.
-    """
-    if not isinstance(model, PeftModel):
-        yield from model.named_parameters()
-        return
-    base = model.get_base_model()
-    for name, parameter in base.named_parameters():
-        owner, _, last = name.rpartition(".")
-        if ".original_module." in name or ".modules_to_save." in name:
-            continue
-        parent, _, leaf = owner.rpartition(".")
-        if leaf != "base_layer":
-            if not is_adapter_weight(name):
-                yield name, parameter
-            continue
-        layer: Any = base.get_submodule(parent)
-        if last == "weight":
-            adapters = [one for one in layer.active_adapters if one in layer.lora_A]
-            parameter = sum((layer.get_delta_weight(one).to(parameter.dtype) for one in adapters), start=parameter)
-        yield f"{parent}.{last}", parameter
-    for name, module in base.named_modules():
-        if isinstance(module, ModulesToSaveWrapper):
-            saved: Any = module.modules_to_save
-            for last, parameter in saved[module.active_adapter].named_parameters():
-                yield f"{name}.{last}", parameter
 
 
 def _end_tokens(tokenizer: Any, shipped: Any) -> list[int]:

@@ -25,6 +25,7 @@ from video_thinker.keys import rules
 from video_thinker.keys.reading import Given
 from video_thinker.keys.rules import LIBRARY_RULES, LIBRARY_TYPES, Rule
 from video_thinker.keys.source import REQUIRED, find_choices, key_groups, write_value
+from video_thinker.redaction import redact_random
 
 OURS = "video_thinker"
 LIBRARIES = ("trl", "transformers")
@@ -243,7 +244,9 @@ def _refuse(key: Checked, given: Given, more: str = "") -> ConfigError:
     if not HIDDEN.search(key.name):
         found += f"={given.text if given.text is not None else _SHOWN.repr(given.value)}"
     default = "it is required" if key.default == REQUIRED else f"the default is {key.default}"
-    return ConfigError(f"{given.where}: {found[:160]}: must be {key.words}{more}; correct it ({default}).")
+    return ConfigError(
+        f"{given.where}: {redact_random(found[:160])}: must be {key.words}{more}; correct it ({default})."
+    )
 
 
 def check_known(keys: Mapping[str, Given], known: Sequence[str], hint: str = "") -> None:
@@ -256,7 +259,7 @@ def check_known(keys: Mapping[str, Given], known: Sequence[str], hint: str = "")
         if key not in known:
             close = difflib.get_close_matches(key, known, n=1)
             advice = hint or (f"did you mean {close[0]!r}?" if close else "see `--help` for the keys there are.")
-            raise ConfigError(f"{given.where}: unknown key {key[:80]!r}; {advice}")
+            raise ConfigError(f"{given.where}: unknown key {redact_random(key[:80])!r}; {advice}")
 
 
 def check_values(keys: Mapping[str, Checked], values: Mapping[str, Given]) -> dict[str, Any]:

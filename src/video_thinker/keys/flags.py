@@ -16,11 +16,14 @@ from typing import Any, NoReturn
 
 from video_thinker.errors import ConfigError
 from video_thinker.keys.check import Checked, check_value, describe, keys_of
+from video_thinker.keys.commands import EXAMPLES
 from video_thinker.keys.reading import COMMAND_LINE, read_value
 from video_thinker.keys.rules import MOST
 from video_thinker.keys.source import REQUIRED
+from video_thinker.redaction import redact_random
 
 UNKNOWN = "unrecognized arguments: "
+MISSING = "the following arguments are required: "
 
 
 class FlagParser(argparse.ArgumentParser):
@@ -36,14 +39,27 @@ class FlagParser(argparse.ArgumentParser):
         """
         super().__init__(*args, **kwargs)
         self._check = check
+        self._read = argparse.Namespace()
+        self._needed: list[argparse.Action] = []
 
     def error(self, message: str) -> NoReturn:
         """Raise `ConfigError` with what argparse found, and the flag that may have been meant."""
         if message.startswith(UNKNOWN):
             word = message.removeprefix(UNKNOWN).split()[0].partition("=")[0]
-            message = f"unknown argument {word!r}{self._meant(word)}"
+            message = f"unknown argument {redact_random(word)!r}{self._meant(word)}"
         message = re.sub(r"^argument ", "", message)
+        if message.startswith(MISSING):
+            message = self._all_missing(message)
         raise ConfigError(f"{COMMAND_LINE}: {message}; see `{self.prog} --help`.")
+
+    def _all_missing(self, message: str) -> str:
+        """Name what is missing of positional arguments and of flags at once, a file that is not there, an example."""
+        flags = [one.option_strings[0] for one in self._needed if getattr(self._read, one.dest, None) is None]
+        names = [name for name in message.removeprefix(MISSING).split(", ") if name]
+        paths = [value for value in vars(self._read).values() if isinstance(value, Path)]
+        also = "".join(f"; {str(path)[:200]!r} is not there" for path in paths if not path.exists())
+        example = EXAMPLES.get(self.prog.removeprefix("video-thinker "))
+        return f"{MISSING}{', '.join([*names, *flags])}{also}{f'; e.g. `{example}`' if example else ''}"
 
     def _meant(self, word: str) -> str:
         flags = [flag for action in self._actions for flag in action.option_strings]
@@ -56,7 +72,17 @@ class FlagParser(argparse.ArgumentParser):
         Raises:
             ConfigError: a flag is unknown or missing, a value breaks a rule, or a file is not there.
         """
-        args = self.parse_intermixed_args(argv)
+        self._read = argparse.Namespace()
+        self._needed = needed = [one for one in self._actions if one.required and one.option_strings]
+        for one in needed:  # argparse would name missing flags before it looks for missing words
+            one.required = False
+        try:
+            args = self.parse_intermixed_args(argv, self._read)
+        finally:
+            for one in needed:
+                one.required = True
+        if any(getattr(args, one.dest) is None for one in needed):
+            self.error(MISSING)
         if self._check is not None:
             self._check(args)
         return args
@@ -76,7 +102,7 @@ def value_of(annotation: Any) -> Callable[[str], Any]:
         except ConfigError:
             words = describe(annotation).replace(" or null", " or none")
             words += f" and at most {MOST}" if re.fullmatch(r"[-+]?\d{10,}(\.\d*)?", text.strip()) else ""
-            raise argparse.ArgumentTypeError(f"{text[:80]!r}: must be {words}") from None
+            raise argparse.ArgumentTypeError(f"{redact_random(text[:80])!r}: must be {words}") from None
 
     return convert
 

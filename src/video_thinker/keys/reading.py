@@ -6,6 +6,7 @@ Booleans are read as YAML 1.1 does (`no` is false), numbers as YAML 1.2 does: `1
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -63,9 +64,7 @@ def read_text(path: Path) -> str:
     if path.is_dir():
         raise ConfigError(f"{path}: is a folder; name a YAML config file in it.")
     try:
-        if path.stat().st_size > MAX_CONFIG_BYTES:
-            raise ConfigError(f"{path}: has {path.stat().st_size} bytes, so it is no config; name a YAML config file.")
-        data = path.read_bytes()
+        data = _read_pipe(path) if path.is_fifo() or path.is_char_device() else _read_bounded(path)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ConfigError(f"{path}: no such config file; see configs/ for those that are shipped.") from error
     except OSError as error:
@@ -79,6 +78,22 @@ def read_text(path: Path) -> str:
         ) from error
     register_text(text)
     return text
+
+
+def _read_bounded(path: Path) -> bytes:
+    with path.open("rb") as file:
+        data = file.read(MAX_CONFIG_BYTES + 1)
+    if len(data) > MAX_CONFIG_BYTES:
+        raise ConfigError(
+            f"{path}: has more than {MAX_CONFIG_BYTES} bytes, so it is no config; name a YAML config file."
+        )
+    return data
+
+
+@functools.cache
+def _read_pipe(path: Path) -> bytes:
+    """Read what a shell gives (`video-thinker sft <(sed …)`): only once, since it is gone then."""
+    return _read_bounded(path)
 
 
 def read_file(path: Path) -> dict[str, Given]:

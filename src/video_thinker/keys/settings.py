@@ -13,7 +13,7 @@ from video_thinker.keys.check import Checked, check_known, check_values, keys_in
 from video_thinker.keys.commands import CONFIG_CLASSES, EXAMPLE_FILES, FILES, FOLDERS, commands_with
 from video_thinker.keys.reading import COMMAND_LINE, Given, read_file, read_value
 from video_thinker.keys.source import REQUIRED
-from video_thinker.redaction import redact
+from video_thinker.redaction import redact_random
 
 MISSPELT = 0.85
 """From this similarity on (`difflib`), a key that is unknown is another one misspelt; no two real keys are as alike."""
@@ -82,7 +82,7 @@ def _read_items(known: Mapping[str, Checked], items: Sequence[str]) -> dict[str,
     for item in items:
         key, equals, text = item.removeprefix("--").partition("=")
         if not equals:
-            raise ConfigError(f"{COMMAND_LINE}: {redact(item)[:80]!r}: write key=value, e.g. fps=2.0.")
+            raise ConfigError(f"{COMMAND_LINE}: {redact_random(item)[:80]!r}: write key=value, e.g. fps=2.0.")
         check_known({key: Given(None, None, COMMAND_LINE)}, list(known))
         values[key] = read_value(key, text)
         if not text.strip():
@@ -107,7 +107,7 @@ def read_part(dataclass_types: Sequence[type], path: str | Path) -> dict[str, An
     for key, one in given.items():
         close = difflib.get_close_matches(key, list(known), n=1, cutoff=MISSPELT)
         if key not in known and close:
-            raise ConfigError(f"{one.where}: unknown key {key!r}; did you mean {close[0]!r}?")
+            raise ConfigError(f"{one.where}: unknown key {redact_random(key)!r}; did you mean {close[0]!r}?")
     return check_values(known, {key: one for key, one in given.items() if key in known})
 
 

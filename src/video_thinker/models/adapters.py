@@ -12,19 +12,20 @@ import importlib.util
 import json
 import logging
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model_state_dict
-from peft.utils import NoMatchingPeftModuleError, load_peft_weights
+from peft.utils import ModulesToSaveWrapper, NoMatchingPeftModuleError, load_peft_weights
 from transformers import BitsAndBytesConfig
 from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.utils import find_adapter_config_file
 
 from video_thinker.config import PeftArguments, check_choice
 from video_thinker.errors import ConfigError
-from video_thinker.models.parts import PARTS, REFERENCE_ADAPTER, belongs_to
+from video_thinker.models.parts import PARTS, REFERENCE_ADAPTER, belongs_to, is_adapter_weight
 from video_thinker.models.weights import check_finite, not_finite
 
 if TYPE_CHECKING:
@@ -214,3 +215,34 @@ def prepare_reference_adapter(model: PreTrainedModel | PeftModel) -> None:
     model.save_pretrained = functools.partial(  # type: ignore[method-assign]  # of this one model
         model.save_pretrained, selected_adapters=["default"]
     )
+
+
+def whole_weights(model: Any) -> Iterator[tuple[str, torch.Tensor]]:
+    """Give a model's weights under the names of a checkpoint, with an adapter's part added.
+
+    The model is left as it is: adding an adapter to the weights and taking it away again would change their last bits
+    at every step. An adapter's reference copy, which the KL term reads, is no part of the policy.
+    """
+    if not isinstance(model, PeftModel):
+        yield from model.named_parameters()
+        return
+    base = model.get_base_model()
+    for name, parameter in base.named_parameters():
+        owner, _, last = name.rpartition(".")
+        if ".original_module." in name or ".modules_to_save." in name:
+            continue
+        parent, _, leaf = owner.rpartition(".")
+        if leaf != "base_layer":
+            if not is_adapter_weight(name):
+                yield name, parameter
+            continue
+        layer: Any = base.get_submodule(parent)
+        if last == "weight":
+            adapters = [one for one in layer.active_adapters if one in layer.lora_A]
+            parameter = sum((layer.get_delta_weight(one).to(parameter.dtype) for one in adapters), start=parameter)
+        yield f"{parent}.{last}", parameter
+    for name, module in base.named_modules():
+        if isinstance(module, ModulesToSaveWrapper):
+            saved: Any = module.modules_to_save
+            for last, parameter in saved[module.active_adapter].named_parameters():
+                yield f"{name}.{last}", parameter

@@ -98,9 +98,19 @@ def load_processor(path: str) -> ProcessorMixin:
         processor: ProcessorMixin = AutoProcessor.from_pretrained(source)
     except OSError as error:
         raise _not_found(path, source, error) from error
+    except (ValueError, TypeError, KeyError) as error:
+        raise _unreadable(path, "processor", error) from error
     if not hasattr(processor, "video_processor"):
         raise ConfigError(f"model_name_or_path={path!r}: its {type(processor).__name__} has no video processor.")
     return processor
+
+
+def _unreadable(path: str, part: str, error: Exception) -> ConfigError:
+    said = " ".join(str(error).split())[:200]
+    return ConfigError(
+        f"model_name_or_path={path!r}: its {part} cannot be loaded ({said}); is it a checkpoint of a supported family, "
+        "with all files of its tokenizer and processor? Copy or download it again."
+    )
 
 
 def load_special_tokens(path: str) -> SpecialTokens:
@@ -123,6 +133,8 @@ def load_positions(path: str) -> PositionRule:
         config = AutoConfig.from_pretrained(base)
     except OSError as error:
         raise _not_found(path, base, error) from error
+    except (ValueError, TypeError, KeyError) as error:
+        raise _unreadable(path, "config.json", error) from error
     return PositionRule.from_config(config)
 
 

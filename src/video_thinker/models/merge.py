@@ -72,4 +72,5 @@ def main(argv: list[str]) -> int:
     """Merge one adapter."""
     args = merge_parser().read(argv)
     merge_adapter(args.adapter, args.out)
+    logger.info("the checkpoint is in %s; next: video-thinker eval CONFIG model_name_or_path=%s", args.out, args.out)
     return 0

@@ -18,6 +18,8 @@ from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url, try_to_
 from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 
 from video_thinker.errors import ConfigError
+from video_thinker.models.folder import check_model_folder
+from video_thinker.runs.files import check_folder
 
 logger = logging.getLogger(__name__)
 
@@ -43,9 +45,12 @@ def check_model_name(name: str) -> None:
 
     Raises:
         ConfigError: it is none; the message begins with what the name is not, and ends with names that are alike.
+        CheckpointError: a file of the folder is damaged.
+        WriteError: it would be downloaded, and the hub's cache cannot be written.
     """
     folder = Path(name).expanduser()
     if any((folder / file).is_file() for file in CONFIG_FILES):
+        check_model_folder(folder)
         return
     if _is_local(name):
         what = (
@@ -120,7 +125,6 @@ def _ask_hub(name: str) -> str:
     for file in CONFIG_FILES:
         try:
             get_hf_file_metadata(hf_hub_url(name, file), timeout=HUB_TIMEOUT_S, retry_on_errors=False)
-            return ""
         except GatedRepoError:
             return "" if is_cached else "its owner must let you in first: see its page there, then `hf auth login`"
         except EntryNotFoundError:
@@ -131,6 +135,10 @@ def _ask_hub(name: str) -> str:
             return "" if is_cached else f"the hub answers {_brief(error)}"
         except Exception as error:  # noqa: BLE001 - refused, DNS, certificate, proxy, time: a class each, of the HTTP client
             return _without_hub(name, _brief(error), is_cached=is_cached)
+        else:
+            if not is_cached:
+                check_folder(constants.HF_HUB_CACHE, "HF_HOME (the hub's cache, where models are kept)")
+            return ""
     return "" if is_cached else cause
 
 

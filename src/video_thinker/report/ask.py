@@ -4,6 +4,8 @@
 
 Frames are sampled and the question is worded as in the model's training, if its folder (or, for `…/checkpoint-500`, the
 one above) holds the `run.yaml` that training writes; flags win over it.
+
+With `--backend openai --base-url http://127.0.0.1:8000/v1`, a server answers, and `--model` is the model's name there.
 """
 
 from __future__ import annotations
@@ -13,12 +15,11 @@ import dataclasses
 import logging
 import re
 import string
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from rich.console import Console, Group
 from rich.padding import Padding
 from rich.panel import Panel
@@ -27,19 +28,20 @@ from rich.text import Text
 from video_thinker.config import ModelArguments, VideoArguments, check_choice
 from video_thinker.data.decoding.failures import check_file
 from video_thinker.data.encode import SampleEncoder
+from video_thinker.data.media import MediaLoader
 from video_thinker.data.texts import check_texts
 from video_thinker.data.video import SampledVideo, load_video
-from video_thinker.errors import ConfigError
-from video_thinker.generation.arguments import EngineArguments
-from video_thinker.generation.backend import Completion, load_backend
+from video_thinker.errors import ConfigError, ServerError
+from video_thinker.generation.arguments import AnswerArguments
+from video_thinker.generation.backend import Backend, Completion, load_backend
 from video_thinker.generation.controls import Prompt, load_prompt
 from video_thinker.generation.engine import Sampling
 from video_thinker.keys.settings import combine_settings
 from video_thinker.models.loading import load_encoder
 from video_thinker.prompts import PROMPT_STYLES
-from video_thinker.report.flags import ENGINE_KEYS, SAMPLING_FIELDS, ask_parser
+from video_thinker.report.flags import ANSWER_KEYS, SAMPLING_FIELDS, ask_parser
 from video_thinker.report.timeline import describe_span, draw_timeline, on_color, segment_color
-from video_thinker.runs.record import find_run_file
+from video_thinker.runs.record import find_run_file, read_run_info
 from video_thinker.schema import Media, Trace, VideoSample
 from video_thinker.scoring import extract_choice, option_letters, options_are_lettered
 from video_thinker.toyworld.recognize import foreign_clip
@@ -58,11 +60,8 @@ def read_run_sampling(path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: the file is not what `run_info.write_run_info` writes.
     """
-    try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))["config"]
-        return {name: config[name] for name in SAMPLING_FIELDS if name in config}
-    except (yaml.YAMLError, KeyError, TypeError) as error:
-        raise ConfigError(f"{path}: not a run's record ({error}); it must hold a mapping `config`.") from error
+    config = read_run_info(path)["config"]
+    return {name: config[name] for name in SAMPLING_FIELDS if name in config}
 
 
 def resolve_video_arguments(args: argparse.Namespace) -> tuple[VideoArguments, str]:
@@ -187,28 +186,79 @@ def ask(
         dtype: Type of the weights; "auto" is that of the checkpoint.
         attn_implementation: As in a config.
         **sampling: Keys of `VideoArguments` (`fps`, `max_frames`, `prompt_style`, …); the others are those the model
-            was trained with, if its folder has a `run.yaml`, else the project's defaults. Keys of `EngineArguments`
-            (`engine="vllm"`, …), too.
+            was trained with, if its folder has a `run.yaml`, else the project's defaults. Keys of `AnswerArguments`,
+            too: `engine="vllm"`, or `backend="openai", base_url=…` for a server; `model` is then the name there.
 
     Raises:
         ConfigError: there is no such model, a value is wrong, or the engine is not installed.
         DecodeError: the video cannot be read.
         DataError: the question or an option holds a special token.
+        ServerError: the server gives no answer.
     """
-    combine_settings((VideoArguments, EngineArguments), None, sampling)
-    engine = EngineArguments(**{name: sampling.pop(name) for name in ENGINE_KEYS if name in sampling})
+    combine_settings((VideoArguments, AnswerArguments), None, sampling)
+    keys = AnswerArguments(**{name: sampling.pop(name) for name in ANSWER_KEYS if name in sampling})
     flags = {name: value for name, value in sampling.items() if name in SAMPLING_FIELDS}
     reading = {name: value for name, value in sampling.items() if name not in SAMPLING_FIELDS}
     check_file(Path(video), "")
     video_args, _ = resolve_sampling(model, flags, **reading)
     sample = make_sample(Path(video), question, options, letters=letters)
-    encoder, prompt = load_question(sample, model, video_args)
     model_args = ModelArguments(model, dtype=dtype, attn_implementation=attn_implementation)
-    settings = Sampling(max_new_tokens, temperature, top_p)
-    completion = load_backend(model_args, encoder, settings, engine).generate([prompt], seed=seed)[0]
-    trace, seen = parse_trace(completion.text), prompt.videos[0]
+    asked = open_question(sample, model_args, video_args, keys, Sampling(max_new_tokens, temperature, top_p))
+    completion = asked.answer(seed)
+    trace, seen = parse_trace(completion.text), asked.video
     answer = readable_answer(trace.answer, sample.options) if trace and trace.answer else None
     return Answer(completion.text, trace, answer, completion.finished, seen.duration_s, tuple(seen.timestamps_s))
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A question that is ready to be answered.
+
+    Attributes:
+        loader: Takes frames as the model is shown them.
+        prompt: The question, with what is sent of the video.
+        video: The frames; where a server gets the whole file, those that would be taken here.
+        get_backend: Opens the model, or the way to its server.
+    """
+
+    loader: MediaLoader
+    prompt: Prompt
+    video: SampledVideo
+    get_backend: Callable[[], Backend]
+
+    def answer(self, seed: int) -> Completion:
+        """Ask the model.
+
+        Raises:
+            ServerError: the server gives no answer.
+            ConfigError: it refuses the model's name or the key.
+        """
+        backend = self.get_backend()
+        completion = backend.generate([self.prompt], seed=seed)[0]
+        if backend.stopped is not None:
+            raise backend.stopped
+        if completion.error is not None:
+            raise ServerError(completion.error)
+        return completion
+
+
+def open_question(
+    sample: VideoSample,
+    model_args: ModelArguments,
+    video_args: VideoArguments,
+    keys: AnswerArguments,
+    settings: Sampling,
+) -> Question:
+    """Check a sample and decode its video, for a model in this process or one behind a server."""
+    if keys.backend == "openai":
+        from video_thinker.generation.openai import OpenAIBackend
+
+        server = OpenAIBackend.connect(model_args, video_args, keys, settings)
+        prompt = server.load_prompt(sample)
+        video = (prompt.videos or load_prompt(sample, server.loader).videos)[0]
+        return Question(server.loader, prompt, video, lambda: server)
+    encoder, prompt = load_question(sample, model_args.model_name_or_path, video_args)
+    return Question(encoder, prompt, prompt.videos[0], lambda: load_backend(model_args, encoder, settings, keys))
 
 
 def load_question(sample: VideoSample, model: str, video_args: VideoArguments) -> tuple[SampleEncoder, Prompt]:
@@ -262,13 +312,28 @@ def describe_video(sample: VideoSample, video: SampledVideo) -> str:
     )
 
 
-def frames_for_people(path: Path, encoder: SampleEncoder) -> SampledVideo:
-    """Load the frames the model was given, at a size a person can see."""
-    large = max(encoder.sampling.max_pixels, PICTURE_MAX_PIXELS)
-    sampling = dataclasses.replace(encoder.sampling, max_pixels=large)
-    return load_video(
-        path, sampling, backend=encoder.backend, factor=encoder.resize_factor, timeout_s=encoder.timeout_s
+def why_no_trace(model: str, prompt_style: str, *, finished: bool) -> str:
+    """Say why a completion may hold no trace, and what to do."""
+    if not finished:
+        return "The completion was cut off: raise --max-new-tokens."
+    if prompt_style == "plain":
+        return "prompt_style plain asks for an answer in <answer> tags only; --prompt-style trace asks for moments."
+    if find_run_file(model) is None:
+        return (
+            f"{model} has no run.yaml of a training: a base model does not know the format of traces. Train it first "
+            "(video-thinker sft, then grpo; docs/tutorial.md), or ask with --prompt-style plain."
+        )
+    return (
+        f"{model} was trained here, but has not learned the format, or the question is unlike those it was trained on. "
+        f"See how often it keeps the format: video-thinker eval CONFIG model_name_or_path={model}"
     )
+
+
+def frames_for_people(path: Path, loader: MediaLoader) -> SampledVideo:
+    """Load the frames the model was given, at a size a person can see."""
+    large = max(loader.sampling.max_pixels, PICTURE_MAX_PIXELS)
+    sampling = dataclasses.replace(loader.sampling, max_pixels=large)
+    return load_video(path, sampling, backend=loader.backend, factor=loader.resize_factor, timeout_s=loader.timeout_s)
 
 
 def main(argv: list[str]) -> int:
@@ -278,24 +343,27 @@ def main(argv: list[str]) -> int:
     sample = build_sample(args)
     model_args = ModelArguments(args.model, dtype=args.dtype, attn_implementation=args.attn_implementation)
     settings = Sampling(args.max_new_tokens, args.temperature, args.top_p)
-    engine = EngineArguments(**{name: getattr(args, name) for name in ENGINE_KEYS})
-    encoder, prompt = load_question(sample, args.model, video_args)
-    video = prompt.videos[0]
+    keys = AnswerArguments(**{name: value for name, value in vars(args).items() if name in ANSWER_KEYS})
+    asked = open_question(sample, model_args, video_args, keys, settings)
+    video = asked.video
     console = Console(highlight=False)
     console.print(Text(describe_video(sample, video), style="dim"), soft_wrap=True)
     console.print(
         Text(f"Sampling and prompt style {video_args.prompt_style!r}: {origin}.\n", style="dim"), soft_wrap=True
     )
     console.print(Text("\n".join([sample.problem, *sample.options]) + "\n", style="bold"))
-    completion = load_backend(model_args, encoder, settings, engine).generate([prompt], seed=args.seed)[0]
+    completion = asked.answer(args.seed)
     trace = parse_trace(completion.text)
     console.print(trace_view(trace, completion, sample, video))
+    if trace is None:
+        hint = why_no_trace(args.model, video_args.prompt_style, finished=completion.finished)
+        console.print(Text(hint, style="yellow"), soft_wrap=True)
     if not args.no_picture:
         out = args.out or Path(f"{args.video.stem}.timeline.png")
         answer = readable_answer(trace.answer, sample.options) if trace else f"“{completion.text}”"
         draw_timeline(
             out,
-            frames_for_people(args.video, encoder),
+            frames_for_people(args.video, asked.loader),
             sample.problem,
             answer,
             trace,

@@ -16,9 +16,10 @@ from video_thinker.errors import ConfigError
 from video_thinker.evaluation.scored import Result, score_runs
 from video_thinker.evaluation.tables import percent, with_interval
 from video_thinker.report.flags import card_parser
-from video_thinker.runs.card import CARD, RESULTS_BEGIN, Saved, put_results, write_card
+from video_thinker.runs.card import RESULTS_BEGIN, Saved, put_results, write_card
 from video_thinker.runs.card_texts import code, describe_frames, describe_pixels
 from video_thinker.runs.files import read_json
+from video_thinker.runs.manifest import CARD
 from video_thinker.runs.reading import EvalRun, load_items, parse_items, read_runs, variant_of
 from video_thinker.runs.record import STATE, find_run_file
 

@@ -8,11 +8,11 @@ import string
 from pathlib import Path
 from typing import Annotated
 
-from video_thinker.config import SAMPLING_KEYS, VideoArguments
+from video_thinker.config import SAMPLING_KEYS, ServerArguments, VideoArguments
 from video_thinker.data.decoding.failures import check_file
 from video_thinker.errors import ConfigError
 from video_thinker.evaluation.flags import check_items
-from video_thinker.generation.arguments import EngineArguments
+from video_thinker.generation.arguments import AnswerArguments, EngineArguments
 from video_thinker.keys.flags import FlagParser, add_key_flags, file_to_write, folder_there, value_of
 from video_thinker.keys.rules import (
     DTYPES,
@@ -30,8 +30,8 @@ from video_thinker.runs.reading import make_labels
 SAMPLING_FIELDS = ("prompt_style", *SAMPLING_KEYS)
 """Keys of `VideoArguments` that are flags of `ask` and are taken over from a training run."""
 
-ENGINE_KEYS = tuple(one.name for one in dataclasses.fields(EngineArguments))
-"""Keys of `EngineArguments` that are flags of `ask`."""
+ANSWER_KEYS = tuple(one.name for one in dataclasses.fields(AnswerArguments))
+"""Keys that say who answers; all are flags of `ask`."""
 
 
 def ask_parser() -> FlagParser:
@@ -43,7 +43,9 @@ def ask_parser() -> FlagParser:
     )
     parser.add_argument("video", type=Path, help="video file")
     parser.add_argument("question")
-    parser.add_argument("--model", required=True, help="checkpoint or adapter, a folder or hub name")
+    parser.add_argument(
+        "--model", required=True, help="checkpoint or adapter, a folder or hub name; its name on the server of base_url"
+    )
     parser.add_argument("--options", nargs="+", default=[], help='answers to choose from, "A. red" or just "red"')
     parser.add_argument("--no-letters", action="store_true", help="leave options as words, without letters")
     parser.add_argument(
@@ -62,7 +64,9 @@ def ask_parser() -> FlagParser:
     generation.add_argument("--seed", type=value_of(Seed), default=0)
     generation.add_argument("--dtype", type=value_of(Dtype), default="auto", help=", ".join(DTYPES))
     generation.add_argument("--attn-implementation", type=value_of(Attention), default="auto", help="see the key")
-    add_key_flags(parser.add_argument_group("engine"), EngineArguments, ENGINE_KEYS)
+    for title, kind in (("engine", EngineArguments), ("server (docs/evaluation_server.md)", ServerArguments)):
+        names = [one.name for one in dataclasses.fields(kind)]
+        add_key_flags(parser.add_argument_group(title), kind, names, given_only=True)
     return parser
 
 
@@ -70,7 +74,9 @@ def _check_ask(args: argparse.Namespace) -> None:
     check_file(args.video, "")
     if args.options and not 2 <= len(args.options) <= len(string.ascii_uppercase):
         raise ConfigError(f"--options: {len(args.options)} given; give 2 to {len(string.ascii_uppercase)}, or none.")
-    check_model("--model", args.model)
+    keys = AnswerArguments(**{name: value for name, value in vars(args).items() if name in ANSWER_KEYS})
+    if keys.backend == "local":
+        check_model("--model", args.model)
 
 
 def report_parser() -> FlagParser:

@@ -7,16 +7,13 @@ The figures say how the set is made, not how good the teacher is: traces that fa
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from video_thinker.data.annotations import load_samples
 from video_thinker.errors import ConfigError
 from video_thinker.runs.files import file_sha256, read_json
 from video_thinker.runs.predictions import Prediction
 from video_thinker.runs.reading import EvalRun
-from video_thinker.runs.record import RUN_INFO
+from video_thinker.runs.record import RUN_INFO, read_run_info
 
 ITEMS = "train_sft.jsonl"
 CARD = "card.json"
@@ -44,7 +41,7 @@ def read_synthesis(folder: Path, label: str) -> EvalRun:
         for sample in samples
     }
     teacher = read_json(folder / CARD)["usage"]["trace_writer"]["model"]
-    info: dict[str, Any] = yaml.safe_load((folder / RUN_INFO).read_text(encoding="utf-8"))
+    info = read_run_info(folder / RUN_INFO)
     split = f"traces of {label}".replace(".", "_")  # "." separates a split from its control
     manifest = {
         "splits": {split: {"file": str(folder / ITEMS), "sha256": file_sha256(folder / ITEMS)}},

@@ -63,6 +63,21 @@ def resolve_reward_funcs(
     ]
 
 
+def check_reward_weights(weights: Sequence[float] | None, names: Sequence[str]) -> None:
+    """Refuse weights that are not one for each reward, or all zero: no completion would be better than another one.
+
+    Raises:
+        ConfigError: naming what was found.
+    """
+    if weights and not any(weights):
+        raise ConfigError(f"reward_weights={list(weights)}: all are 0, so nothing would be learnt; raise one.")
+    if weights is not None and len(weights) != len(names):
+        raise ConfigError(
+            f"reward_weights={list(weights)} has {len(weights)} weights, but reward_funcs={list(names)} has "
+            f"{len(names)} rewards; give one weight for each reward, or leave reward_weights out (1 each)."
+        )
+
+
 def load_reward_funcs(
     names: Sequence[str], parameters: Mapping[str, Mapping[str, Any]] | None = None
 ) -> list[RewardFunc]:

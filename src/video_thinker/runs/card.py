@@ -39,10 +39,10 @@ from video_thinker.runs.card_texts import (
     stage_of,
 )
 from video_thinker.runs.files import read_json, write_text
-from video_thinker.runs.record import RUN_INFO, SAMPLES_FILE
+from video_thinker.runs.manifest import CARD
+from video_thinker.runs.record import RUN_INFO, SAMPLES_FILE, read_run_info
 from video_thinker.schema import VideoSample
 
-CARD = "README.md"
 RESULTS_BEGIN, RESULTS_END = "<!-- results: begin -->", "<!-- results: end -->"
 EXAMPLE = VideoSample("", "QUESTION", "multiple choice", "A", ("A. FIRST OPTION", "B. SECOND OPTION"), ())
 
@@ -130,13 +130,7 @@ def read_run(run_folder: Path) -> dict[str, Any]:
         ConfigError: it is damaged.
     """
     path = run_folder / RUN_INFO
-    if not path.is_file():
-        return {}
-    try:
-        info = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not a run's record ({error}); it must hold a mapping `config`.") from error
-    return info if isinstance(info, dict) and isinstance(info.get("config"), dict) else {}
+    return read_run_info(path) if path.is_file() else {}
 
 
 def read_samples(path: Path) -> list[dict[str, Any]]:

@@ -24,7 +24,7 @@ from rich.panel import Panel
 from rich.text import Text
 
 from video_thinker.errors import DataError
-from video_thinker.runs.files import LogFile, write_text
+from video_thinker.runs.files import LogFile, replacing
 from video_thinker.runs.flags import completions_parser
 
 logger = logging.getLogger(__name__)
@@ -64,13 +64,14 @@ def keep_until(path: Path, step: int) -> None:
     """
     if not path.is_file():
         return
-    with path.open(encoding="utf-8") as file:
+    with path.open("rb") as file:
         lines = list(file)
-    whole = [line for line in lines if line.endswith("\n")]
+    whole = [line for line in lines if line.endswith(b"\n")]
     kept = [line for i, line in enumerate(whole, start=1) if _parse_row(line, f"{path}:{i}")["step"] <= step]
     if len(kept) < len(lines):
         logger.info("%s: %d completions of steps after %d are dropped", path, len(lines) - len(kept), step)
-        write_text(path, "".join(kept))
+        with replacing(path, "wb") as file:
+            file.write(b"".join(kept))
 
 
 def read_rows(path: Path) -> Iterator[CompletionRow]:
@@ -81,15 +82,15 @@ def read_rows(path: Path) -> Iterator[CompletionRow]:
     """
     if not path.is_file():
         raise DataError(f"{path}: no such file; GRPO writes completions.jsonl into output_dir (log_completions_steps).")
-    with path.open(encoding="utf-8") as file:
+    with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             yield _parse_row(line, f"{path}:{number}")
 
 
-def _parse_row(line: str, where: str) -> CompletionRow:
+def _parse_row(line: bytes, where: str) -> CompletionRow:
     try:
         row = json.loads(line)
-    except json.JSONDecodeError as error:
+    except ValueError as error:  # also of bytes that are no text
         raise DataError(f"{where}: not JSON ({error}); delete the line.") from error
     missing = CompletionRow.__annotations__.keys() - row.keys() if isinstance(row, dict) else {"every field"}
     if missing:

@@ -101,9 +101,7 @@ def building(folder: str | Path, *, replace: bool = False) -> Iterator[Path]:
     with _explained(folder), _draft(folder) as draft:
         draft.mkdir()
         yield draft
-        for path in draft.rglob("*"):
-            if path.is_file():
-                _sync(path)
+        sync_files(draft)
         if replace and folder.is_dir() and any(folder.iterdir()):
             with _draft(folder) as old:
                 folder.rename(old)
@@ -176,9 +174,12 @@ def _explained(path: Path, then: str = "") -> Iterator[None]:
         raise cannot_write(path, error, then) from error
 
 
-def _sync(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
+def sync_files(folder: Path) -> None:
+    """Force every file below a folder to the disk."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
 
 
 def _sync_folder(folder: Path) -> None:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from video_thinker.errors import ConfigError
+from video_thinker.runs.files import check_folder
 
 logger = logging.getLogger(__name__)
 
@@ -34,8 +35,9 @@ def run_lock(output_dir: Path, *, shared: bool = False) -> Iterator[RunLock]:
 
     Raises:
         ConfigError: another process holds it; the message names its id and its machine.
+        WriteError: the folder cannot be made or written.
     """
-    output_dir.mkdir(parents=True, exist_ok=True)
+    check_folder(output_dir)
     with (output_dir / LOCK_FILE).open("a+", encoding="utf-8") as file:
         lock = RunLock(output_dir, file)
         lock.take(shared=shared)

@@ -104,16 +104,16 @@ class PredictionFile:
         if half:
             logger.warning("%s: a half-written last line (%d bytes); its sample is run again", self.path, len(half))
         predictions = {}
-        for number, line in enumerate(whole.decode().split("\n") if whole else [], start=1):
+        for number, line in enumerate(whole.split(b"\n") if whole else [], start=1):
             prediction = self._parse(line, number)
             predictions[prediction.problem_id] = prediction
         return predictions
 
-    def _parse(self, line: str, number: int) -> Prediction:
+    def _parse(self, line: bytes, number: int) -> Prediction:
         try:
             row = json.loads(line)
             return Prediction(**{name: row[name] for name in PREDICTION_FIELDS})
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError) as error:  # no JSON, no UTF-8, no prediction
             raise DataError(
                 f"{self.path}:{number}: not a prediction ({type(error).__name__}: {error}); a row has the fields "
                 f"{', '.join(PREDICTION_FIELDS)}; remove the line, and its sample is run again."
@@ -182,6 +182,11 @@ def open_output_dir(
     has_predictions = any(file.stat().st_size for file in (output_dir / "predictions").rglob("*.jsonl"))
     manifest = read_json(manifest_file) if has_predictions else {}
     if manifest:
+        if not all(isinstance(manifest.get(key), dict) for key in ("settings", "splits", "packages")):
+            raise DataError(
+                f"{manifest_file}: is damaged: it must hold settings, splits and packages; choose another output_dir, "
+                "or overwrite=true to start over."
+            )
         _check_equal(output_dir, manifest["settings"], settings)
         for name in manifest["splits"].keys() & splits.keys():
             there, now = (_without_file(split) for split in (manifest["splits"][name], splits[name]))

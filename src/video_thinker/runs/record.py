@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from video_thinker.errors import ConfigError
 from video_thinker.redaction import is_secret_name, redact, redact_values
 from video_thinker.runs.files import file_sha256, write_text
 
@@ -128,6 +129,25 @@ def write_run_info(output_dir: str | Path, config: dict[str, Any]) -> Path:
     keys = [] if _launch is None else [key for key in _launch.keys if key in config]
     write_text(path, "".join(_parts(config, keys)))
     return path
+
+
+def read_run_info(path: Path) -> dict[str, Any]:
+    """Read a `run.yaml`, which holds at least a mapping `config`.
+
+    Raises:
+        ConfigError: it is damaged.
+    """
+    try:
+        info = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"{path}: is damaged, or not a run's record ({' '.join(str(error).split())}); copy it again, or delete it."
+        ) from error
+    if not isinstance(info, dict) or not isinstance(info.get("config"), dict):
+        raise ConfigError(
+            f"{path}: is cut short, or not a run's record, which holds a mapping `config`; copy it again, or delete it."
+        )
+    return info
 
 
 def find_run_file(model: str) -> Path | None:

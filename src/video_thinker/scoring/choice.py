@@ -58,6 +58,10 @@ _STATED = re.compile(
     r"|fits) (?:the )?(?:option|choice|answer) "
     r"|\b(?:suggests?|indicates?|supports?|favou?rs?|points? to|corresponds? to) (?=\(?[A-Z]\)?[.!]?\s*\Z)"
     r"|\bonly (?=(?:option )?\(?[A-Z]\)? (?:fits|matches|works|remains|is (?:correct|right|possible|plausible)))"
+    r"|\b(?:respuesta|réponse|antwort|lösung|resposta|risposta|ответ|odpowiedź|cevap|jawaban|antwoord)\b"
+    r"[^.\n:0-9]{0,30}?(?::|=|\b(?:es|est|ist|é|è|это|jest|adalah)\b)\s*"
+    r"(?:(?:la|die|el) )?(?:(?:option|opción|opção|opzione) )?"
+    r"|(?:答え|解答|回答|正解|정답|답)(?:は|은|는|:)[ :]{0,2}"
     r"|(?<![A-Za-z])(?:答案|选项|正解|選項)(?:应该|应当|应|應該)?(?:是|为|為|选|:)[ :是为]{0,3}"
     r"|(?<![不没勿可A-Za-z])(?:应|故|就|我|该)?(?:选择?|選擇?)(?:项|的是|了)?[ :是为]{0,3}",
     re.IGNORECASE,
@@ -98,7 +102,11 @@ _LEFT_OPEN = re.compile(
     re.IGNORECASE,
 )
 # Words that name one more option beside another: before it ("but also A") and after it ("A is possible too").
-_ALSO_BEFORE = re.compile(r"\b(?:but also|otherwise|or else|if not|alternatively|not excluded|unless)\b", re.IGNORECASE)
+_ALSO_BEFORE = re.compile(
+    r"\b(?:but also|otherwise|or else|if not|alternatively|not excluded|unless|(?:possibly|maybe|perhaps) also"
+    r"|(?:could|may|might|can) (?:also|equally|as well|just as well) be)\b",
+    re.IGNORECASE,
+)
 _ALSO_AFTER = re.compile(
     r"[)\].,]{0,2} ?(?:is|are|could|can|may|might|would|seems)\b(?! (?:not|never|no longer)\b)[\w ]{0,20}?"
     r"\b(?:also|too|as well|possible|plausible|equally)\b",

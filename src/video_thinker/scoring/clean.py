@@ -9,9 +9,10 @@ import re
 import unicodedata
 
 CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
+EAST_ASIAN = CJK + "\uac00-\ud7a3"  # scripts whose words may touch a Latin letter: "B입니다"
 
 _INVISIBLE = re.compile("[\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff\ufe0e\ufe0f]")
-_CHAT_TOKEN = re.compile(r"<\|[^|<>\n]{1,40}\|>")  # "<|begin_of_box|>", "<|im_end|>"
+_CHAT_TOKEN = re.compile(r"<\|[^|<>\n]{1,40}\|>|</s>\s*\Z")  # "<|begin_of_box|>", "<|im_end|>", an end of text
 _MARKUP_TAG = re.compile(r"</?(?:[bipuq]|[A-Za-z][A-Za-z_]{1,15}) ?/?>")  # "<b>", "<br/>", "<option>"
 _STRUCK_OUT = re.compile(r"~~[^~\n]{1,200}~~")
 _LATEX_WRAPPER = re.compile(

@@ -52,7 +52,7 @@ _CJK_DIGITS = {char: value for value, char in enumerate("零一二三四五六�
 _FIGURE = re.compile(
     r"(?P<sign>(?<![\w.)])[-+] ?)?"
     r"(?P<int>[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]{1,3}(?:[ '][0-9]{3})+(?![0-9])"
-    r"|[0-9]{1,400})?(?P<frac>\.[0-9]{1,400})?"
+    r"|[0-9]{1,400})?(?P<frac>\.[0-9]{1,400}|(?<=[0-9]),[0-9]{1,2}(?![0-9,]))?"  # "2,5" is 2.5, "1,200" is 1200
     r"(?:[eE](?P<exp>[+-]?[0-9]{1,3})(?![0-9A-Za-z])"
     r"| ?(?:[x×*·⋅]|\\times|\\cdot) ?10 ?(?:\^|\*\*) ?\{?\(?(?P<pow>[+-]?[0-9]{1,3})\)?\}?)?"
 )
@@ -69,6 +69,7 @@ NUMBER_WORDS_PATTERN = re.compile(
 )
 _CJK_NUMBER = re.compile(r"[零〇一二三四五六七八九两兩]?[十百]?[零〇一二三四五六七八九]?[十]?[一二三四五六七八九]?")
 _SCALE = re.compile(r" ?(hundred|dozen|thousand|million|billion|trillion|百万|[百千万亿]|k(?![A-Za-z]))", re.IGNORECASE)
+_WORDS_GO_ON = re.compile(r" (?:and )?(?=[A-Za-z])")  # "one thousand two hundred"
 _UNIT = re.compile(
     r"[ -]?(" + "|".join(sorted((re.escape(unit) for unit in UNITS), key=len, reverse=True)) + r")(?![A-Za-z])",
     re.IGNORECASE,
@@ -113,7 +114,7 @@ def find_numbers(text: str) -> Iterator[FoundQuantity]:
     for match in re.finditer(rf"[0-9]|\.[0-9]|[A-Za-z]+|[{''.join(_CJK_DIGITS)}十百]", text):
         if match.start() < taken:
             continue
-        found = _figure(text, match.start()) or _word(text, match) or _cjk_at(text, match)
+        found = _figure(text, match.start()) or _word(text, match.start()) or _cjk_at(text, match)
         if found is not None:
             yield found
             taken = found.end
@@ -142,7 +143,7 @@ def _figure(text: str, start: int) -> FoundQuantity | None:
     whole = re.sub(r"[ ,']", "", match["int"] or "0")
     exponent = match["exp"] or match["pow"]
     try:
-        value = float(f"{whole}{match['frac'] or ''}e{exponent or 0}")
+        value = float(f"{whole}{(match['frac'] or '').replace(',', '.')}e{exponent or 0}")
     except ValueError:
         return None
     if (match["sign"] or "").startswith("-"):
@@ -165,10 +166,10 @@ def _figure(text: str, start: int) -> FoundQuantity | None:
     return _with_unit(text, value, start, end, is_figure=is_figure, has_point=match["frac"] is not None)
 
 
-def _word(text: str, match: re.Match[str]) -> FoundQuantity | None:
-    if match.group()[0].isdigit():
+def _word(text: str, start: int) -> FoundQuantity | None:
+    if text[start].isdigit():
         return None
-    words = NUMBER_WORDS_PATTERN.match(text, match.start())
+    words = NUMBER_WORDS_PATTERN.match(text, start)
     if words is None:
         return None
     value = float(
@@ -181,7 +182,22 @@ def _word(text: str, match: re.Match[str]) -> FoundQuantity | None:
         value += sum(_NUMBER_WORDS[words[part].casefold()] for part in ("rest_tens", "rest") if words[part])
     if words.group().casefold() == "one" and _is_pronoun(text, words):
         return None
-    return _with_unit(text, -value if words["minus"] else value, words.start(), words.end())
+    found = _with_unit(text, -value if words["minus"] else value, words.start(), words.end())
+    return found and _with_lower_part(text, found)
+
+
+def _with_lower_part(text: str, found: FoundQuantity) -> FoundQuantity:
+    """Add what follows a scale in words: the "two hundred" of "one thousand two hundred"."""
+    value = abs(found.quantity.value)
+    scale = next((scale for scale in (1e9, 1e6, 1e3) if value and value % scale == 0), None)
+    gap = _WORDS_GO_ON.match(text, found.end)
+    if scale is None or gap is None or found.quantity.unit:
+        return found
+    rest = _word(text, gap.end())
+    if rest is None or not 0 < rest.quantity.value < scale:
+        return found
+    total = math.copysign(value + rest.quantity.value, found.quantity.value)
+    return FoundQuantity(Quantity(total, rest.quantity.unit), found.start, rest.end)
 
 
 def _is_pronoun(text: str, words: re.Match[str]) -> bool:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from video_thinker.scoring.clean import CJK
+from video_thinker.scoring.clean import EAST_ASIAN
 from video_thinker.scoring.options import Options, letters_of_text
 
 
@@ -36,7 +36,7 @@ _JOIN_WORDS = _words(
     """
 )
 
-_WORD = re.compile(rf"[^\W\d_{CJK}]+(?:'[a-z]+)?|[{CJK}]+")
+_WORD = re.compile(rf"[^\W\d_{EAST_ASIAN}]+(?:'[a-z]+)?|[{EAST_ASIAN}]+")
 
 RULED_OUT_BEFORE = re.compile(
     r"(?:\b(?:not|(?:anything|everything|all|any) but|neither|nor|never|except|excluding|excludes?d?"
@@ -91,8 +91,9 @@ _CALLED_RIGHT = re.compile(
 
 # What may follow a letter without punctuation: "B because …", "B is correct", "B 是…".
 _FOLLOWS_LETTER = re.compile(
-    rf"\s*(?:$|\n|[^\w\s]|[{CJK}]|(?:because|since|as|i think|i believe|i guess|option|obviously|definitely|for sure|"
-    r"please|shows|for|that|which|matches|fits|describes|depicts|seems|rather|instead|over|and|or|but|not|to|through|vs|"
+    rf"\s*(?:$|\n|[^\w\s]|[{EAST_ASIAN}]|(?:because|since|as|i think|i believe|i guess|option|obviously|definitely"
+    r"|for sure|please|shows|for|that|which|matches|fits|describes|depicts|seems|rather|instead|over|and|or|but"
+    r"|not|to|through|vs|"
     r"(?:is|would be|must be|should be|seems) (?:the |a )?(?:most |only |definitely |clearly )?"
     r"(?:correct|right|best|answer|true|accurate|likely|one|option|choice|not|wrong|incorrect|false|proper"
     r"|appropriate|it|my))\b"
@@ -102,13 +103,13 @@ _FOLLOWS_LETTER = re.compile(
 )
 
 _FOLLOWS_ARTICLE = re.compile(
-    rf"\s*(?:$|\n|[^\w\s]|[{CJK}]|(?:because|since|as|is|are|for|and|or|but|not|rather|instead|isn't|cannot|can't|vs|to"
+    rf"\s*(?:$|\n|[^\w\s]|[{EAST_ASIAN}]|(?:because|since|as|is|are|for|and|or|but|not|rather|instead|isn't|cannot|can't|vs|to"
     r"|through|it is|also|could|can|may|might|would)\b)"
 )
 
 _FOLLOWS_TEXT = re.compile(
     rf"\s*(?:$|\n|[^\w\s]|(?:because|since|as|and|or|vs|versus|also|plus|then|nor|i think|i believe|i guess|rather"
-    rf"|instead|is|are|was|isn't|not|but)\b|[{CJK}]|\(?[A-Z][.):][ {CJK}])",
+    rf"|instead|is|are|was|isn't|not|but)\b|[{EAST_ASIAN}]|\(?[A-Z][.):][ {EAST_ASIAN}])",
     re.IGNORECASE,
 )
 
@@ -118,7 +119,7 @@ _LISTED = re.compile(
 )
 MAX_MENTIONS = 100  # more of them are a loop, not an answer
 _FOLLOWS_BEGINNING = re.compile(r" (?:because|since|is (?:the )?(?:correct|right|best|answer))\b")
-_LETTER = re.compile(rf"(?<![^\W{CJK}])[A-Za-z](?![^\W{CJK}])")
+_LETTER = re.compile(rf"(?<![^\W{EAST_ASIAN}])[A-Za-z](?![^\W{EAST_ASIAN}])")
 
 CORRECTED = re.compile(
     r"\b(?:wait|no|but|however|actually|so|thus|therefore|hence|final|finally|corrected|correction|instead|rather"
@@ -293,7 +294,7 @@ def joins(gap: str) -> bool:
 
 
 def _all_in(words: frozenset[str], text: str) -> bool:
-    """Say whether a text has no other words than these; a run of CJK characters may be several of them."""
+    """Say whether a text has no other words than these; a run of EAST_ASIAN characters may be several of them."""
     found = [word.casefold() for word in _WORD.findall(text) if word.casefold() not in words]
     return all(_is_made_of(words, word) for word in found)
 

@@ -54,7 +54,7 @@ _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
 _PHRASES = {
     "none": 0.0, "half": 1 / 2, "a half": 1 / 2, "one half": 1 / 2, "one-half": 1 / 2, "a third": 1 / 3,
     "one third": 1 / 3, "two thirds": 2 / 3, "a quarter": 1 / 4, "one quarter": 1 / 4, "three quarters": 3 / 4,
-    "a dozen": 12.0, "one dozen": 12.0,
+    "a dozen": 12.0, "one dozen": 12.0, "a hundred": 100.0, "a thousand": 1000.0, "a million": 1e6,
 }  # fmt: skip
 
 
@@ -204,12 +204,13 @@ def _only(text: str) -> Quantity | None:
         return None
     if any(_NOT_THE_NUMBER.search(text[max(0, one.start - 16) : one.start]) for one in found):
         return None
-    if any(_is_part(text, one) for one in found):
+    if any(_is_part(text, one) or _OR_MORE.match(text, one.end) for one in found):
         return None
     figures = [one.quantity for one in found if one.quantity.is_figure]
     return figures[0] if figures else first.quantity
 
 
+_OR_MORE = re.compile(r" ?(?:[a-z]+ ){0,2}(?:or|and) (?:more|less|fewer|above|below|higher|lower|greater|up)\b", re.I)
 _REJECTED = re.compile(
     r"(?:\b(?:not|rather than|instead of|isn't|aren't|neither|nor)|不是|而非) (?:just |only )?\Z"
     r"|(?:不是|而非)\Z",

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from video_thinker.scoring.clean import CJK, plain_lines
+from video_thinker.scoring.clean import EAST_ASIAN, plain_lines
 
 _OPTION = re.compile(r"\(?([A-Za-z])[.):](?![A-Za-z]\.)\s*(.*)", re.DOTALL)  # "A. milk", not the initials "A.D."
 
@@ -90,7 +90,9 @@ def prepare_options(options: tuple[str, ...]) -> Options:
         texts=texts,
         lettered=options_are_lettered(options),
         by_text=tuple(levels),
-        pattern=re.compile(rf"(?<![^\W{CJK}])(?:{pattern})(?![^\W{CJK}])", re.IGNORECASE) if words else None,
+        pattern=re.compile(rf"(?<![^\W{EAST_ASIAN}])(?:{pattern})(?![^\W{EAST_ASIAN}])", re.IGNORECASE)
+        if words
+        else None,
         numbers=numbers,
     )
 

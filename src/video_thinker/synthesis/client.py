@@ -24,7 +24,8 @@ from aiolimiter import AsyncLimiter
 from video_thinker.data.decoding.process import end_decoding
 from video_thinker.disk import STORE_ERRORS, open_store
 from video_thinker.errors import ConfigError, ServerError, TeacherError, WriteError
-from video_thinker.generation.server import Answer, RequestFailedError, Server, UsageError, clean_text, is_local
+from video_thinker.generation.replies import Answer, UsageError, clean_text
+from video_thinker.generation.server import RequestFailedError, Server, is_local
 from video_thinker.redaction import redact
 from video_thinker.runs.files import keep, kept_place
 from video_thinker.synthesis.arguments import Endpoint

@@ -117,4 +117,5 @@ def main(argv: list[str]) -> int:
         logger.error("%d samples are unfinished, the first because %s", places[UNFINISHED], reasons[0])
         logger.error("What was answered is kept: run the same command again to continue.")
         return 1
+    logger.info("next: video-thinker report %s --out %s", args.output_dir, Path(args.output_dir) / "report.html")
     return 0

@@ -166,7 +166,10 @@ def build_world(
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `video-thinker toy build`."""
     args = flags.build_parser().read(argv)
-    build_world(args.out, args.seed, p_wrong=0.0 if args.clean else args.p_wrong, num_processes=args.processes)
+    most = args.max_questions or max(SPLIT_SIZES.values())
+    sizes = {split: min(size, most) for split, size in SPLIT_SIZES.items()}
+    p_wrong = 0.0 if args.clean else args.p_wrong
+    build_world(args.out, args.seed, p_wrong=p_wrong, sizes=sizes, num_processes=args.processes)
     return 0
 
 

@@ -20,6 +20,13 @@ def build_parser() -> FlagParser:
     parser.add_argument(
         "--p-wrong", type=value_of(Share), default=0.5, help="share of traces that look the wrong way (default 0.5)"
     )
+    parser.add_argument(
+        "--max-questions",
+        type=value_of(Count),
+        metavar="N",
+        help="at most so many questions, and clips, per split, to try things out (default: the whole world, which is "
+        "the only one that `toy teacher` knows)",
+    )
     parser.add_argument("--clean", action="store_true", help="a teacher without errors: the same as --p-wrong 0")
     parser.add_argument(
         "--processes", type=value_of(SMALL_COUNT), default=2, help="processes that write clips (default 2)"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import math
 import os
 from collections.abc import Iterable
@@ -38,6 +39,16 @@ def check_report_to(names: Iterable[str]) -> None:
                 f"report_to={name!r} needs the package {module}, which is not installed; `pip install {module}`, or "
                 "take report_to: tensorboard (the default) or none."
             )
+
+
+def check_json_object(key: str, path: Path) -> None:
+    """Refuse a file that is no JSON object. Raises `ConfigError`."""
+    try:
+        value = json.loads(path.read_bytes())
+    except ValueError as error:  # also of bytes that are no text
+        raise ConfigError(f"{key}={str(path)!r}: is no JSON ({' '.join(str(error).split())}); correct it.") from error
+    if not isinstance(value, dict):
+        raise ConfigError(f"{key}={str(path)!r}: must hold a JSON object of settings; see configs/deepspeed/*.json.")
 
 
 @dataclass
@@ -96,6 +107,8 @@ class RunArguments:
                 f"deepspeed={deepspeed!r}: no such file, seen from {Path.cwd()}; name one of configs/deepspeed/*.json, "
                 "or start from the folder of the project."
             )
+        if isinstance(deepspeed, str):
+            check_json_object("deepspeed", Path(deepspeed))
         super().__post_init__()  # type: ignore[misc]  # of the config of TRL that this is mixed into
         check_report_to(self.report_to or ())
 

@@ -17,10 +17,10 @@ from video_thinker.data.golds import check_golds
 from video_thinker.data.row_rules import RowRules
 from video_thinker.errors import ConfigError
 from video_thinker.keys.settings import combine_settings, make_arguments
-from video_thinker.models.adapters import check_peft_arguments, lora_config, quantization_config
+from video_thinker.models.adapters import adapter_base, check_peft_arguments, lora_config, quantization_config
 from video_thinker.models.loading import check_model_path, load_encoder, load_model, prepare_training
 from video_thinker.models.tower_calls import equalize_tower_calls
-from video_thinker.rewards import GOLD_REWARDS, resolve_reward_funcs
+from video_thinker.rewards import GOLD_REWARDS, check_reward_weights, resolve_reward_funcs, reward_names
 from video_thinker.training.arguments import VideoGRPOConfig, VideoSFTConfig
 from video_thinker.training.dataset import build_dataset, load_readable_samples
 from video_thinker.training.logging.console import use_console
@@ -33,6 +33,7 @@ from video_thinker.training.loop.resume import (
     one_run,
     run_training,
 )
+from video_thinker.training.loop.room import check_room
 from video_thinker.training.loop.same_run import check_same_samples
 from video_thinker.training.steps import check_rows_for_grpo, check_rows_for_sft
 
@@ -177,10 +178,18 @@ class Recipe(Generic[Args]):
         return train, evaluated
 
     def load_model(self) -> PreTrainedModel | PeftModel:
-        """Load the model to train."""
+        """Load the model to train, if its checkpoints will fit the disk.
+
+        Raises:
+            WriteError: there is no room for one.
+        """
+        name = self.model_args.model_name_or_path
+        check_room(
+            self.args, name, self.model_args.dtype, use_peft=self.peft_args.use_peft or adapter_base(name) is not None
+        )
         init_kwargs: Any = self.args.model_init_kwargs  # TRL's configs have read one that was text
         return load_model(
-            self.model_args.model_name_or_path,
+            name,
             dtype=self.model_args.dtype,
             attn_implementation=self.model_args.attn_implementation,
             quantization_config=quantization_config(self.peft_args),
@@ -207,6 +216,7 @@ def grpo_parts(
     """
     args, data_args = recipe.args, recipe.data_args
     functions = resolve_reward_funcs(reward_funcs or args.reward_funcs, args.reward_params)
+    check_reward_weights(args.reward_weights, reward_names(functions))
     encoder = recipe.load_encoder()
     rules = RowRules(max_tokens=args.max_prompt_length, option="max_prompt_length")
     train_samples, eval_samples = recipe.load_samples(encoder, rules)

@@ -17,7 +17,7 @@ from transformers import Trainer
 from video_thinker.training.arguments import VideoGRPOConfig, VideoSFTConfig
 from video_thinker.training.logging.performance import Performance
 from video_thinker.training.loop.canary import BlindCanary
-from video_thinker.training.loop.checkpoints import Staging, leave_signals_to_parent, load_weights
+from video_thinker.training.loop.checkpoints import Staging, leave_signals_to_parent, load_weights, state_errors
 from video_thinker.training.loop.finite import FiniteGuard
 from video_thinker.training.loop.watchdog import Watchdog
 from video_thinker.training.recipe import Recipe, run_recipe
@@ -74,6 +74,10 @@ class RunTrainer(Trainer):
         """TRL's, whose workers leave signals to their parent."""
         return leave_signals_to_parent(super().get_train_dataloader())
 
+    def get_eval_dataloader(self, *args: Any, **kwargs: Any) -> Any:
+        """TRL's, whose workers leave signals to their parent."""
+        return leave_signals_to_parent(super().get_eval_dataloader(*args, **kwargs))
+
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """Write no card of TRL's: a checkpoint and the result get one that knows the run (`runs/card.py`)."""
 
@@ -100,6 +104,16 @@ class RunTrainer(Trainer):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
         else:
             load_weights(self.model if model is None else model, resume_from_checkpoint)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: Any) -> None:
+        """Load their state; a damaged file is one message."""
+        with state_errors(str(checkpoint)):
+            super()._load_optimizer_and_scheduler(checkpoint)
+
+    def _load_rng_state(self, checkpoint: Any) -> None:
+        """Load the state of the random numbers; a damaged file is one message."""
+        with state_errors(str(checkpoint)):
+            super()._load_rng_state(checkpoint)
 
     def _load_best_model(self) -> None:
         """Load the best checkpoint's weights at the end; see `load_weights`."""

@@ -189,6 +189,24 @@ def test_edit_lists_of_several_entries(tmp_path, edits, options):
     assert [number_of(frame.permute(1, 2, 0).numpy()) for frame in video.frames] == chosen
 
 
+@pytest.mark.parametrize(
+    ("edits", "options", "says"),
+    [
+        ([(1, 0), (Fraction(1, 2), None), (1, 2)], CLOSED, "a pause behind its start"),
+        ([(1, 0), (Fraction(1, 20), None), (3, 1)], CLOSED, "a pause behind its start"),  # shorter than a frame
+        ([(2, 0), (1, None)], OPEN, "a pause behind its start"),
+        ([(2, 2), (2, 0)], CLOSED, r"puts 2 parts together to 4\.00 s, of which 3\.70 s come out"),
+        ([(1, Fraction(12, 5)), (1, 0)], OPEN, r"puts 2 parts together to 2\.00 s"),
+        ([(1, 3), (1, 1), (1, 2)], CLOSED, r"puts 3 parts together to 3\.00 s"),
+    ],
+)
+def test_edit_lists_that_ffmpeg_shows_in_another_way_are_refused(tmp_path, edits, options, says):
+    path = Clip("edited.mp4", options=options).write(tmp_path)
+    set_edits(path, edits)
+    with pytest.raises(DecodeError, match=f"its edit list (has )?{says}.*does not show as a player does"):
+        load_span(path, 0, 60, 99, max_pixels=10**6)
+
+
 @pytest.mark.parametrize("name", ["phone.mp4", "phone_trimmed.mp4", "fast_then_slow.mkv"])
 def test_turned_with_wide_pixels_at_a_variable_rate(tmp_path, name):
     def adjust(stream):

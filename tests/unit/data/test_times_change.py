@@ -24,11 +24,11 @@ def whole(tmp_path_factory):
 def announced(whole, tmp_path):
     """Write a clip of 40 frames with a packet behind one of them that holds none; anew for each test."""
 
-    def write(number):
+    def write(number, behind_ms=50):
         def add_one(packets):
             at = packets[number]  # in decoding order
             none = av.Packet(NO_PICTURE)
-            none.pts, none.dts, none.time_base = 100 * number + 50, at.dts, at.time_base
+            none.pts, none.dts, none.time_base = 100 * number + behind_ms, at.dts, at.time_base
             return [*packets[:number], none, *packets[number:]]
 
         return copy_packets(whole, tmp_path / "announced.mkv", add_one)
@@ -36,10 +36,12 @@ def announced(whole, tmp_path):
     return write
 
 
-def test_load_video(announced):
-    video = load_video(announced(10), VideoSampling(num_frames=40))
-    assert [number_of(frame.permute(1, 2, 0).numpy()) for frame in video.frames] == list(range(40))
-    assert video.timestamps_s == pytest.approx(np.arange(40) / 10, abs=0.002)
+def test_load_video(announced, whole):
+    """One of 8 even times falls on the frame that is announced only; frames chosen by the old times are others."""
+    video, plain = (load_video(path, VideoSampling(num_frames=8)) for path in (announced(5, behind_ms=26), whole))
+    assert video.timestamps_s == pytest.approx(plain.timestamps_s)
+    numbers = [number_of(frame.permute(1, 2, 0).numpy()) for frame in video.frames]
+    assert video.timestamps_s == pytest.approx(np.array(numbers) / 10, abs=0.002)
 
 
 def test_load_span(announced):

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[3]
 def files_of(root: Path) -> dict[str, bytes]:
     return {
         str(path.relative_to(root)): path.read_bytes()
-        for name in ("configs", "scripts")
+        for name in ("configs", "scripts", "data/toy")
         for path in (root / name).rglob("*")
         if path.is_file()
     }
@@ -61,7 +61,7 @@ def test_a_wheel_holds_them(tmp_path, monkeypatch):
 
 def test_an_installation_without_them_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr(init.video_thinker, "__file__", str(tmp_path / "a" / "b" / "__init__.py"))
-    with pytest.raises(init.ConfigError, match="no configs and scripts"):
+    with pytest.raises(init.ConfigError, match="no configs, scripts and toy base"):
         init.find_project_files()
 
 

@@ -358,8 +358,8 @@ def test_no_key_of_any_stage_is_taken_for_a_misspelt_one():
     import difflib
 
     from video_thinker.config import ModelArguments, PeftArguments
+    from video_thinker.evaluation.arguments import EvalArguments
     from video_thinker.evaluation.difficulty import DifficultyArguments
-    from video_thinker.evaluation.run import EvalArguments
     from video_thinker.keys.settings import MISSPELT
     from video_thinker.synthesis.arguments import SynthesisArguments
     from video_thinker.training.grpo import VideoGRPOConfig

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from video_thinker.errors import DecodeError, MediaMemoryError
-from video_thinker.evaluation.run import predict_batch
+from video_thinker.evaluation.answers import predict_batch
 from video_thinker.schema import VideoSample
 
 SAMPLES = [VideoSample("a", "?", "free-form", "x"), VideoSample("b", "?", "free-form", "x")]
@@ -38,7 +38,7 @@ def test_a_broken_file_is_a_failed_sample():
     "error", [MediaMemoryError("a.mp4: not enough memory"), MemoryError(), OSError(12, "no memory")]
 )
 def test_want_of_memory_is_no_failed_sample(monkeypatch, error):
-    monkeypatch.setattr("video_thinker.evaluation.run.apply_control", lambda prompt, *args, **kwargs: prompt)
+    monkeypatch.setattr("video_thinker.evaluation.answers.apply_control", lambda prompt, *args, **kwargs: prompt)
     with pytest.raises(type(error)):
         predict_batch(FailingBackend(error), SAMPLES, "real", seed=0)
     with pytest.raises(type(error)):

@@ -143,3 +143,12 @@ def test_score_needs_a_run_and_its_items(samples, folder, tmp_path):
     moved.write_text(moved.read_text() + "\n")
     with pytest.raises(ConfigError, match="changed"):
         score.main([str(folder), "--items", f"id={moved}"])
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"id": 3, "ood": 4}'])
+def test_damaged_figures_are_made_again_from_the_predictions(samples, folder, caplog, content):
+    put(folder, samples, dict.fromkeys(range(4), RIGHT))
+    (folder / "metrics.json").write_text(content)
+    figures = conclude(folder, {"id": samples})
+    assert figures["id"]["accuracy"] == 1.0 and read_json(folder / "metrics.json").keys() == {"id"}
+    assert ("written anew from the predictions" in caplog.text) == (content != '{"id": 3, "ood": 4}')

@@ -18,16 +18,8 @@ from video_thinker.config import ServerArguments
 from video_thinker.errors import ConfigError, ServerError, TeacherError
 from video_thinker.generation import server as server_module
 from video_thinker.generation.faults import BrokenReplyError, NoJsonError, describe_failure, name_cause
-from video_thinker.generation.server import (
-    RequestFailedError,
-    Server,
-    UsageError,
-    check_completion,
-    clean_text,
-    connect,
-    count_tokens,
-    read_key,
-)
+from video_thinker.generation.replies import UsageError, check_completion, clean_text, count_tokens
+from video_thinker.generation.server import RequestFailedError, Server, connect, read_key
 from video_thinker.synthesis.arguments import Endpoint
 from video_thinker.synthesis.client import ChatClient, Limits, Request
 
@@ -153,6 +145,8 @@ def test_a_key_in_the_place_of_its_name_is_refused_and_not_repeated(name):
         {"model": "m", "parameters": {"user": KEY}},
         {"model": "m", "base_url": f"https://user:{KEY}@host/v1"},
         {"model": "m", "base_url": f"https://host/v1?key={KEY}"},
+        {"model": "m", "base_url": f"https://user:a/b{KEY}@host/v1"},
+        {"model": "m", "base_url": f"https://host:{KEY}/v1"},
         KEY,
     ],
 )

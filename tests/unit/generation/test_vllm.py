@@ -8,7 +8,9 @@ from torch import nn
 
 from video_thinker.errors import ConfigError
 from video_thinker.generation import vllm as module
-from video_thinker.generation.vllm import media_hashes, require_vllm, runs_of, whole_weights
+from video_thinker.generation.vllm import require_vllm
+from video_thinker.generation.vllm_inputs import media_hashes, runs_of
+from video_thinker.models.adapters import whole_weights
 
 VIDEO = ("pixel_values_videos", "video_grid_thw", ("second_per_grid_ts",))
 

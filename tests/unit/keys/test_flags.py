@@ -61,3 +61,22 @@ def test_a_value_has_the_type_of_its_key():
 def test_choices_that_stand_twice_agree():
     for annotation, names in ((PromptStyleName, PROMPT_STYLES), (VideoBackend, ("auto", *BACKENDS))):
         assert set(annotation.__metadata__[0].choices) == set(names)
+
+
+def test_all_that_is_missing_is_named_at_once_with_an_example(capsys):
+    assert cli.main(["ask"]) == 2
+    assert "required: video, question, --model; e.g. `video-thinker ask" in capsys.readouterr().err
+    assert cli.main(["ask", "nope.mp4"]) == 2
+    assert "required: question, --model; 'nope.mp4' is not there; e.g." in capsys.readouterr().err
+    assert cli.main(["report", "src"]) == 2
+    assert "required: --out; e.g. `video-thinker report" in capsys.readouterr().err
+
+
+def test_prepare_never_overwrites_what_it_reads(tmp_path, capsys):
+    raw = tmp_path / "raw.json"
+    raw.write_text("[]")
+    (tmp_path / "link.json").symlink_to(raw)
+    for out in (raw, tmp_path / "link.json"):
+        assert cli.main(["prepare", "mvbench", "--raw", str(raw), "--out", str(out)]) == 2
+        assert "is the file of --raw, which would be overwritten" in capsys.readouterr().err
+    assert raw.read_text() == "[]"

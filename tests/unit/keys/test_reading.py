@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
+from pathlib import Path
 
 import pytest
 
 from tests.conftest import REPO
 from video_thinker.errors import ConfigError
+from video_thinker.keys import reading
 from video_thinker.keys.reading import read_file, read_value
 
 
@@ -62,6 +65,18 @@ def test_a_folder_a_missing_and_a_huge_file_are_named(tmp_path):
     (tmp_path / "clip.mp4").write_bytes(bytes(5 << 20))
     with pytest.raises(ConfigError, match="so it is no config"):
         read_file(tmp_path / "clip.mp4")
+
+
+def test_a_pipe_is_read_once_for_all_who_ask_and_what_never_ends_is_no_config():
+    read, write = os.pipe()
+    os.write(write, b"fps: 2.0\n")
+    os.close(write)
+    path = Path(f"/dev/fd/{read}")  # as a shell writes <(sed …)
+    assert [read_file(path)["fps"].value for _ in range(2)] == [2.0, 2.0]
+    os.close(read)
+    reading._read_pipe.cache_clear()
+    with pytest.raises(ConfigError, match="so it is no config"):
+        read_file(Path("/dev/zero"))
 
 
 def test_a_value_of_the_command_line_that_is_no_yaml_is_named_by_its_key():

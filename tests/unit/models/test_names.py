@@ -9,7 +9,7 @@ import pytest
 from huggingface_hub import constants
 from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 
-from video_thinker.errors import ConfigError
+from video_thinker.errors import ConfigError, WriteError
 from video_thinker.models import names
 from video_thinker.models.names import check_model_name
 
@@ -148,3 +148,13 @@ def test_a_cached_model_that_the_hub_has_no_more_is_used(hub, monkeypatch):
     hub.with_ = EntryNotFoundError("no")
     check_model_name("owner/cached")
     assert hub.asked  # it was looked for there, and the cache was enough
+
+
+def test_a_cache_of_the_hub_that_cannot_be_written_is_said_before_anything_is_downloaded(hub, folder, monkeypatch):
+    (folder / "file").write_text("")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(folder / "file" / "hub"))
+    monkeypatch.setattr(names, "try_to_load_from_cache", lambda name, file: None)
+    with pytest.raises(WriteError, match=r"file/hub: .*a file is where a folder is wanted.*choose another HF_HOME"):
+        check_model_name("Qwen/Qwen2.5-VL-3B-Instruct")
+    monkeypatch.setattr(names, "try_to_load_from_cache", lambda name, file: str(folder))
+    check_model_name("Qwen/Qwen2.5-VL-3B-Instruct")

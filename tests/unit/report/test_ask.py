@@ -17,6 +17,7 @@ from video_thinker.report.ask import (
     readable_answer,
     resolve_video_arguments,
     trace_view,
+    why_no_trace,
 )
 from video_thinker.report.flags import ask_parser
 from video_thinker.trace import parse_trace
@@ -150,3 +151,11 @@ def test_options_stay_words_on_request():
     args = ask_parser().parse_args(["v.mp4", "Which?", "--model", "m", "--no-letters", "--options", "red", "blue"])
     assert build_sample(args).options == ("red", "blue")
     assert readable_answer("blue", ("red", "blue")) == "blue"
+
+
+def test_why_there_is_no_trace_is_said_with_what_to_do(run_dir, tmp_path_factory):
+    base = str(tmp_path_factory.mktemp("base"))
+    assert "--max-new-tokens" in why_no_trace(base, "trace", finished=False)
+    assert "has no run.yaml" in why_no_trace(base, "trace", finished=True)
+    assert "has not learned the format" in why_no_trace(str(run_dir), "trace", finished=True)
+    assert "--prompt-style trace" in why_no_trace(str(run_dir), "plain", finished=True)

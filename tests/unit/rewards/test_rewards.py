@@ -6,7 +6,7 @@ import dataclasses
 import pytest
 
 from video_thinker.errors import ConfigError, DataError
-from video_thinker.rewards import REWARD_FUNCS, load_reward_funcs
+from video_thinker.rewards import REWARD_FUNCS, check_reward_weights, load_reward_funcs
 from video_thinker.rewards.accuracy import accuracy_reward
 from video_thinker.rewards.completions import completion_text
 from video_thinker.rewards.finite import finite_reward, finite_rewards
@@ -257,3 +257,13 @@ def test_load_reward_funcs_sets_parameters():
 def test_load_reward_funcs_refuses(names, parameters, message):
     with pytest.raises(ConfigError, match=message):
         load_reward_funcs(names, parameters)
+
+
+def test_weights_that_are_not_one_for_each_reward_are_refused_with_both_lengths():
+    message = r"reward_weights=\[1.0\] has 1 weights, but reward_funcs=\['accuracy', 'format'\] has 2 rewards"
+    with pytest.raises(ConfigError, match=message):
+        check_reward_weights([1.0], ["accuracy", "format"])
+    check_reward_weights([1.0, 0.5], ["accuracy", "format"])
+    check_reward_weights(None, ["accuracy", "format"])
+    with pytest.raises(ConfigError, match="all are 0, so nothing would be learnt"):
+        check_reward_weights([0.0, 0.0], ["accuracy", "format"])

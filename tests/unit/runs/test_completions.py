@@ -115,3 +115,9 @@ def test_a_continued_run_writes_each_step_once(file):
 def test_which_samplings_are_logged(tmp_path, every, serves, steps, logged):
     log = CompletionLog(tmp_path / "completions.jsonl", every, 8, serves)
     assert [step for step in steps if log.is_due(step)] == logged
+
+
+def test_a_line_that_is_no_text_is_named(tmp_path):
+    (tmp_path / "completions.jsonl").write_bytes(b"\xff\xfe\x00\n")
+    with pytest.raises(DataError, match=r"completions\.jsonl:1: not JSON"):
+        list(read_rows(tmp_path / "completions.jsonl"))

@@ -66,6 +66,13 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one_and_no_draft(tmp_path,
     assert names(tmp_path) == ["a.json"] and (tmp_path / "a.json").read_text() == "old"
 
 
+def test_a_link_that_leads_nowhere_is_said(tmp_path):
+    (tmp_path / "run").symlink_to(tmp_path / "removed" / "run")
+    for write in (check_folder, lambda path: write_text(path / "a.json", "")):
+        with pytest.raises(WriteError, match="run.*: a symbolic link in its path leads nowhere"):
+            write(tmp_path / "run")
+
+
 def test_an_error_of_the_writer_is_its_own_and_leaves_the_old_file(tmp_path):
     write_text(tmp_path / "a.txt", "old")
     with pytest.raises(KeyError), replacing(tmp_path / "a.txt") as file:

@@ -174,3 +174,19 @@ def test_the_fingerprint_is_that_of_weights_and_configuration(tmp_path):
     second = model_fingerprint(str(folder))
     (folder / "config.json").write_text("{ }")
     assert len({first, second, model_fingerprint(str(folder))}) == 3
+
+
+@pytest.mark.parametrize("manifest", [{}, {"settings": 3}, {"settings": SETTINGS, "splits": [], "packages": {}}])
+def test_a_manifest_that_lacks_its_parts_is_one_message(tmp_path, manifest):
+    open_output_dir(tmp_path, SETTINGS, SPLITS, {}, overwrite=False)
+    PredictionFile(tmp_path / "predictions" / "id.jsonl").append([graded("a")])
+    write_json(tmp_path / "manifest.json", manifest)
+    with pytest.raises((DataError, ConfigError), match=r"manifest\.json"):
+        open_output_dir(tmp_path, SETTINGS, SPLITS, {}, overwrite=False)
+
+
+def test_a_line_that_is_no_text_is_an_error_with_its_number(file):
+    file.append([graded("a")])
+    file.path.write_bytes(file.path.read_bytes() + b"\xff\xfe\n")
+    with pytest.raises(DataError, match=":2: not a prediction"):
+        file.read()

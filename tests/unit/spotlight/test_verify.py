@@ -169,7 +169,7 @@ queries = st.integers(0, 3).map(lambda s: Turn("when", AskFrame(float(s)), Told(
 answers = st.just(ANSWER)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(st.one_of(looks(), looks(), queries), max_size=4), st.booleans(), st.booleans())
 def test_training_agrees_with_the_published_rule_on_random_episodes(middle, answers_early, answers_last):
     turns = [*([ANSWER] if answers_early and len(middle) > 2 else []), *middle, *([ANSWER] if answers_last else [])]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 import pytest
 
@@ -57,3 +58,12 @@ def test_a_full_disk_ends_nothing_and_is_said_once(tmp_path, monkeypatch, capsys
         file_only.info("one")
         file_only.info("two")
     assert capsys.readouterr().err.count("cannot be written any more ([Errno 28] No space left on device)") == 1
+
+
+def test_a_full_disk_at_the_end_does_not_hide_what_ended_the_run(tmp_path):
+    with pytest.raises(ConfigError, match="wrong"), log_file(tmp_path / "train.log"):
+        (handler,) = [one for one in file_only.handlers if getattr(one, "baseFilename", "").endswith("train.log")]
+        handler.stream.close()
+        handler.stream = Path("/dev/full").open("w", encoding="utf-8")  # noqa: SIM115  # the handler closes it
+        handler.stream.write("what is left to be written when the file is closed")
+        raise ConfigError("wrong")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from pathlib import Path
@@ -162,6 +161,10 @@ def test_a_run_of_an_earlier_version_goes_on_and_says_what_is_not_compared(check
     with caplog.at_level(logging.WARNING):
         check(samples()[:2])
     assert "the data of the earlier sitting are not compared" in caplog.text
-    (tmp_path / "out" / SAMPLES_FILE).write_text(json.dumps({"id": "q0"})[:-3])
-    with pytest.raises(DataError, match="damaged"):
+
+
+@pytest.mark.parametrize("content", [b'{"id": "q', b"[1]\n", b"3\n", b"\xff\xfe\n", b'{"id": "q0"}\n', b"null\n"])
+def test_a_damaged_record_of_the_samples_is_one_message(check, tmp_path, content):
+    (tmp_path / "out" / SAMPLES_FILE).write_bytes(content)
+    with pytest.raises(DataError, match=r"samples\.jsonl: is damaged .*; remove it to continue"):
         check(samples())

@@ -43,7 +43,7 @@ def end_step(callback, step=3, max_steps=9):
     return control.should_save, control.should_training_stop
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_saves_and_stops_at_the_end_of_the_step(stop, number):
     callback = stop()
     assert end_step(callback) == (False, False)
@@ -77,3 +77,15 @@ def test_a_launcher_passes_on_what_the_terminal_has_said(stop, monkeypatch):
     now[0] += stopping.LAUNCHER_S
     with pytest.raises(EndedError, match="130"):
         os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_run_under_nohup_goes_on_when_its_terminal_is_closed(stop):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        callback = stop()
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert end_step(callback) == (False, False)
+        callback.give_back()
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)

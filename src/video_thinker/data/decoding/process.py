@@ -39,7 +39,7 @@ END_TIMEOUT_S = 5.0
 """A child that sits in the kernel, as on a dead network disk, dies late; nobody waits for that."""
 
 _CHILD = (  # Ctrl-C and SLURM signal the whole job: the step in work still needs its frames, and the lifeline ends us
-    "import signal; [signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)]; "
+    "import signal; [signal.signal(n, signal.SIG_IGN) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]; "
     "import sys; sys.path[:] = {path!r}; from video_thinker.data.decoding.child import main; main({socket}, {slot})"
 )
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}

@@ -21,6 +21,7 @@ class VideoFacts:
     times_s: np.ndarray
     duration_s: float
     stated_duration_s: float | None
+    cut_off: str
     fps: float
     width: int
     height: int

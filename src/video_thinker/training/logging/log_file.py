@@ -6,7 +6,7 @@ import logging
 import shlex
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from video_thinker.errors import VideoThinkerError
@@ -34,6 +34,11 @@ class _QuietHandler(logging.FileHandler):
         self.setLevel(logging.CRITICAL + 1)
         cause = sys.exc_info()[1]
         sys.stderr.write(f"{self.baseFilename} cannot be written any more ({cause}); the run goes on without it\n")
+
+    def close(self) -> None:
+        """Close the file; what it still holds and cannot be written is lost, and hides no error that ends the run."""
+        with suppress(OSError):
+            super().close()
 
 
 @contextmanager

@@ -1,15 +1,15 @@
 """Checkpoints that a killed run continues from: written aside, moved into place when complete, checked before use.
 
 `checkpoint-N` appears in the output folder by a rename, after its last byte has been written; until then it lies in
-`output_dir/saving`. `files.json` inside lists every file with its size, so that a checkpoint that was cut short in
-another way (a copy, a full disk, a crashed file system) is recognised too.
+`output_dir/saving`. `files.json` inside lists every file with its size and checksum (`runs/manifest.py`), so that a
+checkpoint that was damaged in another way (a copy, a full disk, a crashed file system) is recognised too.
 """
 
 from __future__ import annotations
 
 import functools
-import json
 import logging
+import pickle
 import shutil
 import signal
 from collections.abc import Callable, Iterator
@@ -17,69 +17,25 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import Trainer
 from transformers.trainer_callback import TrainerState
 from transformers.trainer_utils import rotate_checkpoints
 
-from video_thinker.errors import CheckpointError, NonFiniteError
+from video_thinker.errors import CheckpointError, NonFiniteError, VideoThinkerError
+from video_thinker.memory import is_out_of_memory
+from video_thinker.models.folder import check_model_folder
 from video_thinker.models.parts import parameter_table
 from video_thinker.models.weights import load_whole, name_some, not_finite_anywhere
-from video_thinker.runs.card import CARD, Saved, write_card
-from video_thinker.runs.files import write_text
+from video_thinker.runs.card import Saved, write_card
+from video_thinker.runs.manifest import find_damage, write_manifest
 from video_thinker.runs.record import STATE
 
 logger = logging.getLogger(__name__)
 
 STAGING = "saving"
-MANIFEST = "files.json"
-RUN_STATE = (
-    "optimizer*",
-    "scheduler.pt",
-    "scaler.pt",
-    "rng_state*",
-    "rollouts*",
-    STATE,
-    MANIFEST,
-    "latest",
-    "global_step*",
-)
-"""What a checkpoint holds beyond a model: left out when its model becomes the run's result."""
-
-
-RESULT_FILES = (
-    "model*.safetensors",
-    "model.safetensors.index.json",
-    "adapter_*",
-    CARD,
-    "config.json",
-    "generation_config.json",
-    "training_args.bin",
-)
-"""Patterns of the files that make a folder a model, besides its processor."""
-
-
-def write_manifest(folder: Path) -> None:
-    """List every file below `folder` with its size in bytes."""
-    sizes = {str(path.relative_to(folder)): path.stat().st_size for path in sorted(folder.rglob("*")) if path.is_file()}
-    (folder / MANIFEST).write_text(json.dumps(sizes, indent=1) + "\n", encoding="utf-8")
-
-
-def find_damage(checkpoint: Path) -> str | None:
-    """Say what is missing in a checkpoint, or `None` if it is complete."""
-    manifest = checkpoint / MANIFEST
-    if not manifest.is_file():
-        return f"no {MANIFEST}, so it was never finished"
-    try:
-        sizes: dict[str, int] = json.loads(manifest.read_text(encoding="utf-8"))
-    except json.JSONDecodeError:
-        return f"{MANIFEST} is cut short"
-    for name, size in sizes.items():
-        path = checkpoint / name
-        if not path.is_file():
-            return f"{name} is missing"
-        if path.stat().st_size != size:
-            return f"{name} has {path.stat().st_size} of {size} bytes"
-    return None
+STATE_ERRORS = (RuntimeError, ValueError, KeyError, TypeError, EOFError, OSError, pickle.UnpicklingError)
+"""What torch raises for a file that is none of its own, and an optimizer for a state of other parameters."""
 
 
 def checkpoint_step(checkpoint: Path) -> int:
@@ -94,20 +50,37 @@ def list_checkpoints(output_dir: Path) -> list[Path]:
 
 
 def last_complete_checkpoint(output_dir: Path) -> Path | None:
-    """Find the latest complete checkpoint; those that are not are passed over with a message."""
+    """Find the latest complete checkpoint; those that are not are passed over with a message.
+
+    To be called by all ranks: each compares its share of the checksums, and all learn what one has found.
+    """
     for left in sorted((output_dir / STAGING).glob("checkpoint-*")):
         logger.warning("%s: the run ended while it was being written; it is passed over", left)
     for checkpoint in list_checkpoints(output_dir):
-        damage = find_damage(checkpoint)
+        damage = find_damage_together(checkpoint)
         if damage is None:
             return checkpoint
         logger.warning("%s: incomplete (%s); it is passed over", checkpoint, damage)
     return None
 
 
+def find_damage_together(checkpoint: Path) -> str | None:
+    """Look at a checkpoint, checksums included, on all ranks; each gives what the first one has found."""
+    if not torch.distributed.is_initialized():
+        return find_damage(checkpoint)
+    world_size = torch.distributed.get_world_size()
+    found = find_damage(checkpoint, share=(torch.distributed.get_rank(), world_size))
+    gathered: list[str | None] = [None] * world_size
+    torch.distributed.all_gather_object(gathered, found)
+    return next((damage for damage in gathered if damage), None)
+
+
 def last_good_checkpoint(output_dir: Path) -> Path | None:
-    """Find the latest complete checkpoint, for a message."""
-    return next((checkpoint for checkpoint in list_checkpoints(output_dir) if find_damage(checkpoint) is None), None)
+    """Find the latest checkpoint that has all its files, for a message."""
+    for checkpoint in list_checkpoints(output_dir):
+        if find_damage(checkpoint, with_bytes=False) is None:
+            return checkpoint
+    return None
 
 
 def check_weights_to_save(trainer: Trainer) -> None:
@@ -129,8 +102,18 @@ def check_weights_to_save(trainer: Trainer) -> None:
 
 
 def read_state(folder: Path) -> TrainerState:
-    """Read `trainer_state.json`."""
-    state: TrainerState = TrainerState.load_from_json(str(folder / STATE))
+    """Read `trainer_state.json`.
+
+    Raises:
+        CheckpointError: it is damaged.
+    """
+    try:
+        state: TrainerState = TrainerState.load_from_json(str(folder / STATE))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise CheckpointError(
+            f"{folder / STATE}: is damaged ({' '.join(str(error).split())}); delete this file to continue from an "
+            "earlier checkpoint, or choose another output_dir."
+        ) from error
     return state
 
 
@@ -148,30 +131,10 @@ def write_model_card(trainer: Trainer, folder: Path, path: Path, run_folder: Pat
     write_card(Saved(folder, str(path), run_folder, state, parameter_table(trainer.model)))
 
 
-def adopt_model(checkpoint: Path, output_dir: Path) -> None:
-    """Make a checkpoint's model the result in `output_dir`, without the state a run continues from."""
-    target = output_dir / STAGING / "final"
-    shutil.rmtree(target, ignore_errors=True)
-    shutil.copytree(checkpoint, target, ignore=shutil.ignore_patterns(*RUN_STATE))
-    if (target / CARD).is_file():
-        card = (target / CARD).read_text(encoding="utf-8")
-        write_text(target / CARD, card.replace(str(checkpoint), str(output_dir)))
-    move_files(target, output_dir)
-
-
-def move_files(source: Path, target: Path) -> None:
-    """Move every file and folder of `source` into `target`, one atomic rename each, and remove `source`."""
-    for path in sorted(source.iterdir()):
-        if path.is_dir():
-            shutil.rmtree(target / path.name, ignore_errors=True)
-        path.replace(target / path.name)
-    source.rmdir()
-
-
 def _ignore_signals(worker_init_fn: Callable[[int], None] | None, worker_id: int) -> None:
     """SLURM and Ctrl-C signal every process; a worker that died of it would take the step that saves the run along."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     if worker_init_fn is not None:
         worker_init_fn(worker_id)
 
@@ -239,28 +202,32 @@ def _explain(error: Exception, staged: Path, output_dir: Path, remove: bool) -> 
     )
 
 
+@contextmanager
+def state_errors(checkpoint: str) -> Iterator[None]:
+    """Turn what torch says of a damaged file of a run's state into one message.
+
+    Checksums find such a file before; checkpoints of earlier versions have none.
+    """
+    try:
+        yield
+    except STATE_ERRORS as error:
+        if isinstance(error, VideoThinkerError) or is_out_of_memory(error):
+            raise
+        raise CheckpointError(
+            f"{checkpoint}: the state of optimizer, schedule or random numbers is damaged, or of another run "
+            f"({' '.join(str(error).split())[:200]}); delete it, and the same command takes the one before."
+        ) from error
+
+
 def load_weights(model: Any, checkpoint: str) -> None:
     """Load the weights of a checkpoint that is no adapter into a model.
 
     Transformers' own way compares the names in the file, which are those of the hub's checkpoints, with those of the
     model in memory; for Qwen-VL no name is equal, and it goes on, with a warning, from the weights it started with.
     """
+    check_model_folder(Path(checkpoint))
     saved = load_whole(type(model), checkpoint, checkpoint, dtype=model.dtype)
     model.load_state_dict(saved.state_dict())
-
-
-def save_result(trainer: Trainer) -> None:
-    """Write the trained model into `output_dir`, every file complete before it appears, the state at the end."""
-    check_weights_to_save(trainer)
-    output_dir = Path(str(trainer.args.output_dir))
-    target = output_dir / STAGING / "final"
-    trainer.save_model(str(target))
-    trainer.accelerator.wait_for_everyone()
-    if trainer.args.should_save:
-        write_model_card(trainer, target, output_dir, output_dir)
-        move_files(target, output_dir)
-        (output_dir / STAGING).rmdir()
-    trainer.save_state()
 
 
 def leave_signals_to_parent(loader: Any) -> Any:

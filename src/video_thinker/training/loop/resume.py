@@ -9,7 +9,6 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-import yaml
 from transformers import Trainer
 from trl import GRPOConfig
 
@@ -18,22 +17,21 @@ from video_thinker.data.annotations import load_samples
 from video_thinker.errors import CheckpointError, ConfigError
 from video_thinker.models.fingerprint import quick_fingerprint
 from video_thinker.runs.lock import run_lock
-from video_thinker.runs.record import RUN_INFO, SAMPLES_FILE, STATE, run_config, write_run_info
+from video_thinker.runs.manifest import find_damage
+from video_thinker.runs.record import RUN_INFO, SAMPLES_FILE, STATE, read_run_info, run_config, write_run_info
 from video_thinker.schema import VideoSample
 from video_thinker.training.logging.log_file import LOG_FILE, log_file
 from video_thinker.training.logging.reporters import guard_reporters
 from video_thinker.training.loop.checkpoints import (
-    RESULT_FILES,
     STAGING,
-    adopt_model,
     checkpoint_step,
-    find_damage,
+    find_damage_together,
     last_complete_checkpoint,
     last_good_checkpoint,
     list_checkpoints,
     read_state,
-    save_result,
 )
+from video_thinker.training.loop.result import RESULT_FILES, adopt_model, restore_result, save_result
 from video_thinker.training.loop.same_run import FREE, HONOURED, check_same_samples, check_same_settings
 from video_thinker.training.loop.stopping import StopCallback
 
@@ -105,7 +103,7 @@ def _holds_result_of(args: Any, config: dict[str, Any]) -> bool:
     output_dir = Path(args.output_dir)
     if not all((output_dir / name).is_file() for name in (STATE, RUN_INFO)) or last_good_checkpoint(output_dir):
         return False
-    earlier: dict[str, Any] = yaml.safe_load((output_dir / RUN_INFO).read_text(encoding="utf-8"))["config"]
+    earlier = read_run_info(output_dir / RUN_INFO)["config"]
     changed = [key for key in config if key not in FREE | HONOURED and config[key] != earlier.get(key)]
     return not changed and args.resume == "auto" and is_finished(output_dir, args)
 
@@ -142,7 +140,7 @@ def _named_checkpoint(checkpoint: Path) -> Path:
         raise CheckpointError(
             f"resume_from_checkpoint={str(checkpoint)!r}: no {STATE} there; name a checkpoint-N folder."
         )
-    damage = find_damage(checkpoint)
+    damage = find_damage_together(checkpoint)
     if damage is not None:
         raise CheckpointError(
             f"resume_from_checkpoint={str(checkpoint)!r} is incomplete ({damage}); name another one, or leave the key "
@@ -156,7 +154,11 @@ def _compare_with_earlier(output_dir: Path, checkpoint: Path, config: dict[str, 
     if not path.is_file():
         logger.warning("%s is missing: the settings of the earlier sitting are not compared with these", path)
         return
-    earlier: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))["config"]
+    try:
+        earlier = read_run_info(path)["config"]
+    except ConfigError as error:
+        logger.warning("%s It is passed over: the settings of the earlier sitting are not compared with these", error)
+        return
     check_same_settings(checkpoint, earlier, config)
 
 
@@ -184,11 +186,23 @@ def finish(
     if checkpoint is None or result.is_file() and read_state(output_dir).global_step == checkpoint_step(checkpoint):
         logger.info("%s: the run is finished; nothing is left to do", output_dir)
     elif args.should_save:
-        adopt_model(checkpoint, output_dir)
-        (output_dir / STATE).write_text((checkpoint / STATE).read_text(encoding="utf-8"), encoding="utf-8")
-        logger.info("%s: the model of %s is the result", output_dir, checkpoint.name)
+        source = _best_checkpoint(checkpoint) if args.load_best_model_at_end else checkpoint
+        adopt_model(source, output_dir)
+        logger.info("%s: the model of %s is the result", output_dir, source.name)
     say_what_is_next(args)
     return 0
+
+
+def _best_checkpoint(checkpoint: Path) -> Path:
+    """Find the best checkpoint of a run that has ended, beside its last one."""
+    best = read_state(checkpoint).best_model_checkpoint
+    found = checkpoint.with_name(Path(best).name) if best else checkpoint
+    if damage := find_damage(found):
+        raise CheckpointError(
+            f"{found}: is the best checkpoint, and incomplete ({damage}); set load_best_model_at_end=false to take "
+            f"{checkpoint.name} instead."
+        )
+    return found
 
 
 def say_what_is_next(args: Any) -> None:
@@ -215,6 +229,7 @@ def one_run(args: Any) -> Iterator[None]:
         with args.main_process_first(local=False, desc="clearing the folder"):
             if is_first:
                 clear_folder(args)
+                restore_result(Path(args.output_dir), drop=args.overwrite)
         with log_file(Path(args.output_dir) / LOG_FILE) if is_first else nullcontext():
             yield
 
@@ -240,6 +255,6 @@ def run_training(trainer: Trainer, checkpoint: Path | None, config: dict[str, An
         if args.should_save:
             logger.warning("saved %s/checkpoint-%d; the same command continues", args.output_dir, step)
         return 128 + stop.stopped
-    save_result(trainer)
+    save_result(trainer, config)
     say_what_is_next(args)
     return 0

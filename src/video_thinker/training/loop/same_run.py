@@ -88,6 +88,9 @@ OPTIMIZER = frozenset(
 )
 """In the optimizer's state of a checkpoint: a change would be read, and not used."""
 
+MEDIA_FIELDS = 3
+"""Of a media file in `samples.jsonl`: path, size, time."""
+
 CONSTANT_SCHEDULES = ("constant", "constant_with_warmup")
 
 
@@ -195,10 +198,7 @@ def check_same_samples(
     if not path.is_file():
         logger.warning("%s is missing: the data of the earlier sitting are not compared with these", path)
         return
-    try:
-        earlier = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path}: damaged ({error}); remove it to continue without comparing the data.") from error
+    earlier = _read_earlier(path)
     fix = "Give the data it was begun with, or choose another output_dir."
     where = f"{train_file}: not the data that {checkpoint} was trained on"
     for number, (old, new) in enumerate(zip(earlier, rows, strict=False)):
@@ -219,6 +219,26 @@ def check_same_samples(
         first = longer[min(len(earlier), len(rows))]["id"]
         raise DataError(f"{where}: {len(earlier)} samples then, {len(rows)} now, from {first!r} on. {fix}")
     _warn_of_touched_files(earlier, rows)
+
+
+def _read_earlier(path: Path) -> list[dict[str, Any]]:
+    """Read what `describe_samples` has written.
+
+    Raises:
+        DataError: it is damaged.
+    """
+    try:
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        if not all(
+            set(row) >= {"id", "hash", "media"} and all(len(one) == MEDIA_FIELDS for one in row["media"])
+            for row in rows
+        ):
+            raise ValueError("a row has not the fields id, hash and media")
+    except (ValueError, TypeError) as error:  # no JSON, no UTF-8, no rows
+        raise DataError(
+            f"{path}: is damaged ({' '.join(str(error).split())}); remove it to continue without comparing the data."
+        ) from error
+    return rows
 
 
 def _warn_of_touched_files(earlier: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]) -> None:

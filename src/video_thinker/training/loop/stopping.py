@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: end the step, save a checkpoint, stop, so that the same command continues."""
+"""Ctrl-C, SIGTERM, a closed terminal: end the step, save a checkpoint, stop, so that the same command continues."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 logger = logging.getLogger(__name__)
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "SIGHUP (the terminal was closed)"}
 EXIT_SIGINT = 128 + signal.SIGINT
 EXIT_SIGTERM = 128 + signal.SIGTERM
 
@@ -23,7 +23,9 @@ LAUNCHER_S = 3.0
 
 
 class StopCallback(TrainerCallback):
-    """On SIGTERM (SLURM's pre-emption, a container's stop) or Ctrl-C: end the step, save a checkpoint, stop.
+    """On SIGTERM (SLURM's pre-emption, a container's stop), Ctrl-C or SIGHUP: end the step, save a checkpoint, stop.
+
+    SIGHUP comes when the terminal is closed or its connection is lost; a run under `nohup` goes on.
 
     The processes agree at the end of every step, since the signal may reach them in different steps. A second Ctrl-C
     ends the process at once.
@@ -40,7 +42,7 @@ class StopCallback(TrainerCallback):
         now = time.monotonic()
         if not self.received:
             self.received, self._since = signum, now
-            name = "Ctrl-C" if signum == signal.SIGINT else "SIGTERM"
+            name = NAMES[signal.Signals(signum)]
             again = "; once more ends at once, without saving" if signum == signal.SIGINT else ""
             logger.warning("%s: the step in progress is finished and saved%s", name, again)
         elif signum == signal.SIGINT and now - self._since >= self._grace_s:
@@ -51,8 +53,9 @@ class StopCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Listen."""
-        for number in SIGNALS:
-            signal.signal(number, self._handle)
+        for number in NAMES:
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, self._handle)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Save and stop if any process was told to."""
@@ -68,3 +71,5 @@ class StopCallback(TrainerCallback):
         """Let the signals do what they did before."""
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+            signal.signal(signal.SIGHUP, signal.SIG_DFL)
