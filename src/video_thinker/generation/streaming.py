@@ -56,8 +56,7 @@ class LookAhead(Generic[T]):
     def take(self, *, wait: bool) -> T | None:
         """Take the next item; `None` if there are no more, or, unless `wait`, if none is ready.
 
-        Raises:
-            Whatever the iterator raises, at its place.
+        What the iterator raises is raised here, at its place.
         """
         if self._ended:
             return None
