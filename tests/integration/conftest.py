@@ -66,7 +66,7 @@ def make_grpo_trainer(
         attn: str = "sdpa",
         reward=spread_reward,
         model_dir: Path = tiny_model_dir,
-        engine: Engine | None = None,
+        engine: Engine | str | None = None,
         **overrides,
     ) -> VideoGRPOTrainer:
         settings = {
@@ -91,6 +91,8 @@ def make_grpo_trainer(
         encoder = build_encoder(read_processor(str(model_dir)), video, load_positions(str(model_dir)))
         ends = {"sequence_bias": [[[encoder.processor.tokenizer.eos_token_id], 3.0]]}  # completions of many lengths
         settings["generation_kwargs"] = {"min_new_tokens": 2, **ends}
+        if isinstance(engine, str):
+            engine, overrides = None, {**overrides, "engine": engine}
         torch.manual_seed(1)
         trainer = VideoGRPOTrainer(
             model=copy_of(load_model, str(model_dir), dtype="float32", attn_implementation=attn, trainable=True),

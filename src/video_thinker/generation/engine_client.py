@@ -1,7 +1,7 @@
 """The engine `server`: samples with an engine in a process of its own, over HTTP (`video-thinker serve-engine`).
 
 The same tensors go in as into an engine of this process, and the same random numbers: torch's state travels with a
-request and back. So an engine behind a server gives the completions that it would give here, and a request that is asked
+request and back. So an engine behind a server gives the completions that it would give here. A request that is asked
 again, because the server was killed, gives them again.
 
 Each sync of weights has a name, and each request names the weights it wants. A server that was started anew has others;

@@ -1,12 +1,13 @@
 """Asks an engine's server over HTTP: one request, or the same request until a server that was away has answered it.
 
 A server is *lost* when no connection comes about, when its answer is cut, or when it is silent: while it works it beats
-every second. A lost server is waited for. What it answers is checked; an answer that cannot be true is asked for again a
-few times. Nothing that was lost has been used, so nothing counts twice.
+every second. A lost server is waited for. What it answers is checked; an answer that cannot be true is asked for again
+a few times. Nothing that was lost has been used, so nothing counts twice.
 """
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import logging
 import os
@@ -14,7 +15,7 @@ import ssl
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 from urllib.parse import urlsplit
 
 from video_thinker.errors import ConfigError, EngineError, NonFiniteError, NotEnoughMemoryError
@@ -143,10 +144,8 @@ class EngineClient:
         if self._token is not None:
             headers["Authorization"] = f"Bearer {self._token}"
         try:
-            try:
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it may have said why
                 connection.request(method, self._parts.path.rstrip("/") + path, body or None, headers)
-            except (BrokenPipeError, ConnectionResetError):
-                pass  # it may have said why
             response = connection.getresponse()
             answer = self._read(response)
         except (OSError, http.client.HTTPException) as error:
@@ -157,16 +156,8 @@ class EngineClient:
 
     def _read(self, response: http.client.HTTPResponse) -> bytes:
         """Read an answer, past its beats."""
-        is_ours = response.headers.get("Content-Type") == CONTENT_TYPE
-        if response.status != http.HTTPStatus.OK or not is_ours:
-            text = response.read(4096).decode("utf-8", "replace")
-            found = f"HTTP {response.status}: {name_body(text) or redact(text)[:200]}"
-            if response.status in AWAY_STATUS:
-                raise LostServerError(found)
-            if response.status == http.HTTPStatus.OK:
-                raise BrokenMessageError(name_body(text) or f"the answer is none of an engine's server: {text[:80]!r}")
-            hint = f" (the token comes from {self._token_env})" if response.status in (401, 403) else ""
-            raise ConfigError(f"{self.url} refuses: {found}{hint}")
+        if response.status != http.HTTPStatus.OK or response.headers.get("Content-Type") != CONTENT_TYPE:
+            self._refused(response)
         deadline = time.monotonic() + self.timeout_s
         if response.chunked:
             while (sign := response.read(1)) == BEAT:
@@ -185,6 +176,17 @@ class EngineClient:
         if response.length:  # bytes that were announced
             raise http.client.IncompleteRead(answer)
         return answer
+
+    def _refused(self, response: http.client.HTTPResponse) -> NoReturn:
+        """Say what an answer is that is no message."""
+        text = response.read(4096).decode("utf-8", "replace")
+        page = "a web page (HTML) in place of a message" if name_body(text) else redact(text)[:200]
+        if response.status in AWAY_STATUS:
+            raise LostServerError(f"HTTP {response.status}: {page}")
+        if response.status == http.HTTPStatus.OK:
+            raise BrokenMessageError(f"no engine's server answers there, but something else: {page}")
+        hint = f" (the token comes from {self._token_env})" if response.status in (401, 403) else ""
+        raise ConfigError(f"{self.url} refuses: HTTP {response.status}: {page}{hint}")
 
     # --- until it is answered -----------------------------------------------------------------------------------------
 
