@@ -141,7 +141,7 @@ class VLLMEngine:
         self.writes_times = config.hf_config.model_type.startswith("qwen3_vl")
         self.vocabulary_size = config.get_vocab_size()
         shipped = config.try_get_generation_config().get("eos_token_id")
-        self.end_token_ids = list(end_token_ids or _end_tokens(processor.tokenizer, shipped))
+        self.end_token_ids: list[int] | None = list(end_token_ids or _end_tokens(processor.tokenizer, shipped))
         self._allowed: dict[frozenset[int], list[int]] = {}
         self._num_requests = 0
         atexit.register(self.close)  # before the process group is left, which vLLM's groups are part of
