@@ -355,22 +355,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--markdown", type=Path, help="page whose table of gaps is written again")
     parser.add_argument("--repeats", type=int, default=5, help="turns of the comparison of speed; 0 leaves it out")
     args = parser.parse_args(argv)
-    figures: dict[str, Any] = {"families": {}}
+    there = args.json is not None and args.json.exists()
+    figures: dict[str, Any] = json.loads(args.json.read_text()) if there else {}  # what is left out stays
     with tempfile.TemporaryDirectory() as folder:
+        if args.memory_steps:  # first: later, memory that others have freed would hide what grows
+            figures["memory"] = measure_memory(BASE, args.memory_steps)
+            sys.stdout.write(f"memory {figures['memory']}\n")
         for family in args.families:
             path = BASE if family == "qwen2_5_vl" else make_qwen3_vl(Path(folder))
-            figures["families"][family] = measure_family(path, family)
+            figures.setdefault("families", {})[family] = measure_family(path, family)
             figures.setdefault("half", {})[family] = measure_half(path, family)
             sys.stdout.write(f"{family} {json.dumps(figures['families'][family], indent=1)}\n")
-        if args.memory_steps:
-            figures["memory"] = measure_memory(BASE, args.memory_steps)
         if args.repeats:
             figures["speed"] = measure_speed(Path(folder) / "mid", args.repeats)
             figures["sampling_ratio"] = figures["speed"]["ratio"]
-    for name in ("max_gap", "gap_after_sync"):
-        figures[name] = max(row[name] for row in figures["families"].values())
-    figures["half_mean_gap"] = max(case["mean"] for rows in figures["half"].values() for case in rows.values())
-    figures["greedy_equal"] = min(row["greedy_equal"] for row in figures["families"].values())
+    if families := figures.get("families"):
+        for name in ("max_gap", "gap_after_sync"):
+            figures[name] = max(row[name] for row in families.values())
+        figures["half_mean_gap"] = max(case["mean"] for rows in figures["half"].values() for case in rows.values())
+        figures["greedy_equal"] = min(row["greedy_equal"] for row in families.values())
     short = {name: value for name, value in figures.items() if name not in ("families", "half")}
     sys.stdout.write(f"{json.dumps(short, indent=1)}\n")
     if args.json:

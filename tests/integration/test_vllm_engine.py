@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import json
 import sys
 
 import pytest
@@ -16,6 +17,8 @@ from tests.conftest import REPO
 from video_thinker.config import VideoArguments
 from video_thinker.data.encode import blank_prompt
 from video_thinker.errors import BlindModelError, ConfigError, EngineError
+from video_thinker.evaluation.answers import Answers
+from video_thinker.evaluation.run import evaluate
 from video_thinker.generation import backend
 from video_thinker.generation.engine import Sampling
 from video_thinker.generation.local import LocalEngine
@@ -241,3 +244,49 @@ def test_an_engine_that_keeps_old_weights_stops_the_run(trainer, monkeypatch):
     monkeypatch.setattr(made.engine, "update_weights", only_once)
     with pytest.raises(EngineError, match=r"^step [12]: engine and trainer disagree"):
         made.train()
+
+
+def evaluated(folder, items_file, media_root, model, engine, **more):
+    settings = {"max_pixels": 3136, "max_frames": 8, "max_new_tokens": 24, "dtype": "float32", "batch_size": 2}
+    evaluate(
+        model_name_or_path=str(model),
+        splits={"id": str(items_file)},
+        output_dir=str(folder),
+        media_root=str(media_root),
+        video=["real", "blank"],
+        engine=engine,
+        max_failed=1.0,
+        **settings | more,
+    )
+    rows = {}
+    for key in ("id", "id.blank"):
+        for line in (folder / "predictions" / f"{key}.jsonl").read_text().splitlines():
+            row = json.loads(line)
+            rows[key, row["problem_id"]] = (row["completion"], row["num_tokens"], row["finished"])
+    return rows
+
+
+def test_a_split_is_answered_by_a_full_engine_as_by_the_local_one(bench, same_base, items_file, media_root, tmp_path):
+    ours = evaluated(tmp_path / "local", items_file, media_root, bench.BASE, "local")
+    theirs = evaluated(tmp_path / "vllm", items_file, media_root, bench.BASE, "vllm")
+    assert theirs == ours and len(ours) >= 8 and len(same_base) == 1
+
+
+def test_a_split_that_was_cut_ends_with_the_same_answers(
+    bench, same_base, items_file, media_root, tmp_path, monkeypatch
+):
+    drawn = {"temperature": 1.0, "seed": 3}
+    whole = evaluated(tmp_path / "whole", items_file, media_root, bench.BASE, "vllm", **drawn)
+    store, stored = Answers.store, []
+
+    def store_three(self, prediction, sample):
+        if len(stored) == 3:
+            raise KeyboardInterrupt
+        stored.append(prediction.problem_id)
+        store(self, prediction, sample)
+
+    monkeypatch.setattr(Answers, "store", store_three)
+    with pytest.raises(KeyboardInterrupt):
+        evaluated(tmp_path / "cut", items_file, media_root, bench.BASE, "vllm", **drawn)
+    monkeypatch.setattr(Answers, "store", store)
+    assert evaluated(tmp_path / "cut", items_file, media_root, bench.BASE, "vllm", **drawn) == whole

@@ -13,7 +13,8 @@ from video_thinker.data.decoding.process import files_in_work
 from video_thinker.errors import DecodeError, VideoThinkerError
 from video_thinker.evaluation.metrics import grade
 from video_thinker.evaluation.schedule import Chain, plan_chains
-from video_thinker.generation.backend import Backend
+from video_thinker.evaluation.streamed import answer_streamed
+from video_thinker.generation.backend import Backend, StreamingBackend
 from video_thinker.generation.controls import apply_control
 from video_thinker.runs.predictions import Graded, Prediction, PredictionFile
 from video_thinker.runs.watchdog import UNWATCHED, Watchdog
@@ -105,11 +106,18 @@ class Answers:
         stopped: VideoThinkerError | None = getattr(backend, "stopped", None)  # one that cannot stop need not have it
         if stopped is not None:
             new = [graded for graded in new if graded.prediction.error is None]
-        self.file.append([graded for graded in new if self.done.get(graded.prediction.problem_id) != graded])
-        self.done |= {graded.prediction.problem_id: graded for graded in new}
+        self._keep(new)
         if stopped is not None:
             raise stopped
         return len(new)
+
+    def store(self, prediction: Prediction, sample: VideoSample) -> None:
+        """Grade and store the prediction of a sample."""
+        self._keep([grade(prediction, sample)])
+
+    def _keep(self, new: Sequence[Graded]) -> None:
+        self.file.append([graded for graded in new if self.done.get(graded.prediction.problem_id) != graded])
+        self.done |= {graded.prediction.problem_id: graded for graded in new}
 
     @property
     def graded(self) -> list[Graded]:
@@ -142,6 +150,12 @@ def answer_chains(
     num_done = sum(len(batch) - len(answers.missing(batch)) for answers, batch in tasks)
     bar = progress_bar(sum(len(batch) for _, batch in tasks), num_done)
     with bar as progress, Watchdog(step_timeout_s, files_in_work=files_in_work).watching() as watchdog:
+        backend = get_backend() if todo else None
+        if isinstance(backend, StreamingBackend):
+            for result in answer_streamed(backend, todo, seed=seed, watchdog=watchdog):
+                progress.set_description_str(result.key, refresh=False)
+                progress.update()
+            return
         for answers, batch in todo:
             progress.set_description_str(answers.key, refresh=False)
             progress.update(answers.complete(get_backend(), batch, seed=seed, watchdog=watchdog))

@@ -168,8 +168,8 @@ def describe_settings(
         "attn_implementation": model_args.attn_implementation,
         **({"engine": args.engine} if args.engine != "local" else {}),
         **settings,
-        # A batch shares one stream of random numbers, so its size decides what is sampled.
-        "batch_size": args.batch_size,
+        # A batch of the local engine shares one stream of random numbers, so its size decides what is sampled.
+        **({"batch_size": args.batch_size} if args.engine == "local" else {}),
     }
 
 

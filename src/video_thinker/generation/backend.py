@@ -5,6 +5,7 @@ Shapes: B prompts of a batch, P tokens of the longest prompt, C tokens of the lo
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -13,11 +14,12 @@ import torch
 from transformers import PreTrainedModel, set_seed
 
 from video_thinker.config import ModelArguments
-from video_thinker.data.encode import SampleEncoder
+from video_thinker.data.encode import EncodedPrompt, SampleEncoder
 from video_thinker.errors import VideoThinkerError
 from video_thinker.generation.controls import Prompt, load_prompt
-from video_thinker.generation.engine import Engine, Sampled, Sampling
+from video_thinker.generation.engine import Engine, Sampled, Sampling, StreamingEngine
 from video_thinker.generation.local import LocalEngine
+from video_thinker.generation.streaming import Request, sample_seed, stream
 from video_thinker.generation.vllm import VLLMEngine
 from video_thinker.models.layers import SHARE_PREFILL_LAYERS, unshared_causes
 from video_thinker.models.loading import check_model_path, load_model
@@ -77,7 +79,7 @@ def load_backend(
         ConfigError: there is no such model, or an option is unknown or does not fit the model.
     """
     if keys.engine == "vllm":
-        return EngineBackend(load_vllm(model_args, encoder, generation, keys), encoder, generation)
+        return StreamingBackend(load_vllm(model_args, encoder, generation, keys), encoder, generation)
     return LocalBackend.load(model_args, encoder, generation)
 
 
@@ -118,6 +120,7 @@ class EngineBackend:
     def __init__(self, engine: Engine, encoder: SampleEncoder, sampling: Sampling) -> None:
         """See the class."""
         self.engine, self.encoder, self.sampling = engine, encoder, sampling
+        self.tokenizer = encoder.processor.tokenizer
         self.mean_color: Sequence[float] = encoder.processor.video_processor.image_mean
 
     def load_prompt(self, sample: VideoSample) -> Prompt:
@@ -126,14 +129,43 @@ class EngineBackend:
 
     def generate(self, prompts: Sequence[Prompt], *, seed: int) -> list[Completion]:
         """Answer prompts in one batch; see `Backend`."""
-        encoded = [self.encoder.encode_frames(p.sample, p.videos, p.images) for p in prompts]
+        encoded = [self.encode(prompt) for prompt in prompts]
         set_seed(seed)
         sampled = self.engine.sample(encoded, range(len(encoded)), self.sampling)
-        return [self._completion(one) for one in sampled]
+        return [self.completion(one) for one in sampled]
 
-    def _completion(self, sampled: Sampled) -> Completion:
-        text = self.encoder.processor.tokenizer.decode(sampled.token_ids, skip_special_tokens=True)
+    def encode(self, prompt: Prompt) -> EncodedPrompt:
+        """Turn a prompt into model inputs."""
+        return self.encoder.encode_frames(prompt.sample, prompt.videos, prompt.images)
+
+    def completion(self, sampled: Sampled) -> Completion:
+        """Write what was sampled as text."""
+        text = self.tokenizer.decode(sampled.token_ids, skip_special_tokens=True)
         return Completion(text.strip(), len(sampled.token_ids), finished=sampled.finished)
+
+
+class StreamingBackend(EngineBackend):
+    """A model in this process, sampled by an engine that is kept full.
+
+    Args:
+        engine: Holds the model.
+        encoder: Turns prompts into model inputs.
+        sampling: How completions are drawn.
+    """
+
+    independent = True
+    engine: StreamingEngine
+
+    def __init__(self, engine: StreamingEngine, encoder: SampleEncoder, sampling: Sampling) -> None:
+        """See the class."""
+        super().__init__(engine, encoder, sampling)
+        self.tokenizer = copy.deepcopy(self.tokenizer)  # a thread may encode meanwhile, and neither can share its own
+
+    def generate(self, prompts: Sequence[Prompt], *, seed: int) -> list[Completion]:
+        """Answer prompts; see `Backend`. Each has a seed of its own, made of `seed` and its sample's id."""
+        requests = iter([Request(key, self.encode(p), sample_seed(seed, p.sample.id)) for key, p in enumerate(prompts)])
+        ended = dict(stream(self.engine, lambda wait: next(requests, None), self.sampling, max(1, len(prompts))))
+        return [self.completion(ended[key]) for key in range(len(prompts))]
 
 
 class LocalBackend(EngineBackend):

@@ -5,7 +5,7 @@ Shapes: R distinct prompts, B completions.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -69,4 +69,23 @@ class Engine(Protocol):
 
     def update_weights(self, model: Any) -> None:
         """Take the weights of `model`, as the trainer holds it, for the samples to come."""
+        ...
+
+
+class StreamingEngine(Engine, Protocol):
+    """An engine that takes prompts at any time, and gives each one's completions when they have ended.
+
+    A completion depends on its prompt, the sampling and the seed: not on what else is in work.
+    """
+
+    def submit(self, prompt: EncodedPrompt, sampling: Sampling, seed: int, num_completions: int = 1) -> str:
+        """Ask for completions of a prompt; gives the name that `step` calls it by."""
+        ...
+
+    def step(self) -> Iterable[tuple[str, list[Sampled]]]:
+        """Work on what was submitted; gives the prompts that have ended meanwhile, with their completions."""
+        ...
+
+    def abort(self, names: Sequence[str]) -> None:
+        """Forget prompts that were submitted and have not ended."""
         ...

@@ -40,6 +40,7 @@ ENVIRONMENT = {
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_LOGGING_LEVEL": "WARNING",
+    "VLLM_LOGGING_STREAM": "ext://sys.stderr",  # what a command prints is its own
 }
 """What vLLM reads from the environment at its import; values that are set already stay."""
 
@@ -165,35 +166,50 @@ class VLLMEngine:
             places.setdefault(number, []).append(row)
         requests: dict[str, list[int]] = {}
         for number, rows in places.items():
-            prompt = prompts[number]
-            if len(prompt.input_ids) + sampling.max_new_tokens > self.max_tokens:
-                raise ConfigError(
-                    f"engine=vllm: a prompt of {len(prompt.input_ids)} tokens and max_new_tokens="
-                    f"{sampling.max_new_tokens} do not fit the engine's {self.max_tokens} tokens; raise "
-                    "engine_max_tokens, or take fewer or smaller frames."
-                )
-            self._num_requests += 1
-            name = f"prompt-{self._num_requests}"
-            params = self.sampling_params(sampling, len(rows), int(torch.randint(2**31, ())))
-            inputs = engine_input(prompt, self.pad_token_ids, writes_times=self.writes_times)
-            self.engine.add_request(name, inputs, params)
+            name = self.submit(prompts[number], sampling, int(torch.randint(2**31, ())), len(rows))
             requests[name] = rows
         sampled: list[Sampled | None] = [None] * len(prompt_index)
         tokens = sum(len(prompts[number].input_ids) + sampling.max_new_tokens for number in places)
-        for output in self._run(len(requests), tokens + SPARE_STEPS):
-            rows = requests.pop(output.request_id)
-            if len(output.outputs) != len(rows):
-                raise EngineError(
-                    f"engine=vllm gave {len(output.outputs)} completions for {len(rows)} asked of {output.request_id}."
-                )
-            for row, completion in zip(rows, sorted(output.outputs, key=lambda one: one.index), strict=True):
-                sampled[row] = _sampled(completion)
+        for name, completions in self._run(len(requests), tokens + SPARE_STEPS):
+            rows = requests.pop(name)
+            if len(completions) != len(rows):
+                raise EngineError(f"engine=vllm gave {len(completions)} completions for {len(rows)} asked of {name}.")
+            for row, completion in zip(rows, completions, strict=True):
+                sampled[row] = completion
         if missing := [row for row, one in enumerate(sampled) if one is None]:
             raise EngineError(f"engine=vllm gave nothing for {len(missing)} of {len(sampled)} completions.")
         return [one for one in sampled if one is not None]
 
-    def _run(self, num_requests: int, max_steps: int) -> Iterator[Any]:
-        """Step the engine until all requests have ended; yields their outputs."""
+    def submit(self, prompt: EncodedPrompt, sampling: Sampling, seed: int, num_completions: int = 1) -> str:
+        """Ask for completions of a prompt; see `StreamingEngine`.
+
+        Raises:
+            ConfigError: vLLM has no such option, or the prompt leaves no room for `max_new_tokens`.
+        """
+        if len(prompt.input_ids) + sampling.max_new_tokens > self.max_tokens:
+            raise ConfigError(
+                f"engine=vllm: a prompt of {len(prompt.input_ids)} tokens and max_new_tokens="
+                f"{sampling.max_new_tokens} do not fit the engine's {self.max_tokens} tokens; raise "
+                "engine_max_tokens, or take fewer or smaller frames."
+            )
+        self._num_requests += 1
+        name = f"prompt-{self._num_requests}"
+        inputs = engine_input(prompt, self.pad_token_ids, writes_times=self.writes_times)
+        self.engine.add_request(name, inputs, self.sampling_params(sampling, num_completions, seed))
+        return name
+
+    def step(self) -> Iterator[tuple[str, list[Sampled]]]:
+        """Make one step; gives the prompts that have ended, with their completions."""
+        for output in self.engine.step():
+            if output.finished:
+                yield output.request_id, [_sampled(one) for one in sorted(output.outputs, key=lambda one: one.index)]
+
+    def abort(self, names: Sequence[str]) -> None:
+        """Forget prompts that were submitted."""
+        self.engine.abort_request(list(names))
+
+    def _run(self, num_requests: int, max_steps: int) -> Iterator[tuple[str, list[Sampled]]]:
+        """Step the engine until all requests have ended; yields their completions."""
         num_done = num_steps = 0
         while self.engine.has_unfinished_requests():
             num_steps += 1
@@ -203,10 +219,9 @@ class VLLMEngine:
                     f"{num_requests} prompts have not ended: it waits for vision features that are gone. Start the "
                     "run again; it goes on from its last checkpoint."
                 )
-            for output in self.engine.step():
-                if output.finished:
-                    num_done += 1
-                    yield output
+            for ended in self.step():
+                num_done += 1
+                yield ended
 
     def sampling_params(self, sampling: Sampling, num_completions: int, seed: int) -> Any:
         """Write sampling settings as vLLM wants them; vision tokens are never sampled.

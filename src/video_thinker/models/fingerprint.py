@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 from video_thinker.errors import ConfigError
@@ -23,10 +24,7 @@ def model_fingerprint(path: str) -> str:
     Raises:
         ConfigError: a hub name that is neither cached nor reachable.
     """
-    base = adapter_base(path)
-    if base is not None:
-        return hashlib.sha256(f"{_fingerprint(path, ADAPTER_CONFIG)} on {model_fingerprint(base)}".encode()).hexdigest()
-    return _fingerprint(path, "config.json")
+    return _with_base(path, _fingerprint)
 
 
 def _fingerprint(path: str, config_name: str) -> str:
@@ -53,10 +51,15 @@ def quick_fingerprint(path: str) -> str:
     Raises:
         ConfigError: a hub name that is neither cached nor reachable.
     """
+    return _with_base(path, _quick)
+
+
+def _with_base(path: str, identify: Callable[[str, str], str]) -> str:
+    """Identify a checkpoint by path and name of its config; an adapter together with its base."""
     base = adapter_base(path)
-    if base is not None:
-        return hashlib.sha256(f"{_quick(path, ADAPTER_CONFIG)} on {quick_fingerprint(base)}".encode()).hexdigest()
-    return _quick(path, "config.json")
+    if base is None:
+        return identify(path, "config.json")
+    return hashlib.sha256(f"{identify(path, ADAPTER_CONFIG)} on {_with_base(base, identify)}".encode()).hexdigest()
 
 
 def _quick(path: str, config_name: str) -> str:

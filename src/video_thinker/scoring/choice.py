@@ -325,6 +325,12 @@ def _is_list_of_options(text: str, options: Options) -> bool:
     """Say whether a text is several options, with separators between them and nothing else."""
     if len(text) > MAX_OPTION_CHARS:
         return False
+    if options.pattern is not None and not re.search(
+        r"\w", options.pattern.sub(" ", text)
+    ):  # "I milk", also if A is "I"
+        texts = [letters_of_text(match.group(), options) for match in options.pattern.finditer(text)]
+        if len(texts) > 1 and all(texts) and not frozenset.intersection(*texts):
+            return True
     parts = [part.strip(" .()[]-") for part in _BETWEEN.split(text)]
     named = [{whole_option(part, options) or ""} | letters_of_text(part, options) for part in parts if part]
     return all(named) and len(set().union(*named)) > 1 and not any("" in letters for letters in named)

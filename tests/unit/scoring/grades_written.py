@@ -232,6 +232,16 @@ CHOICES: list[tuple[tuple[str, ...], list[tuple[str, str | None]]]] = [
             ("milk oil water vinegar", None),
         ],
     ),
+    (
+        ("A. I", "B. milk"),
+        [
+            ("I milk", None),
+            ("milk I", None),
+            ("milk", "B"),
+            ("B. milk", "B"),
+            ("A. I", "A"),
+        ],
+    ),
 ]
 
 VALUES: dict[str, list[tuple[str, str, float | None]]] = {
