@@ -20,7 +20,7 @@ from tests.conftest import REPO, make_item, write_items
 from tests.tiny import GRPO_RUN, RUN
 from video_thinker.training.loop.watchdog import EXIT_STUCK
 
-pytestmark = [pytest.mark.integration, pytest.mark.distributed]
+pytestmark = [pytest.mark.integration, pytest.mark.distributed, pytest.mark.usefixtures("ranks_can_load")]
 DEEPSPEED = REPO / "configs" / "deepspeed"
 SFT, GRPO = (REPO / "scripts" / f"run_{stage}_video.sh" for stage in ("sft", "grpo"))
 LOSS_TOLERANCE = 2e-4

@@ -15,7 +15,7 @@ from transformers import AutoModelForImageTextToText, DynamicCache, PretrainedCo
 from tests.conftest import every_family
 from video_thinker.cli import main as cli
 from video_thinker.config import PeftArguments
-from video_thinker.diagnostics.activations import Batch, LiveBytes, trace_inference, trace_training
+from video_thinker.diagnostics.activations import Batch, LiveBytes, Traces
 from video_thinker.diagnostics.memory import GIB, predict
 from video_thinker.diagnostics.planned_run import Policy, Run
 from video_thinker.diagnostics.shapes import Adapter, ModelShape, load_shape, video_grid, video_tokens, vision_factor
@@ -188,7 +188,7 @@ def check_saved(trained: Policy, batch: Batch) -> None:
     Gradient checkpointing holds masks and rotary tables for its second forward without saving them, so there the first
     comparison has a bound on one side only where such tensors weigh much.
     """
-    vision, language = trace_training(trained.build, trained.shape.config, batch, trained.autocast)
+    vision, language = Traces(trained.build, trained.shape.config, trained.autocast).training(batch)
     predicted = vision.saved + language.saved
     model, fields = real_model(trained), inputs(trained.shape.config, batch)
     saved = measure_saved(model, trained, fields)
@@ -203,7 +203,7 @@ def check_saved(trained: Policy, batch: Batch) -> None:
 @pytest.mark.parametrize("batch", [SHORT, TWO_ROWS], ids=["500", "2x400"])
 def test_peak_of_forward_and_backward(batch, checkpointing):
     trained = policy(qwen2_5_vl(), gradient_checkpointing=checkpointing)
-    vision, language = trace_training(trained.build, trained.shape.config, batch)
+    vision, language = Traces(trained.build, trained.shape.config).training(batch)
     predicted = max(vision.saved + language.peak, vision.peak)
     measured = measure_peak(real_model(trained), trained, inputs(trained.shape.config, batch))
     assert predicted == pytest.approx(measured, rel=0.15)
@@ -212,7 +212,7 @@ def test_peak_of_forward_and_backward(batch, checkpointing):
 @pytest.mark.parametrize("batch", [LONG, TWO_ROWS], ids=["1100", "2x400"])
 def test_peak_of_a_forward_without_gradients(batch):
     trained = policy(qwen2_5_vl(), torch.bfloat16)
-    predicted = trace_inference(trained.build, trained.shape.config, batch, trained.autocast)
+    predicted = Traces(trained.build, trained.shape.config, trained.autocast).inference(batch)
     model, fields = real_model(trained), inputs(trained.shape.config, batch)
     live = LiveBytes([*model.parameters(), *model.buffers(), *fields.values()])
     with torch.no_grad(), live, torch.autocast("cpu", torch.bfloat16):

@@ -9,6 +9,7 @@ Shapes: B rows, L sequence, N patches of all videos, D values per patch.
 
 from __future__ import annotations
 
+import functools
 import weakref
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
@@ -24,8 +25,11 @@ from transformers import PretrainedConfig
 
 from video_thinker.diagnostics.shapes import with_depth
 
-DEPTHS = (3, 4)
-"""Layers of the two shallow models. Three are the least: Qwen3-VL takes features from three layers of its tower."""
+DEPTHS = (1, 4)
+"""Layers of the two shallow models that training is traced with: their difference is what three more layers keep."""
+
+INFERENCE_DEPTH = 3
+"""Layers of the model that a forward without gradients is traced with."""
 
 
 class LiveBytes(TorchDispatchMode):
@@ -185,67 +189,80 @@ class _Tracer:
             if parameter.requires_grad:  # accumulated gradients are counted apart, with the parameters
                 parameter.register_post_accumulate_grad_hook(lambda p: setattr(p, "grad", None))
 
-    def _run(self, forward: Callable[[], list[torch.Tensor]], *inputs: torch.Tensor) -> Footprint:
+    def _run(self, forward: Callable[[], list[torch.Tensor]], backward: bool, *inputs: torch.Tensor) -> Footprint:
         live = LiveBytes([*self.whole.parameters(), *self.whole.buffers(), *inputs])
         with self.mode, live:
             with torch.autocast("cpu", self.autocast) if self.autocast else nullcontext():
                 outputs = forward()
             saved = live.now
-            if outputs[0].requires_grad:
+            if backward and outputs[0].requires_grad:
                 torch.autograd.backward(outputs, [torch.empty_like(output) for output in outputs])
         return Footprint(saved, live.peak - saved)
 
-    def vision(self, batch: Batch) -> Footprint:
-        if not batch.encodes:
-            return Footprint(0, 0)
+    def vision(self, batch: Batch, backward: bool) -> Footprint:
         visual = self.model.model.visual
         with self.mode:
             pixels_ND = torch.empty(batch.patch_shape(visual.config))  # float32, as processors make them
-        return self._run(lambda: _vision_forward(visual, batch, pixels_ND), pixels_ND)
+        return self._run(lambda: _vision_forward(visual, batch, pixels_ND), backward, pixels_ND)
 
-    def language(self, batch: Batch) -> Footprint:
+    def language(self, batch: Batch, backward: bool) -> Footprint:
         visual = self.model.model.visual
         tokens = batch.num_patches // visual.config.spatial_merge_size**2
         with self.mode:  # counted with the tower that makes it
             vision = torch.empty(tokens, visual.config.out_hidden_size, dtype=visual.dtype)
         if torch.is_grad_enabled() and any(p.requires_grad for p in visual.parameters()):
             vision.requires_grad_()
-        return self._run(lambda: [_language_forward(self.model, batch, vision)], vision)
+        return self._run(lambda: [_language_forward(self.model, batch, vision)], backward, vision)
 
 
-def trace_training(
-    build: ModelBuilder, config: PretrainedConfig, batch: Batch, autocast: torch.dtype | None = None
-) -> tuple[Footprint, Footprint]:
-    """Trace forward and backward of the vision tower and of the language model, without the output layer.
+class Traces:
+    """Traces one model, as it is trained. What is asked again is not traced again.
 
     Args:
         build: Builds the model as it is trained.
         config: The model's config.
-        batch: The largest batch.
         autocast: Type of mixed precision, or `None`.
-
-    Returns:
-        Footprints of the vision tower and of the language model.
     """
-    shallow = [_Tracer(build, config, depth, autocast) for depth in DEPTHS]
-    vision = _deepen([tracer.vision(batch) for tracer in shallow], config.vision_config.depth)
-    language = _deepen([tracer.language(batch) for tracer in shallow], config.text_config.num_hidden_layers)
-    return vision, language
 
+    def __init__(self, build: ModelBuilder, config: PretrainedConfig, autocast: torch.dtype | None = None) -> None:
+        """See the class."""
+        self._config = config
+        self._tracer = functools.cache(lambda depth: _Tracer(build, config, depth, autocast))
+        self._known: dict[tuple[object, ...], Footprint] = {}
 
-def _deepen(shallow: list[Footprint], depth: int) -> Footprint:
-    per_layer = (shallow[1].saved - shallow[0].saved) // (DEPTHS[1] - DEPTHS[0])
-    return Footprint(shallow[0].saved + (depth - DEPTHS[0]) * per_layer, shallow[1].transient)
+    def training(self, batch: Batch) -> tuple[Footprint, Footprint]:
+        """Trace forward and backward of the vision tower and of the language model, without the output layer.
 
+        Args:
+            batch: The largest batch.
 
-def trace_inference(
-    build: ModelBuilder, config: PretrainedConfig, batch: Batch, autocast: torch.dtype | None = None
-) -> int:
-    """Trace a forward without gradients: most bytes alive at a time, without KV cache and output layer.
+        Returns:
+            Footprints of the vision tower and of the language model.
+        """
+        vision = self._deep("vision", batch, self._config.vision_config.depth) if batch.encodes else Footprint(0, 0)
+        return vision, self._deep("language", batch, self._config.text_config.num_hidden_layers)
 
-    Vision tokens stay until the language model has run. Depth does not matter: each layer frees what it made.
-    """
-    tracer = _Tracer(build, config, DEPTHS[0], autocast)
-    with torch.no_grad():
-        vision, language = tracer.vision(batch), tracer.language(batch)
-    return max(vision.peak, vision.saved + language.peak)
+    def inference(self, batch: Batch) -> int:
+        """Trace a forward without gradients: most bytes alive at a time, without KV cache and output layer.
+
+        Vision tokens stay until the language model has run. Depth does not matter: each layer frees what it made.
+        """
+        with torch.no_grad():
+            vision = self._trace("vision", batch, INFERENCE_DEPTH) if batch.encodes else Footprint(0, 0)
+            language = self._trace("language", batch, INFERENCE_DEPTH)
+        return max(vision.peak, vision.saved + language.peak)
+
+    def _deep(self, part: str, batch: Batch, depth: int) -> Footprint:
+        """Trace the two shallow models, and give what one of so many layers takes. The deeper one tells the peak."""
+        less, more = self._trace(part, batch, DEPTHS[0]), self._trace(part, batch, DEPTHS[1], backward=True)
+        per_layer = (more.saved - less.saved) // (DEPTHS[1] - DEPTHS[0])
+        return Footprint(less.saved + (depth - DEPTHS[0]) * per_layer, more.transient)
+
+    def _trace(self, part: str, batch: Batch, depth: int, *, backward: bool = False) -> Footprint:
+        decisive = (batch.grid,) if part == "vision" else (batch.num_patches, batch.length, batch.masked)
+        key = (part, depth, backward, torch.is_grad_enabled(), batch.rows, *decisive)
+        if key not in self._known:
+            tracer = self._tracer(depth)
+            trace = tracer.vision if part == "vision" else tracer.language
+            self._known[key] = trace(batch, backward)
+        return self._known[key]

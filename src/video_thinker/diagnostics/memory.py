@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from video_thinker.diagnostics.activations import DEPTHS, Batch, Footprint, trace_inference, trace_training
+from video_thinker.diagnostics.activations import DEPTHS, Batch, Traces
 from video_thinker.diagnostics.planned_run import Policy, Run
 from video_thinker.diagnostics.shapes import ParameterCount, count_parameters, with_depth
 from video_thinker.errors import ConfigError
@@ -141,14 +141,9 @@ def trains_no_vision(policy: Policy) -> bool:
     return not any(p.requires_grad for name, p in model.named_parameters() if "visual" in name.split("."))
 
 
-@functools.lru_cache(maxsize=256)
-def _trace_training(policy: Policy, batch: Batch) -> tuple[Footprint, Footprint]:
-    return trace_training(policy.build, policy.shape.config, batch, policy.autocast)
-
-
-@functools.lru_cache(maxsize=256)
-def _trace_inference(policy: Policy, batch: Batch) -> int:
-    return trace_inference(policy.build, policy.shape.config, batch, policy.autocast)
+@functools.lru_cache(maxsize=32)
+def _traces(policy: Policy) -> Traces:
+    return Traces(policy.build, policy.shape.config, policy.autocast)
 
 
 class _Memory:
@@ -283,7 +278,7 @@ class _Memory:
         heads_per_key = self.text.num_attention_heads // self.text.num_key_value_heads
         copies = full // layers * (1 + (heads_per_key if run.rollout_rows > 1 else 0))
         sampler = run.rollout_rows * self.text.vocab_size * 5 * FP32
-        prefill = _trace_inference(run.policy, batch)
+        prefill = _traces(run.policy).inference(batch)
         moments = {
             "prefill": {"KV cache": self.kv_cache(batch.rows, run.prompt), "activations": prefill},
             "last token": {"KV cache": full, "activations": copies, "logits": sampler},
@@ -298,7 +293,7 @@ class _Memory:
         static["media"] = self.media(batch)
         hidden = batch.rows * batch.length * self.text.hidden_size * run.policy.compute_dtype.itemsize
         moments = {
-            "forward": {"activations": _trace_inference(run.policy, batch)},
+            "forward": {"activations": _traces(run.policy).inference(batch)},
             "output layer": {"activations": hidden, "logits": self.head_tile()},
         }
         return _largest("scoring", static, moments)
@@ -306,7 +301,7 @@ class _Memory:
     def backward(self) -> Phase:
         run = self.run
         batch = run.training_batch()
-        vision, language = _trace_training(run.policy, batch)
+        vision, language = _traces(run.policy).training(batch)
         static = self.static(gradients=self.keeps_gradients)
         static["gathered weights"] = self.gathered()
         static["media"] = self.media(batch)

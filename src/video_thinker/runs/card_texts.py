@@ -82,6 +82,8 @@ def describe_frames(config: Mapping[str, Any]) -> str:
 
 def describe_pixels(config: Mapping[str, Any]) -> str:
     """Say how large a frame is."""
+    if config.get("min_pixels") == config.get("max_pixels"):
+        return f"A frame has {config.get('max_pixels')} pixels (height x width)."
     return f"A frame has between {config.get('min_pixels')} and {config.get('max_pixels')} pixels (height x width)."
 
 
@@ -131,12 +133,16 @@ def describe_settings(config: Mapping[str, Any]) -> list[tuple[str, str]]:
 def _batch(config: Mapping[str, Any]) -> str:
     each, steps = config.get("per_device_train_batch_size", 1), config.get("gradient_accumulation_steps", 1)
     world = config.get("world_size", 1)
-    return f"{each} per process x {world} processes x {steps} accumulated = {each * steps * world}"
+    factors = [f"{world} processes"] * (world > 1) + [f"{steps} accumulated steps"] * (steps > 1)
+    if not factors:
+        return str(each)
+    return f"{each * steps * world} ({' x '.join([f'{each} per process' if world > 1 else str(each), *factors])})"
 
 
 def _length(config: Mapping[str, Any]) -> str:
     steps = config.get("max_steps") or -1
-    return f"{steps} steps" if steps > 0 else f"{config.get('num_train_epochs')} epochs"
+    count, noun = (steps, "step") if steps > 0 else (float(config.get("num_train_epochs") or 0), "epoch")
+    return f"{int(count) if count == int(count) else count} {noun}{'' if count == 1 else 's'}"
 
 
 def reward_rows(config: Mapping[str, Any]) -> list[dict[str, str]]:

@@ -543,7 +543,8 @@ def test_an_engine_that_sleeps_has_its_share_during_rollouts_only(capsys):
         assert one.total - other.total == gone, one.name
     held = [{p.name: p.parts for p in host_phases(one)}["training"] for one in (awake, asleep)]
     assert "vLLM asleep" not in held[0] and held[1]["vLLM asleep"] == 2 * 8_292_166_656
-    cli(["plan", *SEVEN, "engine_sleep=true", "--gpu-memory", "80", "--host-memory", "256"])
+    fits = ["dtype=bfloat16", "engine_gpu_memory_share=0.1", "--gpu-memory", "240", "--host-memory", "256"]
+    cli(["plan", *SEVEN, "engine_sleep=true", *fits])
     assert "vLLM takes 24.0 GiB of each GPU during rollouts (engine_sleep)" in " ".join(capsys.readouterr().out.split())
 
 
