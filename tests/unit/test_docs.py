@@ -120,7 +120,7 @@ def commands_of(page: Path) -> list[tuple[str, list[str]]]:
 
 
 ALL_COMMANDS = [pair for page in PAGES for pair in commands_of(page)]
-CONFIG_FIRST = {"sft", "grpo", "eval", "synthesize", "difficulty"}
+CONFIG_FIRST = {"sft", "grpo", "eval", "synthesize", "difficulty", "serve-engine"}
 FOREIGN = {
     "source",
     "pip",
