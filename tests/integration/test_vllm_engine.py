@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from tests.conftest import REPO
+from tests.unit.generation.served_stub import serving
 from video_thinker.config import VideoArguments
 from video_thinker.data.encode import blank_prompt
 from video_thinker.errors import BlindModelError, ConfigError, EngineError
@@ -21,7 +22,10 @@ from video_thinker.evaluation.answers import Answers
 from video_thinker.evaluation.run import evaluate
 from video_thinker.generation import backend
 from video_thinker.generation.engine import Sampling
+from video_thinker.generation.engine_client import ServerEngine
+from video_thinker.generation.engine_http import EngineClient
 from video_thinker.generation.local import LocalEngine
+from video_thinker.generation.served import Identity, Served, describe_model, load_and_reset
 from video_thinker.models.loading import load_encoder, load_model
 from video_thinker.report.ask import ask
 
@@ -199,6 +203,27 @@ def test_an_engine_that_waits_for_ever_is_stopped(family, monkeypatch):
         monkeypatch.undo()
         while engine.engine.has_unfinished_requests():
             engine.engine.step()
+
+
+def test_behind_a_server_it_gives_the_same_bits(bench, family):
+    model, encoder, engine, prompts = family
+    bench.move_weights(model, 77)
+    identity = Identity("vllm", describe_model(model.config), "float32")
+    expected = {name: tuple(weight.shape) for name, weight in model.named_parameters()}
+    load = load_and_reset(engine.load_weights, engine.reset_caches)
+    with serving(Served(engine, identity, expected, load, "first"), limit=2**30) as server:
+        client = EngineClient(
+            server.url, "NONE", wait_s=0, timeout_s=60, model=describe_model(model.config), dtype="float32"
+        )
+        served = ServerEngine(client, encoder.processor, engine.vocabulary_size)
+        served.update_weights(model)
+        assert bench.largest_gap(model, served, list(prompts.values()), SAMPLED) < 1e-4, "it has the moved weights"
+        given = []
+        for one in (served, engine):
+            torch.manual_seed(4)
+            sampled = one.sample([prompts["video, 2 fps"], prompts["image"]], [0, 0, 1, 1], SAMPLED)
+            given.append(([(each.token_ids, each.finished, each.log_probs) for each in sampled], float(torch.rand(()))))
+    assert given[0] == given[1]
 
 
 @pytest.fixture

@@ -69,7 +69,7 @@ def expected_weights(path: str) -> dict[str, tuple[int, ...]]:
 
 def checkpoint_name(path: str) -> str:
     """Name the weights of a checkpoint, wherever it lies."""
-    return f"checkpoint-{model_fingerprint(path)}"
+    return f"checkpoint-{model_fingerprint(path)[:16]}"
 
 
 @dataclass(frozen=True)
