@@ -106,6 +106,12 @@ def test_every_shipped_config_parses(path, tmp_path):
         (args,) = parse_config((SynthesisArguments,), [str(path), *overrides])
         assert args.source_files() and args.endpoints()
         return
+    elif path.parent.name == "serve":
+        from video_thinker.generation.arguments import ServeArguments
+
+        model_args, args = parse_config((ModelArguments, ServeArguments), [str(path)])
+        assert model_args.model_name_or_path and args.host == "127.0.0.1"
+        return
     else:
         from video_thinker.evaluation.arguments import EvalArguments
         from video_thinker.evaluation.difficulty import DifficultyArguments
