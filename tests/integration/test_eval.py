@@ -112,7 +112,7 @@ def test_answers_are_those_of_a_forward_made_by_hand(tiny_model_dir, media_root,
             logits = backend.model(**inputs, **prompt.media).logits[0, -1]
             logits[vision_token_ids(backend.encoder.processor)] = -torch.inf
             ids, kinds = [*ids, int(logits.argmax())], [*kinds, 0]
-        expected = backend._completion(backend.engine.until_end(ids[len(prompt.input_ids) :]))
+        expected = backend.completion(backend.engine.until_end(ids[len(prompt.input_ids) :]))
         (given,) = backend.generate([backend.load_prompt(sample)], seed=0)
         assert given == expected
 
@@ -176,9 +176,9 @@ def test_sampling_follows_its_seed(tiny_model_dir, media_root, mixed_samples):
 def test_a_completion_ends_at_its_end_of_turn(backend):
     tokenizer = backend.engine.tokenizer
     ids = tokenizer("red", add_special_tokens=False).input_ids
-    ended = backend._completion(backend.engine.until_end([*ids, tokenizer.eos_token_id, tokenizer.pad_token_id, *ids]))
+    ended = backend.completion(backend.engine.until_end([*ids, tokenizer.eos_token_id, tokenizer.pad_token_id, *ids]))
     assert (ended.text, ended.num_tokens, ended.finished) == ("red", len(ids) + 1, True)
-    cut = backend._completion(backend.engine.until_end(ids))
+    cut = backend.completion(backend.engine.until_end(ids))
     assert (cut.text, cut.num_tokens, cut.finished) == ("red", len(ids), False)
 
 

@@ -143,7 +143,7 @@ def test_greedy_answers_with_a_cache_are_those_without(backend, prompts):
                 ).logits[0, -1]
             logits[suppressed] = -torch.inf
             ids.append(int(logits.argmax()))
-        assert backend._completion(backend.engine.until_end(ids[len(encoded.input_ids) :])) == completion
+        assert backend.completion(backend.engine.until_end(ids[len(encoded.input_ids) :])) == completion
         everything = hand_positions(encoded, len(seen) - 1)[:, 0]
         assert torch.equal(seen[0][:, row, -len(encoded.input_ids) :], everything[:, : len(encoded.input_ids)])
         for step, positions in enumerate(seen[1:]):

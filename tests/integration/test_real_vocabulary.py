@@ -157,12 +157,12 @@ def test_greedy_tokens_with_and_without_a_cache_are_equal(backend, sample):
     text = dataclasses.replace(sample, media=(), segments=())
     prompts = [Prompt(sample, [frames_at(CLIPS[480], factor)]), Prompt(text, [])]
     tokens: list[list[int]] = []
-    original = backend._completion
-    backend._completion = lambda sampled: tokens.append(sampled.token_ids) or original(sampled)
+    original = backend.completion
+    backend.completion = lambda sampled: tokens.append(sampled.token_ids) or original(sampled)
     try:
         backend.generate(prompts, seed=0)
     finally:
-        del backend._completion
+        del backend.completion
     suppressed = vision_token_ids(backend.encoder.processor)
     for given, prompt in zip(tokens, prompts, strict=True):
         encoded = backend.encoder.encode_frames(prompt.sample, prompt.videos)

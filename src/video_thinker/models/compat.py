@@ -33,6 +33,8 @@ OVERRIDDEN = {
         "_save_checkpoint": "the same",
         "_load_from_checkpoint": "names in a Qwen-VL checkpoint are not those of the model in memory",
         "_load_best_model": "the same",
+        "_load_optimizer_and_scheduler": "a damaged file of a checkpoint is one message",
+        "_load_rng_state": "the same",
         "_get_grad_norm": "a step that is not finite ends the run before the optimizer moves the weights",
     },
 }

@@ -45,11 +45,14 @@ def end_step(callback, step=3, max_steps=9):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_saves_and_stops_at_the_end_of_the_step(stop, number):
+    before = signal.signal(number, signal.SIG_DFL)  # these tests may themselves run under nohup
     callback = stop()
     assert end_step(callback) == (False, False)
     os.kill(os.getpid(), number)
     assert end_step(callback) == (True, True)
     assert callback.stopped == number
+    callback.give_back()
+    signal.signal(number, before)
 
 
 def test_the_last_step_is_the_end_anyway(stop):
